@@ -1,0 +1,56 @@
+# One word per task; `make help` lists them.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+APT    := python3.11-venv nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types layers proto proto-check unit lab bench lock clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) APT="$(APT)" sh tools/setup.sh
+	@touch $@
+
+setup: $(STAMP)  ## install everything below .venv, and the Debian packages that the tests use
+
+demo: $(STAMP)  ## a whole cluster on this machine, with a failover to watch (root)
+	@$(BIN)/hasys demo $(ARGS)
+
+test: $(STAMP) check unit lab  ## everything that CI runs (root, under 15 minutes)
+
+check: lint types layers proto-check  ## style, types, layers, generated code
+
+lint: $(STAMP)  ## ruff
+	@$(BIN)/ruff check hasys tests bench witness
+	@$(BIN)/ruff format --check hasys tests bench witness
+
+types: $(STAMP)  ## mypy, strict
+	@$(BIN)/mypy
+
+layers: $(STAMP)  ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+unit: $(STAMP)  ## pure logic and adapters, no root needed
+	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim
+
+lab: $(STAMP)  ## real kernels in namespaces (root)
+	@$(BIN)/pytest -q tests/lab
+
+bench: $(STAMP)  ## failover beside keepalived (root, long); ARGS="--runs 30"
+	@$(BIN)/python -m bench.failover $(ARGS)
+
+proto: $(STAMP)  ## generate hasys/v1 from proto/
+	@VENV=$(VENV) sh tools/proto.sh hasys/v1
+
+proto-check: $(STAMP)  ## is the generated code fresh?
+	@VENV=$(VENV) sh tools/proto.sh --check
+
+lock: $(STAMP)  ## pin every dependency, with hashes
+	@sh tools/lock.sh
+
+clean:  ## remove what was built
+	@rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
