@@ -1,0 +1,233 @@
+"""node.yaml: who this node is, where the members are, which keys it holds. Written by ``hasys init``, read by every process.
+
+The file seeds; what may change in operation (timings, placement) is a replicated object instead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hasys.model.errors import ConfigRefused
+from hasys.model.timing import PROFILES, Timing
+
+API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
+"""Default ports: gRPC API, consensus transport, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
+
+ROLES = ("Voter", "Witness", "Observer")
+LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the cluster as others reach it."""
+
+    name: str
+    role: str
+    addresses: tuple[str, ...]
+    """One IP per network: first public, second heartbeat."""
+    api_port: int = API_PORT
+    raft_port: int = RAFT_PORT
+    lease_port: int = LEASE_PORT
+
+    @property
+    def votes(self) -> bool:
+        return self.role in ("Voter", "Witness")
+
+    @property
+    def runs_groups(self) -> bool:
+        return self.role != "Witness"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The checked content of node.yaml. Paths are absolute."""
+
+    path: Path
+    cluster: str
+    cluster_id: str
+    name: str
+    members: tuple[Member, ...]
+    profile: str
+    ca: Path
+    certificate: Path
+    key: Path
+    lease_secret: Path
+    """Voters: the cluster's lease secret, from which each node's key is derived. Others: their own key alone."""
+    node_secret: Path
+    data_dir: Path
+    run_dir: Path
+
+    @property
+    def me(self) -> Member:
+        return self.member(self.name)
+
+    def member(self, name: str) -> Member:
+        """The member of that name; KeyError when there is none."""
+        for m in self.members:
+            if m.name == name:
+                return m
+        raise KeyError(name)
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        return tuple(m for m in self.members if m.votes)
+
+    @property
+    def instance(self) -> str:
+        """Name of this node's run-time things (sockets, cgroups, kernel tables): several nodes can share a machine."""
+        return f"{self.cluster}-{self.name}"
+
+    @property
+    def guard_socket(self) -> Path:
+        return self.run_dir / "guard.sock"
+
+    def seed_timing(self) -> Timing:
+        """The timing that a new cluster starts with."""
+        return PROFILES[self.profile].check()
+
+
+def load(path: Path | str) -> NodeConfig:
+    """Read and check node.yaml. Raises :class:`ConfigRefused` with file, field and mend in one line."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "node.yaml"
+    try:
+        text = path.read_text("utf-8")
+    except OSError as e:
+        raise ConfigRefused(f"{path}: {e.strerror}: give the node.yaml that 'hasys init' wrote") from None
+    except UnicodeDecodeError:
+        raise ConfigRefused(f"{path}: not UTF-8 text") from None
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigRefused(f"{path}{line}: not YAML: {getattr(e, 'problem', e)}") from None
+    return _Reader(path.resolve(), raw).config()
+
+
+class _Reader:
+    """Reads one mapping and names the field of every fault."""
+
+    KEYS = frozenset({
+        "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
+    })  # fmt: skip
+
+    def __init__(self, path: Path, raw: Any) -> None:
+        self.path = path
+        if not isinstance(raw, dict):
+            raise ConfigRefused(f"{path}: expected a mapping with the fields {', '.join(sorted(self.KEYS))}")
+        self.raw = raw
+        for key in raw:
+            if key not in self.KEYS:
+                self.refuse(str(key), f"unknown field; known are {', '.join(sorted(self.KEYS))}")
+
+    def refuse(self, field: str, why: str) -> Any:
+        raise ConfigRefused(f"{self.path}: {field}: {why}")
+
+    def text(self, source: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
+        value = source.get(key, default)
+        if not isinstance(value, str) or not value:
+            self.refuse(where, f"expected text, got {value!r}")
+        return str(value)
+
+    def label(self, source: dict[str, Any], key: str, where: str) -> str:
+        value = self.text(source, key, where)
+        if not LABEL.match(value):
+            self.refuse(where, f"{value!r} is no DNS label: use a-z, 0-9 and '-', at most 63 characters")
+        return value
+
+    def file(self, source: dict[str, Any], key: str, where: str, default: str) -> Path:
+        return self.path.parent / self.text(source, key, where, default)
+
+    def members(self) -> tuple[Member, ...]:
+        raw = self.raw.get("members")
+        if not isinstance(raw, list) or not raw or len(raw) > 100:
+            self.refuse("members", "expected a list of 1 to 100 members")
+        members = tuple(self.member(i, m) for i, m in enumerate(raw or ()))
+        names = [m.name for m in members]
+        if len(set(names)) != len(names):
+            self.refuse("members", "two members have the same name")
+        seen: dict[tuple[str, int], str] = {}
+        for m in members:
+            for a in m.addresses:
+                for port in {m.api_port, m.raft_port}:
+                    if seen.setdefault((a, port), m.name) != m.name:
+                        self.refuse("members", f"{m.name} and {seen[a, port]} both use {a} port {port}")
+        return members
+
+    def member(self, i: int, raw: Any) -> Member:
+        where = f"members[{i}]"
+        if not isinstance(raw, dict):
+            self.refuse(where, "expected a mapping with name, role, addresses")
+        for key in raw:
+            if key not in ("name", "role", "addresses", "apiPort", "raftPort", "leasePort"):
+                self.refuse(f"{where}.{key}", "unknown field")
+        role = self.text(raw, "role", f"{where}.role", "Voter")
+        if role not in ROLES:
+            self.refuse(f"{where}.role", f"{role!r}: use one of {', '.join(ROLES)}")
+        addresses = raw.get("addresses")
+        if not isinstance(addresses, list) or not 1 <= len(addresses) <= 8:
+            self.refuse(f"{where}.addresses", "expected a list of 1 to 8 IP addresses")
+        for a in addresses:
+            try:
+                ipaddress.ip_address(a)
+            except ValueError:
+                self.refuse(f"{where}.addresses", f"{a!r} is no IP address")
+        ports = {}
+        for key, default in (("apiPort", API_PORT), ("raftPort", RAFT_PORT), ("leasePort", LEASE_PORT)):
+            port = raw.get(key, default)
+            if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+                self.refuse(f"{where}.{key}", f"{port!r} is no port: use 1 to 65535")
+            ports[key] = port
+        return Member(
+            self.label(raw, "name", f"{where}.name"), role, tuple(str(a) for a in addresses),
+            ports["apiPort"], ports["raftPort"], ports["leasePort"],
+        )  # fmt: skip
+
+    def config(self) -> NodeConfig:
+        name = self.label(self.raw, "node", "node")
+        cluster = self.label(self.raw, "cluster", "cluster")
+        members = self.members()
+        if name not in {m.name for m in members}:
+            self.refuse("node", f"{name!r} is not among the members {', '.join(m.name for m in members)}")
+        profile = self.text(self.raw, "profile", "profile", "default")
+        if profile not in PROFILES:
+            self.refuse("profile", f"{profile!r}: use one of {', '.join(PROFILES)}")
+        tls = self.raw.get("tls", {})
+        if not isinstance(tls, dict):
+            self.refuse("tls", "expected a mapping with ca, certificate, key")
+        config = NodeConfig(
+            path=self.path,
+            cluster=cluster,
+            cluster_id=self.text(self.raw, "clusterId", "clusterId"),
+            name=name,
+            members=members,
+            profile=profile,
+            ca=self.file(tls, "ca", "tls.ca", "ca.crt"),
+            certificate=self.file(tls, "certificate", "tls.certificate", "node.crt"),
+            key=self.file(tls, "key", "tls.key", "node.key"),
+            lease_secret=self.file(self.raw, "leaseSecret", "leaseSecret", "lease.secret"),
+            node_secret=self.file(self.raw, "nodeSecret", "nodeSecret", "node.secret"),
+            data_dir=self.file(self.raw, "dataDir", "dataDir", "data"),
+            run_dir=Path(self.text(self.raw, "runDir", "runDir", f"/run/hasys/{cluster}-{name}")),
+        )
+        for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
+            self.private(field, file)
+        return config
+
+    def private(self, field: str, file: Path) -> None:
+        """A secret that others may read is refused, like ssh does."""
+        try:
+            mode = file.stat().st_mode
+        except OSError as e:
+            self.refuse(field, f"{file}: {e.strerror}")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            self.refuse(field, f"{file} can be read by others (mode {stat.S_IMODE(mode):04o}): chmod 600 it")

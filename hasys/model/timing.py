@@ -1,0 +1,148 @@
+"""The one timing model: every duration that safety or liveness depends on, and the inequalities between them.
+
+All durations are seconds of a monotonic clock. No two nodes share a clock; each clock's rate is assumed to be within
+``RHO`` of true time. Sources: design "One timing model"; Gray and Cheriton, "Leases" (SOSP 1989), for counting a lease
+from before its request was sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+RHO = 0.01
+"""Largest assumed rate error of a monotonic clock (1 %)."""
+
+
+class TimingRefused(ValueError):
+    """The timings contradict each other; the message carries both numbers and says which to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations in seconds. ``check`` must pass before anything uses them."""
+
+    ttl: float
+    """Life of a grant, from the send time of the heartbeat round that proves the leader's majority."""
+    heartbeat: float
+    """The leader's period between heartbeat rounds."""
+    keepalive: float
+    """A guard's period between keep-alive datagrams."""
+    leader_fallback: float
+    """A leader without a majority's answers for this long steps down; a node that confirms no grant for this long gets
+    no more. Must stay below ``election_min``."""
+    election_min: float
+    """A follower that hears no leader for this long may ask for votes (the first timeout slot)."""
+    election_max: float
+    """The last timeout slot: every voter has asked for votes by then."""
+    rtt: float
+    """Largest round trip between members that the bound accounts for."""
+    fsync: float
+    """Longest fsync that the bound accounts for."""
+    fence_budget: float
+    """Left of a lease when the guard must begin to give up, so that fencing ends before the lease."""
+    agent_grace: float = 10.0
+    """How long the guard keeps the lease without an agent before it fences."""
+
+    def check(self) -> Timing:
+        """Return self, or raise :class:`TimingRefused` naming the first inequality that does not hold."""
+        for f in fields(self):
+            if not getattr(self, f.name) > 0:
+                raise TimingRefused(f"timing.{f.name} is {show(getattr(self, f.name))}: must be more than 0")
+        _below("3 x heartbeat", 3 * self.heartbeat, "leader_fallback", self.leader_fallback)
+        _below("leader_fallback", self.leader_fallback, "election_min", self.election_min)
+        _below("election_min", self.election_min, "election_max", self.election_max)
+        _below(
+            "heartbeat + keepalive + election_max + 2 x (rtt + fsync) + one retry (keepalive)",
+            self.leader_change,
+            "ttl - fence_budget",
+            self.ttl - self.fence_budget,
+        )
+        return self
+
+    @property
+    def leader_change(self) -> float:
+        """Longest time from the last grant of a leader that dies to the first grant of the next one."""
+        return self.heartbeat + 2 * self.keepalive + self.election_max + 2 * (self.rtt + self.fsync)
+
+    @property
+    def grant_over(self) -> float:
+        """After this long on another clock, a grant of ``ttl`` has ended on its holder's: TTL (1 + 2 rho)."""
+        return over(self.ttl)
+
+    @property
+    def suspicion(self) -> float:
+        """Silence of a guard after which its groups are assigned elsewhere: late enough to forgive a hiccup, early
+        enough that the commit is done when the grant ends."""
+        return self.ttl - 2 * (self.rtt + self.fsync) - self.heartbeat
+
+    @property
+    def failover_bound(self) -> float:
+        """L1: longest time from the loss of an Active to its address being served elsewhere (addresses only).
+
+        The grant ends (counted on the new side), then at most an election that began late, one push, one retry.
+        """
+        return max(self.grant_over, self.leader_change) + self.keepalive + 2 * (self.rtt + self.fsync)
+
+
+def over(ttl: float) -> float:
+    """Time that must pass on one clock until a duration ``ttl`` has passed on any other: ttl (1 + 2 rho)."""
+    return ttl * (1 + 2 * RHO)
+
+
+def show(seconds: float) -> str:
+    """A duration in manifest spelling: ``500ms``, ``1.5s``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.6g}ms"
+    return f"{seconds:.6g}s"
+
+
+def _below(left: str, a: float, right: str, b: float) -> None:
+    if not a < b:
+        raise TimingRefused(f"timing: {left} = {show(a)} must be below {right} = {show(b)}")
+
+
+PROFILES: dict[str, Timing] = {
+    "default": Timing(
+        ttl=1.0,
+        heartbeat=0.08,
+        keepalive=0.08,
+        leader_fallback=0.3,
+        election_min=0.35,
+        election_max=0.5,
+        rtt=0.01,
+        fsync=0.02,
+        fence_budget=0.1,
+    ),
+    "fast": Timing(
+        ttl=0.5,
+        heartbeat=0.04,
+        keepalive=0.04,
+        leader_fallback=0.13,
+        election_min=0.15,
+        election_max=0.24,
+        rtt=0.005,
+        fsync=0.01,
+        fence_budget=0.05,
+    ),
+    "wan": Timing(
+        ttl=5.0,
+        heartbeat=0.4,
+        keepalive=0.4,
+        leader_fallback=1.4,
+        election_min=1.6,
+        election_max=2.6,
+        rtt=0.3,
+        fsync=0.1,
+        fence_budget=0.25,
+    ),
+}
+"""Named settings; ``default`` unless chosen at init. Each passes :meth:`Timing.check`."""
+
+
+def profile(name: str, **changes: float) -> Timing:
+    """The checked timing of a profile, with changes. Raises :class:`TimingRefused`."""
+    try:
+        base = PROFILES[name]
+    except KeyError:
+        raise TimingRefused(f"profile {name!r} is unknown: use one of {', '.join(PROFILES)}") from None
+    return replace(base, **changes).check()

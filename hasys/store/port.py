@@ -1,0 +1,102 @@
+"""What the rest of hasys needs of a consensus engine. PySyncObj's Raft is one engine; etcd can be another.
+
+Nothing here names Raft beyond what design section 3 needs as evidence for a grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StateMachine(Protocol):
+    """Deterministic: the same commands in the same order give the same state and answers on every member."""
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        """Apply the committed command of log entry ``index`` and return its answer. Never raises for bad input: a
+        command that cannot be applied is answered, and changes nothing."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state after the last applied command."""
+        ...
+
+    def restore(self, index: int, data: bytes) -> None:
+        """Replace the state by a snapshot taken after entry ``index``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A proposal that is committed on a durable majority and applied here."""
+
+    index: int
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Evidence that this member may answer keep-alives now (design section 3, "Grants").
+
+    It exists only on a leader that has committed and applied an entry of its own term.
+    """
+
+    term: int
+    applied: int
+    """Index of the last applied entry: the version of the assignments that a grant speaks of."""
+    t_q: float
+    """Own monotonic clock: send time of the latest heartbeat round that a majority (self included) has acknowledged."""
+    silent_since: float
+    """Own monotonic clock: no round of an earlier leader was acknowledged after this by the voters that elected us:
+    the latest of (receipt of vote - its ``silence``), our own vote included. Earlier grants are over at
+    ``silent_since + over(ttl_max)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """For display and for the failover bound."""
+
+    role: str  # Leader | Follower | Candidate | NonVoting
+    leader: str | None
+    term: int
+    committed: int
+    applied: int
+    voters: tuple[str, ...]
+    connected: tuple[str, ...]
+    quorum: bool
+    message: str = ""
+
+
+class Engine(Protocol):
+    """One member of the replicated log. All calls come from the event loop that runs it; callbacks run there too."""
+
+    async def run(self) -> None:
+        """Serve until cancelled. Any internal error ends it with an exception (never silently)."""
+        ...
+
+    async def propose(self, command: bytes, *, timeout: float) -> Applied:
+        """Commit and apply a command; works on any member (forwarded to the leader).
+
+        Raises ``hasys.model.errors.Unavailable`` (not accepted, nothing changed), ``Unknown`` (may have happened),
+        ``TimedOut``.
+        """
+        ...
+
+    def authority(self) -> Authority | None:
+        """Evidence for grants, or None when this member does not lead or has not committed in its term."""
+        ...
+
+    def status(self) -> EngineStatus: ...
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back when leader, role or term changed, or when authority came or went."""
+        ...
+
+    def on_applied(self, callback: Callable[[int], None]) -> None:
+        """Call back after entries were applied, with the last index."""
+        ...
+
+    async def hand_over(self) -> None:
+        """Ask a caught-up member to lead now, before a planned stop. Best effort."""
+        ...
