@@ -1,0 +1,263 @@
+"""The agent's connection to the guard. One connection is one hello: when it ends, everything is asked anew.
+
+async with connect(config.guard_socket) as guard:
+    known = await guard.hello(os.getpid(), "/sys/fs/cgroup/hasys.demo-n1/agent")
+    state = await guard.plan(Plan("web", 7, 120, (AddressEntry("eth0", "10.77.0.100", "web-ip"),)))
+    async for event in guard.events:
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from hasys.guard import protocol
+from hasys.guard.protocol import PERMITTED, Address, AddressEntry, CgroupEntry, Plan
+from hasys.model.errors import Refused, TimedOut, Unavailable
+
+__all__ = [
+    "Address",
+    "AddressEntry",
+    "CgroupEntry",
+    "GuardClient",
+    "GuardEvent",
+    "GuardGone",
+    "LeaseChanged",
+    "Permitted",
+    "Plan",
+    "ReleaseBlocked",
+    "Revoked",
+    "Stale",
+    "connect",
+]
+
+MAX_EVENTS = 1024
+"""Events that wait for the agent; one more means that it no longer reads, and the connection is given up."""
+
+
+class GuardGone(Unavailable):
+    """No guard answers on the socket: start nothing, connect again."""
+
+
+class Stale(Refused):
+    """An older epoch than the guard has seen or released: read the assignment again."""
+
+
+class ReleaseBlocked(Refused):
+    """Something of the group still runs or is still on the interface; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Effects of this group, epoch and planned version may start; its addresses are un-muted already."""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The guard undoes, or has undone, everything of the group at this epoch: touch nothing of it again."""
+
+    group: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChanged:
+    """The node's lease began or ended."""
+
+    valid: bool
+
+
+GuardEvent: TypeAlias = Permitted | Revoked | LeaseChanged
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the guard knew when the agent connected: for adoption."""
+
+    instance: str
+    lease_valid: bool
+    lease_epoch: int
+    remaining_ms: int
+    plans: tuple[Plan, ...]
+    """Stored plans, without a word whether anything of them still runs."""
+    permitted: tuple[tuple[str, int], ...]
+    """(group, epoch) that may act now."""
+    released: tuple[tuple[str, int], ...]
+    """(group, epoch): at this epoch and below nothing will be permitted again."""
+
+
+class GuardClient:
+    """Requests may overlap. Each raises :class:`GuardGone` when the connection ends, ``TimedOut`` after ``timeout``."""
+
+    def __init__(self, stream: ByteStream, timeout: float) -> None:
+        self._stream = stream
+        self._timeout = timeout
+        self._waiting: dict[int, _Waiter] = {}
+        self._next_id = 1
+        self._writing = anyio.Lock()
+        self._gone: str | None = None
+        self._send_events, self.events = anyio.create_memory_object_stream[GuardEvent](MAX_EVENTS)
+
+    events: MemoryObjectReceiveStream[GuardEvent]
+    """Ends when the connection does."""
+
+    async def hello(self, pid: int, cgroup: str) -> Known:
+        """Introduce the agent; the guard kills ``cgroup`` first when it fences."""
+        r = await self._ask(protocol.Hello(pid, cgroup))
+        lease = r["lease"]
+        return Known(
+            r["instance"],
+            lease["valid"],
+            lease["epoch"],
+            lease["remaining_ms"],
+            tuple(protocol.plan_from_json(p) for p in r["plans"]),
+            tuple((g, e) for g, e in r["permitted"]),
+            tuple((g, e) for g, e in r["released"]),
+        )
+
+    async def gate(self, addresses: Iterable[Address]) -> None:
+        """Set the full set of gated addresses: all groups that this node is a candidate for, Standby included.
+
+        Returns when the kernel has them. An address that a plan names stays gated though it is not in the set.
+        """
+        await self._ask(protocol.Gate(tuple(addresses)))
+
+    async def plan(self, plan: Plan) -> bool:
+        """Store what is about to be done; True when it is permitted already, else wait for :class:`Permitted`.
+
+        Replaces the group's earlier plan. Addresses of the plan may be put on their interface from now on (muted until
+        permitted), processes only when permitted. Raises :class:`Stale` for an epoch below one planned or released.
+        """
+        return bool((await self._ask(plan))["state"] == PERMITTED)
+
+    async def permit(self, group: str, epoch: int) -> bool:
+        """Ask right before an effect: may it happen now?"""
+        return bool((await self._ask(protocol.Permit(group, epoch)))["state"] == PERMITTED)
+
+    async def release(self, group: str, epoch: int) -> None:
+        """Confirm that nothing of the group is left here. Raises :class:`ReleaseBlocked` naming what is."""
+        await self._ask(protocol.Release(group, epoch))
+
+    async def status(self) -> dict[str, Any]:
+        """Everything the guard knows, for people."""
+        return await self._ask(protocol.Status())
+
+    async def _ask(self, request: protocol.Request) -> dict[str, Any]:
+        if self._gone is not None:
+            raise GuardGone(self._gone)
+        id, waiter = self._next_id, _Waiter()
+        self._next_id += 1
+        line = protocol.encode({"id": id, **protocol.request_to_json(request)})
+        self._waiting[id] = waiter
+        try:
+            with anyio.fail_after(self._timeout):
+                async with self._writing:
+                    await self._stream.send(line)
+                await waiter.done.wait()
+        except TimeoutError:
+            what = type(request).__name__.lower()
+            raise TimedOut(f"guard: no answer to {what} within {self._timeout:g} s: is it stopped?") from None
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise GuardGone("guard: connection lost") from None
+        finally:
+            del self._waiting[id]
+        if waiter.reply is None:
+            raise GuardGone(self._gone or "guard: connection lost")
+        return _checked(waiter.reply)
+
+    async def _read(self) -> None:
+        """Sort what arrives until the connection ends."""
+        buffered = BufferedByteReceiveStream(self._stream)
+        try:
+            while True:
+                self._take(protocol.parse_object(await buffered.receive_until(b"\n", protocol.MAX_LINE)))
+        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._end("guard: connection lost")
+        except anyio.WouldBlock:
+            self._end(f"guard: {MAX_EVENTS} events were not read")
+        except (protocol.BadMessage, anyio.DelimiterNotFound, KeyError, TypeError) as e:
+            self._end(f"guard: answer not understood: {e}")
+
+    def _take(self, raw: dict[str, Any]) -> None:
+        match raw.get("event"):
+            case None:
+                waiter = self._waiting.get(raw["id"])
+                if waiter is not None:
+                    waiter.reply = raw
+                    waiter.done.set()
+            case "permitted":
+                self._send_events.send_nowait(Permitted(raw["group"], raw["epoch"]))
+            case "revoked":
+                self._send_events.send_nowait(Revoked(raw["group"], raw["epoch"], raw["reason"]))
+            case "lease":
+                self._send_events.send_nowait(LeaseChanged(raw["valid"]))
+            case _:
+                pass  # a newer guard may say more; what matters is read again on each connection
+
+    def _end(self, why: str) -> None:
+        self._gone = why
+        for waiter in self._waiting.values():
+            waiter.done.set()
+        self._send_events.close()
+
+
+class _Waiter:
+    """One request on its way."""
+
+    __slots__ = ("done", "reply")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.reply: dict[str, Any] | None = None
+
+
+def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+    if reply.get("ok") is True:
+        return reply
+    text = f"guard: {reply.get('error', 'refused')}"
+    match reply.get("code"):
+        case "stale":
+            raise Stale(text)
+        case "blocked":
+            raise ReleaseBlocked(text)
+        case _:
+            raise Refused(text)
+
+
+@asynccontextmanager
+async def connect(socket: Path, *, timeout: float = 5.0) -> AsyncIterator[GuardClient]:
+    """A connection to the guard, closed at the end of the block. ``timeout`` in seconds, per request.
+
+    Raises :class:`GuardGone` when nobody listens.
+    """
+    try:
+        stream = await anyio.connect_unix(socket)
+    except OSError as e:
+        raise GuardGone(f"guard: {socket}: {e.strerror or e}: is 'hasys guard run' running?") from None
+    client = GuardClient(stream, timeout)
+    failure: Exception | None = None
+    async with stream, anyio.create_task_group() as tasks:
+        tasks.start_soon(client._read)
+        try:
+            yield client
+        except Exception as e:  # carried around the task group, which would wrap it in a group of exceptions
+            failure = e
+        finally:
+            client._end("guard: connection closed")
+            client.events.close()
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

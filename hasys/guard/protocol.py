@@ -1,0 +1,286 @@
+"""What agent and guard say to each other: one JSON object per line over ``runDir/guard.sock``. No socket, no clock.
+
+Both sides use this file, so a line that one writes the other reads. Lines are bounded before they are parsed; anything
+that is not exactly a request of this file is refused with one clear line and changes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+MAX_LINE = 64 * 1024
+"""Longest line in bytes, newline included."""
+MAX_ENTRIES = 1024
+"""Most entries of one plan, and most addresses behind the gate."""
+MAX_NUMBER = 2**63 - 1
+
+_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_INTERFACE = re.compile(r"^[^\s/\"\\{};,*$@:]{1,15}$")
+
+PERMITTED, PENDING = "permitted", "pending"
+"""Plan states: the current grant names this group, epoch and version; or not (yet)."""
+
+
+class BadMessage(ValueError):
+    """The line is no message of this protocol; the text is one line. ``id`` is the request's, if it had one."""
+
+    def __init__(self, why: str, id: int = 0) -> None:
+        super().__init__(why)
+        self.id = id
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """One virtual address on one interface. ``address`` has no prefix length and is in canonical spelling."""
+
+    interface: str
+    address: str
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.address else 4
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AddressEntry:
+    """Plan entry: this resource may put the address on the interface; undone by deleting it there."""
+
+    interface: str
+    address: str
+    resource: str
+
+    @property
+    def key(self) -> Address:
+        return Address(self.interface, self.address)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "address", "interface": self.interface, "address": self.address, "resource": self.resource}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CgroupEntry:
+    """Plan entry: this resource may run processes in the cgroup; undone by killing the cgroup. ``path`` is absolute."""
+
+    path: str
+    resource: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "cgroup", "path": self.path, "resource": self.resource}
+
+
+Entry: TypeAlias = AddressEntry | CgroupEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First request of the agent: its process and its cgroup, which a fence kills first."""
+
+    pid: int
+    cgroup: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The full set of addresses of every group that this node is a candidate for; all are gated, Standby included."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the agent is about to do for a group at an epoch; stored durably before the reply."""
+
+    group: str
+    epoch: int
+    version: int
+    """``GroupStatus.resources_version`` that the plan was made from."""
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """May effects of this group and epoch start now?"""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Everything of the group at this epoch and below was undone: verify, never act for it again, tell the stores."""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything the guard knows, for people."""
+
+
+Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status
+
+
+def parse_request(line: bytes) -> tuple[int, Request]:
+    """The request's id and content. Raises :class:`BadMessage` and nothing else, whatever the bytes are."""
+    raw = parse_object(line)
+    id = raw.get("id")
+    if not _is_number(id):
+        raise BadMessage("id: expected a number from 0 to 2^63 - 1")
+    assert isinstance(id, int)
+    try:
+        return id, _request(raw)
+    except BadMessage as e:
+        raise BadMessage(str(e), id) from None
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """One JSON object from one line. Raises :class:`BadMessage`."""
+    if len(line) > MAX_LINE:
+        raise BadMessage(f"line longer than {MAX_LINE} bytes")
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadMessage("not a line of JSON") from None
+    if not isinstance(raw, dict):
+        raise BadMessage("expected a JSON object")
+    return raw
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line, newline included. Raises :class:`BadMessage` when it is over the limit."""
+    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    if len(line) > MAX_LINE:
+        raise BadMessage(f"message of {len(line)} bytes is over the limit of {MAX_LINE}")
+    return line
+
+
+def request_to_json(request: Request) -> dict[str, Any]:
+    """The fields of a request, without its id."""
+    match request:
+        case Hello(pid, cgroup):
+            return {"op": "hello", "pid": pid, "cgroup": cgroup}
+        case Gate(addresses):
+            return {"op": "gate", "addresses": [{"interface": a.interface, "address": a.address} for a in addresses]}
+        case Plan():
+            return {"op": "plan", **plan_to_json(request)}
+        case Permit(group, epoch):
+            return {"op": "permit", "group": group, "epoch": epoch}
+        case Release(group, epoch):
+            return {"op": "release", "group": group, "epoch": epoch}
+        case Status():
+            return {"op": "status"}
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The same spelling on the socket and on disk."""
+    return {
+        "group": plan.group,
+        "epoch": plan.epoch,
+        "version": plan.version,
+        "entries": [e.to_json() for e in plan.entries],
+    }
+
+
+def plan_from_json(raw: Mapping[str, Any]) -> Plan:
+    """Raises :class:`BadMessage` naming the field."""
+    entries = tuple(_entry(e, f"entries[{i}]") for i, e in enumerate(_list(raw, "entries")))
+    if len(set(entries)) != len(entries):
+        raise BadMessage("entries: the same entry twice")
+    return Plan(_name(raw, "group"), _number(raw, "epoch"), _number(raw, "version"), entries)
+
+
+def address(interface: object, text: object, where: str = "address") -> Address:
+    """A checked address; a prefix length is accepted and dropped. Raises :class:`BadMessage`."""
+    if not isinstance(interface, str) or not _INTERFACE.match(interface) or not interface.isprintable():
+        raise BadMessage(f"{where}.interface: {_shown(interface)} is no interface name")
+    if not isinstance(text, str) or "%" in text:
+        raise BadMessage(f"{where}.address: {_shown(text)} is no IP address")
+    try:
+        return Address(interface, str(ipaddress.ip_interface(text).ip))
+    except ValueError:
+        raise BadMessage(f"{where}.address: {_shown(text)} is no IP address") from None
+
+
+def _request(raw: Mapping[str, Any]) -> Request:
+    match raw.get("op"):
+        case "hello":
+            return Hello(_number(raw, "pid"), _path(raw, "cgroup", "cgroup") if raw.get("cgroup") else "")
+        case "gate":
+            found = [_mapping(a, f"addresses[{i}]") for i, a in enumerate(_list(raw, "addresses"))]
+            parsed = {address(a.get("interface"), a.get("address"), f"addresses[{i}]") for i, a in enumerate(found)}
+            return Gate(tuple(sorted(parsed)))
+        case "plan":
+            return plan_from_json(raw)
+        case "permit":
+            return Permit(_name(raw, "group"), _number(raw, "epoch"))
+        case "release":
+            return Release(_name(raw, "group"), _number(raw, "epoch"))
+        case "status":
+            return Status()
+        case other:
+            raise BadMessage(f"op: {_shown(other)} is unknown: use hello, gate, plan, permit, release or status")
+
+
+def _entry(raw: Any, where: str) -> Entry:
+    raw = _mapping(raw, where)
+    resource = _name(raw, "resource", where + ".")
+    match raw.get("kind"):
+        case "address":
+            found = address(raw.get("interface"), raw.get("address"), where)
+            return AddressEntry(found.interface, found.address, resource)
+        case "cgroup":
+            return CgroupEntry(_path(raw, "path", f"{where}.path"), resource)
+        case other:
+            raise BadMessage(f"{where}.kind: {_shown(other)} is unknown: use address or cgroup")
+
+
+def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise BadMessage(f"{where}: expected a JSON object")
+    return raw
+
+
+def _list(raw: Mapping[str, Any], field: str) -> list[Any]:
+    value = raw.get(field)
+    if not isinstance(value, list) or len(value) > MAX_ENTRIES:
+        raise BadMessage(f"{field}: expected a list of at most {MAX_ENTRIES}")
+    return value
+
+
+def _name(raw: Mapping[str, Any], field: str, where: str = "") -> str:
+    value = raw.get(field)
+    if not isinstance(value, str) or not _NAME.match(value) or value.endswith("\n"):
+        raise BadMessage(f"{where}{field}: {_shown(value)} is no DNS label")
+    return value
+
+
+def _number(raw: Mapping[str, Any], field: str) -> int:
+    value = raw.get(field)
+    if not _is_number(value):
+        raise BadMessage(f"{field}: expected a number from 0 to 2^63 - 1")
+    assert isinstance(value, int)
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+
+
+def _path(raw: Mapping[str, Any], field: str, where: str) -> str:
+    value = raw.get(field)
+    if not isinstance(value, str) or not value.isprintable() or not 1 < len(value) <= 1024:
+        raise BadMessage(f"{where}: {_shown(value)} is no plain absolute path")
+    if value[0] != "/" or {"", ".", ".."} & set(value[1:].split("/")):
+        raise BadMessage(f"{where}: {_shown(value)} is no plain absolute path")
+    return value
+
+
+def _shown(value: object) -> str:
+    """Bounded and printable, whatever it is."""
+    return ascii(value)[:80]
