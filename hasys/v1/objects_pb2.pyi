@@ -1000,11 +1000,20 @@ class NodeStatus(_message.Message):
     FENCE_BOOT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_SINCE_FIELD_NUMBER: _builtins.int
+    SHUTDOWN_BOOT_ID_FIELD_NUMBER: _builtins.int
     fence_confirmed: _builtins.bool
     """the operator swears that it is off; cleared when its guard is heard with another boot id"""
     fence_boot_id: _builtins.str
     version: _builtins.str
     message: _builtins.str
+    state: _builtins.str
+    """contract: Ready | NotReady | Lost | Drained, as the leader last saw it change"""
+    shutdown_boot_id: _builtins.str
+    """left in order: gets nothing until its guard is heard with another boot id"""
+    @_builtins.property
+    def state_since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -1012,10 +1021,13 @@ class NodeStatus(_message.Message):
         fence_boot_id: _builtins.str = ...,
         version: _builtins.str = ...,
         message: _builtins.str = ...,
+        state: _builtins.str = ...,
+        state_since: _timestamp_pb2.Timestamp | None = ...,
+        shutdown_boot_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
