@@ -1,0 +1,26 @@
+"""Exit statuses. They are part of the contract: scripts depend on them."""
+
+from __future__ import annotations
+
+from hasys.model.errors import HasysError, TimedOut, Unavailable
+
+DONE = 0
+REFUSED = 1
+"""Refused or failed; one line on stderr says why."""
+USAGE = 2
+"""Wrong usage of the command line."""
+UNREACHED = 3
+"""No server reached; nothing changed."""
+TIMED_OUT = 4
+"""The deadline passed; the line says what is still under way."""
+INTERRUPTED = 130
+"""Ctrl-C, as shells count it."""
+
+
+def status_of(error: HasysError) -> int:
+    """The exit status that tells a script what it may do next."""
+    if isinstance(error, TimedOut):
+        return TIMED_OUT
+    if isinstance(error, Unavailable):
+        return UNREACHED
+    return REFUSED

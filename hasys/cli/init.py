@@ -1,0 +1,183 @@
+"""``hasys init``: certificate authority, keys, and one folder per member, written completely or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import yaml
+
+from hasys.cli.files import write_public, write_secret
+from hasys.cli.pki import Authority, Issued
+from hasys.cli.seed import Seed, parse_member, plan, servers
+from hasys.config import Member
+from hasys.model.errors import ConfigRefused
+from hasys.model.timing import PROFILES
+
+_SECRET_BYTES = 32
+
+try:
+    from hasys.lease.wire import derive_key
+except ImportError:  # TEMPORARY until hasys.lease.wire lands
+    import hashlib
+    import hmac
+
+    def derive_key(cluster_secret: bytes, node: str) -> bytes:
+        return hmac.new(cluster_secret, node.encode(), hashlib.sha256).digest()
+
+
+_CA_NOTE = """\
+This folder is the certificate authority of the cluster {cluster!r}.
+
+Whoever has ca.key can issue certificates that the cluster trusts. No node needs it: keep this folder off the servers,
+in a safe place. It is needed to renew certificates (they last two years) and to issue new ones:
+
+    hasys cert renew NODE_FOLDER --ca THIS_FOLDER
+    hasys cert issue NAME --ca THIS_FOLDER --out FOLDER
+"""
+
+
+@click.command()
+@click.option("--cluster", metavar="NAME", help="Name of the cluster, a DNS label.")
+@click.option("--node", "nodes", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
+              help="A server. The second address is on the second network (first = public, second = heartbeat).")  # fmt: skip
+@click.option("--witness", "witnesses", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
+              help="A small machine that votes and runs nothing.")  # fmt: skip
+@click.option("--observer", "observers", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
+              help="A server that runs groups and does not vote.")  # fmt: skip
+@click.option("--profile", type=click.Choice(list(PROFILES)), default="default", show_default=True,
+              help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.")
+def init(
+    cluster: str | None,
+    nodes: Sequence[str],
+    witnesses: Sequence[str],
+    observers: Sequence[str],
+    profile: str,
+    out: Path | None,
+) -> None:
+    """Create a cluster: writes DIR/NODE/ for every node and the witness, DIR/client/ and DIR/ca/.
+
+    With no options on a terminal it asks, step by step.
+
+    \b
+    hasys init --cluster demo --node n1=10.0.0.1 --node n2=10.0.0.2 --witness w=10.0.0.3 --out demo
+    """
+    if not (cluster or nodes or witnesses or observers or out) and sys.stdin.isatty():
+        from hasys.cli.ask import ask_for_cluster
+
+        seed, out = ask_for_cluster()
+    else:
+        if not cluster or out is None or not (nodes or observers):
+            raise click.UsageError("--cluster, --node and --out are needed (with no options at all, init asks)")
+        members = [parse_member(n, "Voter") for n in nodes]
+        members += [parse_member(w, "Witness") for w in witnesses]
+        members += [parse_member(o, "Observer") for o in observers]
+        seed = plan(cluster, members, profile)
+    write_cluster(seed, out)
+    _say_what_next(seed, out)
+
+
+def write_cluster(seed: Seed, out: Path) -> None:
+    """Write all folders of the cluster below ``out``, or none. Raises :class:`ConfigRefused` when one is there."""
+    folders = ["ca", "client", *(m.name for m in seed.members)]
+    for folder in folders:
+        if (out / folder).exists():
+            raise ConfigRefused(
+                f"{out / folder} exists: nothing is overwritten, its keys may be in use; choose another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".init-", dir=out))
+    try:
+        authority = Authority.create(seed.cluster, seed.cluster_id)
+        _write_authority(draft / "ca", authority, seed)
+        _write_client(draft / "client", authority, seed)
+        lease_secret = secrets.token_bytes(_SECRET_BYTES)
+        for member in seed.members:
+            _write_member(draft / member.name, member, authority, seed, lease_secret)
+        for folder in folders:
+            (draft / folder).rename(out / folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_authority(folder: Path, authority: Authority, seed: Seed) -> None:
+    folder.mkdir(mode=0o700)
+    write_public(folder / "ca.crt", authority.issued.certificate_pem)
+    write_secret(folder / "ca.key", authority.issued.key_pem)
+    write_public(folder / "README", _CA_NOTE.format(cluster=seed.cluster))
+
+
+def _write_client(folder: Path, authority: Authority, seed: Seed) -> None:
+    write_client_folder(folder, authority, authority.issue_admin("admin"), seed.cluster, servers(seed.members))
+
+
+def write_client_folder(
+    folder: Path, authority: Authority, issued: Issued, cluster: str, reachable: Sequence[str]
+) -> None:
+    """client.yaml with the certificate that it names."""
+    folder.mkdir(mode=0o755)
+    write_public(folder / "ca.crt", authority.issued.certificate_pem)
+    write_public(folder / "client.crt", issued.certificate_pem)
+    write_secret(folder / "client.key", issued.key_pem)
+    settings = {
+        "cluster": cluster,
+        "servers": list(reachable),
+        "tls": {"ca": "ca.crt", "certificate": "client.crt", "key": "client.key"},
+    }
+    write_public(folder / "client.yaml", _yaml("Client settings; any of the servers serves.", settings))
+
+
+def _write_member(folder: Path, member: Member, authority: Authority, seed: Seed, lease_secret: bytes) -> None:
+    folder.mkdir(mode=0o755)
+    issued = authority.issue_node(member.name, member.addresses)
+    write_public(folder / "ca.crt", authority.issued.certificate_pem)
+    write_public(folder / "node.crt", issued.certificate_pem)
+    write_secret(folder / "node.key", issued.key_pem)
+    write_secret(folder / "node.secret", derive_key(lease_secret, member.name).hex() + "\n")
+    if member.votes:
+        write_secret(folder / "lease.secret", lease_secret.hex() + "\n")
+    settings = {
+        "cluster": seed.cluster,
+        "clusterId": seed.cluster_id,
+        "node": member.name,
+        "profile": seed.profile,
+        "members": [_member_settings(m) for m in seed.members],
+        "tls": {"ca": "ca.crt", "certificate": "node.crt", "key": "node.key"},
+        **({"leaseSecret": "lease.secret"} if member.votes else {}),
+        "nodeSecret": "node.secret",
+    }
+    heading = "Who this node is. Paths are relative to this file; 'profile' only seeds a new cluster."
+    write_public(folder / "node.yaml", _yaml(heading, settings))
+
+
+def _member_settings(member: Member) -> dict[str, object]:
+    return {
+        "name": member.name,
+        "role": member.role,
+        "addresses": list(member.addresses),
+        "apiPort": member.api_port,
+        "raftPort": member.raft_port,
+        "leasePort": member.lease_port,
+    }
+
+
+def _yaml(heading: str, content: dict[str, object]) -> str:
+    return f"# {heading}\n" + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _say_what_next(seed: Seed, out: Path) -> None:
+    click.echo(
+        f"cluster {seed.cluster}: {len(seed.members)} members, {len(seed.voters)} of them vote; written to {out}"
+    )
+    for member in seed.members:
+        verb = "witness" if member.role == "Witness" else "node"
+        path = out / member.name
+        click.echo(f"  on {member.name}: copy {path}/, then: hasys {verb} run --config {member.name}/node.yaml")
+    click.echo(f"  here: export HASYS_CONTEXT={(out / 'client' / 'client.yaml').resolve()}; hasys status -w")
+    click.echo(f"  keep {out / 'ca'}/ in a safe place, off the servers")
