@@ -1,0 +1,121 @@
+"""Every reason an event may carry: one table, so that the history reads the same everywhere and the docs list it.
+
+An event answers "why did it move?" without a look into a log: cause, node, epoch, duration. Controllers and agents only
+name a reason and fill its template; an unknown reason is a programming error and raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Grade(StrEnum):
+    """How loudly an event asks for attention."""
+
+    NORMAL = "Normal"
+    """Expected in operation."""
+    WARNING = "Warning"
+    """Something failed and was dealt with, or redundancy is reduced."""
+    CRITICAL = "Critical"
+    """A service is down or unprotected and an operator is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the catalogue."""
+
+    name: str
+    grade: Grade
+    template: str
+    """Text with ``{named}`` parts, filled by :func:`text`."""
+    meaning: str
+    """For the reference page: when it is recorded, and what to do."""
+
+
+N, W, C = Grade.NORMAL, Grade.WARNING, Grade.CRITICAL
+
+_ROWS = (
+    # ------------------------------------------------------------ groups: recorded by the controllers
+    Reason("GroupAssigned", N, "{group} goes to {node}: {cause}", "A group without a node was given one."),
+    Reason(
+        "FailoverStarted", W, "{group} fails over from {previous} to {node}: {cause}",
+        "The holder was lost or gave up; the group goes to another node without waiting for an orderly stop.",
+    ),
+    Reason(
+        "MoveStarted", N, "{group} moves from {previous} to {node}: {cause}",
+        "A planned move: the old node stops first, in order.",
+    ),
+    Reason("RestartOnNode", W, "{group} starts again on {node}: {cause}", "The same node runs the group anew."),
+    Reason("GroupUnassigned", N, "{group} leaves {node}: {cause}", "The group is stopped in order, nobody runs it."),
+    Reason(
+        "StopOverdue", W, "{group} did not stop on {node}: {cause}",
+        "The stop time of a planned move passed: the group is fenced on its old node. The text names the blocker.",
+    ),
+    Reason("GroupRunning", N, "{group} runs on {node}", "Every resource of the group runs."),
+    Reason("GroupDegraded", W, "{group} is degraded on {node}: {cause}", "It serves, but not all of it."),
+    Reason(
+        "GroupFailed", C, "{group} failed: {cause}",
+        "The group does not run and no move would help now; it is tried again with back-off.",
+    ),
+    Reason(
+        "GroupBlocked", C, "{group} is blocked: {cause}",
+        "Automatic action is switched off or impossible; the text says what to do.",
+    ),
+    Reason("GroupStopped", N, "{group} is stopped: {cause}", "Nobody runs it, as asked or for lack of a node."),
+    Reason(
+        "StartFailed", W, "{group} failed on {node}: {cause}",
+        "A resource failed there after its restarts in place; counted against that node.",
+    ),
+    Reason("Retrying", N, "{group} is tried again on {node}: {cause}", "Only what failed is started again."),
+    Reason("GroupPaused", N, "{group}: automatic failover is off", "Nothing moves by itself until it is resumed."),
+    Reason("GroupResumed", N, "{group}: automatic failover is on", "As the group's failover mode says."),
+    Reason("GroupDeleted", N, "{group} is deleted", "No node can hold it any more."),
+    # ------------------------------------------------------------ nodes: recorded by the controllers
+    Reason("NodeReady", N, "{node} is ready", "Its guard is heard, hears us, and its agent works."),
+    Reason("NodeNotReady", W, "{node} is not ready: {cause}", "Heard, but not fit to take a group over."),
+    Reason("NodeLost", W, "{node} is lost: {cause}", "Silent for longer than the suspicion time."),
+    Reason("NodeDrained", N, "{node} takes no groups: {cause}", "Drained by an operator, or shutting down in order."),
+    Reason("NodeUndrained", N, "{node} may take groups again: {cause}", "The end of a drain or of a shutdown."),
+    Reason(
+        "FenceConfirmed", W, "{node} counts as off: {cause}",
+        "An operator swore that the node is off; its grants count as over. Wrong, this breaks S1.",
+    ),
+    Reason("FenceCleared", N, "{node} is back with another boot", "The earlier fence-confirm no longer counts."),
+    # ------------------------------------------------------------ operations, cluster
+    Reason("OperationSucceeded", N, "{operation}: {cause}", "The end of an operator's command."),
+    Reason("OperationFailed", W, "{operation}: {cause}", "The end of an operator's command; the text says why."),
+    Reason("ClusterCreated", N, "cluster {name} begins with profile {profile}", "The first leader ever."),
+    Reason("MembersChanged", N, "{node}: addresses or role changed", "node.yaml of the leader differs from the store."),
+    # ------------------------------------------------------------ resources: reported by agents
+    Reason("ResourceStarted", N, "{resource} runs on {node}", "A resource reached Running."),
+    Reason("ResourceStopped", N, "{resource} stopped on {node}", "A resource was stopped as asked."),
+    Reason("ResourceFailed", W, "{resource} failed on {node}: {cause}", "After its restarts in place."),
+    Reason("ResourceRestarted", W, "{resource} was restarted on {node}: {cause}", "It died and was started in place."),
+    Reason("ResourceAdopted", N, "{resource} was found running on {node}", "A new agent took over what runs."),
+    Reason("DriftRepaired", W, "{resource} was repaired on {node}: {cause}", "Somebody changed it behind hasys."),
+    Reason(
+        "ForeignAddressRemoved", W, "{resource} was removed from {node}: {cause}",
+        "An address of a group was on a node that must not have it.",
+    ),
+    Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
+)  # fmt: skip
+
+CATALOGUE: dict[str, Reason] = {row.name: row for row in _ROWS}
+"""Reasons by name."""
+
+MAX_MESSAGE = 1024
+"""Longest event text, in characters: events are replicated."""
+
+
+def reason(name: str) -> Reason:
+    """The row of that name; KeyError names the catalogue."""
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        raise KeyError(f"event reason {name!r} is not in hasys/model/events.py") from None
+
+
+def text(name: str, **parts: object) -> str:
+    """The message of an event; missing parts raise KeyError, so a template and its use cannot drift apart."""
+    return reason(name).template.format(**parts)[:MAX_MESSAGE]

@@ -1,0 +1,260 @@
+"""What a placement decision looks at: one frozen picture of the cluster, without clocks, sockets or protobuf.
+
+The store's controllers build it from the replicated objects and the leader's lease facts; scenarios build it from text.
+All times are seconds of the leader's monotonic clock; ``None`` means "never under this leader".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from hasys.model.timing import Timing
+
+
+class Role(StrEnum):
+    """What a member is for."""
+
+    VOTER = "Voter"
+    WITNESS = "Witness"
+    OBSERVER = "Observer"
+
+
+class NodeState(StrEnum):
+    """The contract's node states."""
+
+    READY = "Ready"
+    NOT_READY = "NotReady"
+    LOST = "Lost"
+    DRAINED = "Drained"
+
+
+class Phase(StrEnum):
+    """The contract's group phases."""
+
+    STOPPED = "Stopped"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    DEGRADED = "Degraded"
+    STOPPING = "Stopping"
+    FAILING_OVER = "FailingOver"
+    FAILED = "Failed"
+    BLOCKED = "Blocked"
+
+
+class ResourceState(StrEnum):
+    """The contract's resource states."""
+
+    STOPPED = "Stopped"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A member and what the leader knows of its guard."""
+
+    name: str
+    role: Role = Role.VOTER
+    drained: bool = False
+    """An operator drained it."""
+    heard: float | None = None
+    """When its last authentic keep-alive came."""
+    confirmed: float | None = None
+    """When it last proved that it hears us: a keep-alive that names a recent grant. Hearing without this is deafness."""
+    armed: bool = False
+    """Its guard can fence (gate installed, cgroups usable)."""
+    agent_alive: bool = False
+    trouble: str = ""
+    """Why its guard says that it should not take groups, e.g. "gate missing"; empty: nothing."""
+    boot_id: str = ""
+    """Of the guard that is heard now."""
+    released: Mapping[str, int] = field(default_factory=dict)
+    """Group -> epoch up to which this guard will never act again."""
+    fence_confirmed: bool = False
+    fence_boot_id: str = ""
+    shutdown_boot_id: str = ""
+    """Not empty: this boot of the node left in order and gets nothing."""
+    last_state: NodeState | None = None
+    """As recorded before, to see the change."""
+
+    @property
+    def runs_groups(self) -> bool:
+        return self.role is not Role.WITNESS
+
+    @property
+    def leaving(self) -> bool:
+        """Takes no groups, and gives away what it has."""
+        return self.drained or bool(self.shutdown_boot_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who should run a group. Never authority to act: that is the grant."""
+
+    node: str = ""
+    epoch: int = 0
+    previous_node: str = ""
+    previous_epoch: int = 0
+    revoked: bool = False
+    cause: str = ""
+    operation: str = ""
+    attempt: int = 0
+    retry_step: str = ""
+
+    def moved(self, node: str, cause: str, *, operation: str = "", revoke: bool) -> Assignment:
+        """The next epoch, on ``node`` (empty: nobody); the present holder becomes the previous one.
+
+        With ``revoke`` the previous holder gets no more grants for it; without, it may stop in order first.
+        """
+        assert node != self.node or revoke, "a move to the same node has nobody to wait for"
+        return Assignment(
+            node=node,
+            epoch=self.epoch + 1,
+            previous_node=self.node,
+            previous_epoch=self.epoch if self.node else 0,
+            revoked=revoke,
+            cause=cause,
+            operation=operation,
+        )
+
+    def revoke_previous(self) -> Assignment:
+        """The previous holder gets no more grants."""
+        return replace(self, revoked=True)
+
+    def again(self, cause: str, *, step: str = "", operation: str = "") -> Assignment:
+        """The same node tries again what failed, at the same epoch."""
+        return replace(self, attempt=self.attempt + 1, retry_step=step, cause=cause, operation=operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that may run a group; the highest priority is preferred, then the name."""
+
+    node: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a group could not run on a node, and how often in a row."""
+
+    epoch: int
+    message: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceInfo:
+    """A resource as its agent last reported it."""
+
+    kind: str
+    name: str
+    node: str = ""
+    epoch: int = 0
+    state: ResourceState = ResourceState.UNKNOWN
+    message: str = ""
+    vital: bool = True
+    """False: its failure degrades the group and moves nothing (``onStartFailure: Continue``)."""
+    version: int = 0
+    """Log index of its last change, status included."""
+    deleting: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A group: what is wanted, what was decided, what is known."""
+
+    name: str
+    candidates: tuple[Candidate, ...] = ()
+    manual: bool = False
+    farm: bool = False
+    paused: bool = False
+    stop_timeout: float = 60.0
+    assignment: Assignment = Assignment()
+    phase: Phase = Phase.STOPPED
+    reason: str = ""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    resources: tuple[ResourceInfo, ...] = ()
+    may_hold: frozenset[str] = frozenset()
+    """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
+    deleting: bool = False
+    epoch_since: float | None = None
+    """When this leader first saw the present epoch."""
+    phase_since: float | None = None
+    """When this leader first saw the present phase."""
+    attempt_version: int = 0
+    """Log index at which this leader saw the present attempt begin: older reports do not speak of it. 0: unknown."""
+
+    def candidate(self, node: str) -> Candidate | None:
+        return next((c for c in self.candidates if c.node == node), None)
+
+    def current(self, resource: ResourceInfo) -> bool:
+        """Does its last report speak of the present epoch and attempt?"""
+        a = self.assignment
+        return resource.node == a.node and resource.epoch == a.epoch and resource.version >= self.attempt_version
+
+
+class OperationType(StrEnum):
+    """What an operator may ask for."""
+
+    SWITCHOVER = "Switchover"
+    FAILOVER = "Failover"
+    RESOLVE = "Resolve"
+    FENCE_CONFIRM = "FenceConfirm"
+    PAUSE = "Pause"
+    RESUME = "Resume"
+    RETRY = "Retry"
+    DRAIN = "Drain"
+    UNDRAIN = "Undrain"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationInfo:
+    """An operator's command that has not ended yet."""
+
+    name: str
+    type: OperationType
+    group: str = ""
+    node: str = ""
+    step: str = ""
+    reason: str = ""
+    role: str = ""
+    actor: str = "admin"
+    running: bool = False
+    """Begun; False: pending."""
+    epoch: int = 0
+    """The epoch it made, once begun."""
+    since: float | None = None
+    """When this leader first saw it: its deadline counts from here."""
+
+    @property
+    def cause(self) -> str:
+        """For history: who asked for what, and why."""
+        said = f": {self.reason}" if self.reason else ""
+        return f"{self.type.value.lower()} by {self.actor}{said}"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that :func:`hasys.placement.decide` looks at."""
+
+    timing: Timing
+    leader_since: float
+    """When this leader's authority began."""
+    silent_since: float
+    """No earlier leader granted anything after this."""
+    cold: bool = False
+    """This leader never saw another one: the cluster is starting, absence proves little yet."""
+    nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
+    groups: Mapping[str, GroupInfo] = field(default_factory=dict)
+    operations: tuple[OperationInfo, ...] = ()
+    """Oldest first."""
