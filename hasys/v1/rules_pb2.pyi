@@ -97,7 +97,7 @@ class Rule(_message.Message):
     max_duration: _builtins.str
     """durations: "1h"; inclusive"""
     default_value: _builtins.str
-    """printed and used when the field is absent, in manifest spelling"""
+    """printed and used when the field is absent, in manifest spelling; messages: "{}" """
     immutable: _builtins.bool
     """may not change after creation: delete and create again"""
     min_items: _builtins.int
@@ -151,7 +151,35 @@ class Union(_message.Message):
 
 Global___Union: _TypeAlias = Union  # noqa: Y015
 
+@_typing.final
+class Shorthand(_message.Message):
+    """How a message may be written in a manifest besides a mapping of its fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCALAR_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    scalar: _builtins.str
+    """a plain value stands for this field"""
+    mapping: _builtins.str
+    """a mapping stands for the entries of this map field"""
+    def __init__(
+        self,
+        *,
+        scalar: _builtins.str = ...,
+        mapping: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mapping", b"mapping", "scalar", b"scalar"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shorthand: _TypeAlias = Shorthand  # noqa: Y015
+
 RULE_FIELD_NUMBER: _builtins.int
 UNION_FIELD_NUMBER: _builtins.int
+SHORTHAND_FIELD_NUMBER: _builtins.int
 rule: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rule]
 union: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, _containers.RepeatedCompositeFieldContainer[Global___Union]]
+shorthand: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___Shorthand]

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hasys.v1 import objects_pb2 as hasys_dot_v1_dot_objects__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hasys/v1/store.proto\x12\x08hasys.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16hasys/v1/objects.proto\"u\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\tmutations\x18\x04 \x03(\x0b\x32\x12.hasys.v1.Mutation\"\xd5\x01\n\x08Mutation\x12$\n\x08put_spec\x18\x01 \x01(\x0b\x32\x10.hasys.v1.ObjectH\x00\x12&\n\nput_status\x18\x02 \x01(\x0b\x32\x10.hasys.v1.ObjectH\x00\x12\x1f\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\r.hasys.v1.KeyH\x00\x12!\n\x06record\x18\x04 \x01(\x0b\x32\x0f.hasys.v1.EventH\x00\x12\x16\n\x0e\x65xpect_version\x18\x05 \x01(\x04\x12\x15\n\rexpect_absent\x18\x06 \x01(\x08\x42\x08\n\x06\x61\x63tion\"P\n\x07Outcome\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x18\n\x10resource_version\x18\x04 \x01(\x04\"{\n\x08Snapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12!\n\x07objects\x18\x02 \x03(\x0b\x32\x10.hasys.v1.Object\x12\x14\n\x0c\x65vent_serial\x18\x03 \x01(\x04\x12\'\n\x06recent\x18\x04 \x03(\x0b\x32\x17.hasys.v1.RecentCommand\"?\n\rRecentCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x07outcome\x18\x02 \x01(\x0b\x32\x11.hasys.v1.Outcomeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hasys/v1/store.proto\x12\x08hasys.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16hasys/v1/objects.proto\"u\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\tmutations\x18\x04 \x03(\x0b\x32\x12.hasys.v1.Mutation\"\xe4\x01\n\x08Mutation\x12$\n\x08put_spec\x18\x01 \x01(\x0b\x32\x10.hasys.v1.ObjectH\x00\x12&\n\nput_status\x18\x02 \x01(\x0b\x32\x10.hasys.v1.ObjectH\x00\x12\x1f\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\r.hasys.v1.KeyH\x00\x12!\n\x06record\x18\x04 \x01(\x0b\x32\x0f.hasys.v1.EventH\x00\x12\x16\n\x0e\x65xpect_version\x18\x05 \x01(\x04\x12\x15\n\rexpect_absent\x18\x06 \x01(\x08\x12\r\n\x05purge\x18\x07 \x01(\x08\x42\x08\n\x06\x61\x63tion\"P\n\x07Outcome\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x18\n\x10resource_version\x18\x04 \x01(\x04\"\x90\x01\n\x08Snapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12!\n\x07objects\x18\x02 \x03(\x0b\x32\x10.hasys.v1.Object\x12\x14\n\x0c\x65vent_serial\x18\x03 \x01(\x04\x12\x13\n\x0b\x65poch_floor\x18\x05 \x01(\x04\x12\'\n\x06recent\x18\x04 \x03(\x0b\x32\x17.hasys.v1.RecentCommand\"?\n\rRecentCommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x07outcome\x18\x02 \x01(\x0b\x32\x11.hasys.v1.Outcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMAND']._serialized_start=91
   _globals['_COMMAND']._serialized_end=208
   _globals['_MUTATION']._serialized_start=211
-  _globals['_MUTATION']._serialized_end=424
-  _globals['_OUTCOME']._serialized_start=426
-  _globals['_OUTCOME']._serialized_end=506
-  _globals['_SNAPSHOT']._serialized_start=508
-  _globals['_SNAPSHOT']._serialized_end=631
-  _globals['_RECENTCOMMAND']._serialized_start=633
-  _globals['_RECENTCOMMAND']._serialized_end=696
+  _globals['_MUTATION']._serialized_end=439
+  _globals['_OUTCOME']._serialized_start=441
+  _globals['_OUTCOME']._serialized_end=521
+  _globals['_SNAPSHOT']._serialized_start=524
+  _globals['_SNAPSHOT']._serialized_end=668
+  _globals['_RECENTCOMMAND']._serialized_start=670
+  _globals['_RECENTCOMMAND']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

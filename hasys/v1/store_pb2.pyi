@@ -65,9 +65,12 @@ class Mutation(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     EXPECT_VERSION_FIELD_NUMBER: _builtins.int
     EXPECT_ABSENT_FIELD_NUMBER: _builtins.int
+    PURGE_FIELD_NUMBER: _builtins.int
     expect_version: _builtins.int
     """refuse unless metadata.resource_version is this; 0: do not look"""
     expect_absent: _builtins.bool
+    purge: _builtins.bool
+    """delete: no node can hold it any more (the proposer has the proof): remove it now"""
     @_builtins.property
     def put_spec(self) -> _objects_pb2.Object:
         """create or change spec and labels; status is kept"""
@@ -91,10 +94,11 @@ class Mutation(_message.Message):
         record: _objects_pb2.Event | None = ...,
         expect_version: _builtins.int = ...,
         expect_absent: _builtins.bool = ...,
+        purge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "delete", b"delete", "put_spec", b"put_spec", "put_status", b"put_status", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "delete", b"delete", "expect_absent", b"expect_absent", "expect_version", b"expect_version", "put_spec", b"put_spec", "put_status", b"put_status", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "delete", b"delete", "expect_absent", b"expect_absent", "expect_version", b"expect_version", "purge", b"purge", "put_spec", b"put_spec", "put_status", b"put_status", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["put_spec", "put_status", "delete", "record"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -138,9 +142,12 @@ class Snapshot(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
     EVENT_SERIAL_FIELD_NUMBER: _builtins.int
+    EPOCH_FLOOR_FIELD_NUMBER: _builtins.int
     RECENT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     event_serial: _builtins.int
+    epoch_floor: _builtins.int
+    """largest epoch of any purged group: a group that comes back never repeats an epoch"""
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Object]: ...
     @_builtins.property
@@ -151,11 +158,12 @@ class Snapshot(_message.Message):
         index: _builtins.int = ...,
         objects: _abc.Iterable[_objects_pb2.Object] | None = ...,
         event_serial: _builtins.int = ...,
+        epoch_floor: _builtins.int = ...,
         recent: _abc.Iterable[Global___RecentCommand] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_serial", b"event_serial", "index", b"index", "objects", b"objects", "recent", b"recent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch_floor", b"epoch_floor", "event_serial", b"event_serial", "index", b"index", "objects", b"objects", "recent", b"recent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
