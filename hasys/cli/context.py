@@ -1,4 +1,4 @@
-"""Which cluster a command speaks to: ``--context FILE`` before or after the command, else the environment, else home."""
+"""Which cluster a command speaks to: ``--context`` before or after it, else the environment, else home."""
 
 from __future__ import annotations
 

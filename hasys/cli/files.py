@@ -1,4 +1,4 @@
-"""Writing the folders of ``init`` and ``cert``: secrets are 0600 from their first byte, nothing is ever overwritten by accident."""
+"""Writing the folders of ``init`` and ``cert``: secrets are 0600 from their first byte, nothing is overwritten."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -45,7 +45,7 @@ in a safe place. It is needed to renew certificates (they last two years) and to
 @click.command()
 @click.option("--cluster", metavar="NAME", help="Name of the cluster, a DNS label.")
 @click.option("--node", "nodes", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
-              help="A server. The second address is on the second network (first = public, second = heartbeat).")  # fmt: skip
+              help="A server. The second address is on the second network (heartbeat).")  # fmt: skip
 @click.option("--witness", "witnesses", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
               help="A small machine that votes and runs nothing.")  # fmt: skip
 @click.option("--observer", "observers", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
@@ -167,7 +167,7 @@ def _member_settings(member: Member) -> dict[str, object]:
     }
 
 
-def _yaml(heading: str, content: dict[str, object]) -> str:
+def _yaml(heading: str, content: Mapping[str, object]) -> str:
     return f"# {heading}\n" + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
 
 

@@ -1,0 +1,94 @@
+"""Which process has a role of this node: a lock that dies with its holder, its pid, and the start time that proves it.
+
+Pids are reused; pid and start time together are not (within one boot). The lock is taken by the process that has the
+role, whoever started it, so that two stores, agents or guards of one node can never run beside each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hasys.model.errors import Refused
+
+
+class AlreadyRuns(Refused):
+    """Another process has this role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process, told apart from every later one with the same pid."""
+
+    pid: int
+    start_time: int
+    """Clock ticks after boot, field 22 of /proc/PID/stat."""
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The living process with this pid, or None. A zombie does not live."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return None
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        return None if fields[0] in (b"Z", b"X") else cls(pid, int(fields[19]))
+
+    @property
+    def alive(self) -> bool:
+        return Identity.of(self.pid) == self
+
+
+class RoleLock:
+    """Held by the process itself for as long as it lives."""
+
+    def __init__(self, run_dir: Path, role: str) -> None:
+        self.role = role
+        self.path = run_dir / f"{role}.pid"
+        self._descriptor = -1
+
+    def take(self) -> None:
+        """Become the one with this role, until the process ends. Raises :class:`AlreadyRuns`."""
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            holder = self.holder()
+            who = f"pid {holder.pid}" if holder else "another process"
+            raise AlreadyRuns(f"the {self.role} of this node runs already ({who}, {self.path})") from None
+        me = Identity.of(os.getpid())
+        assert me is not None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": me.pid, "startTime": me.start_time}).encode() + b"\n", 0)
+        self._descriptor = descriptor
+
+    def holder(self) -> Identity | None:
+        """The living process that has the role; None also while it is just taking it."""
+        if not self.held():
+            return None
+        try:
+            record = json.loads(self.path.read_bytes())
+            identity = Identity(int(record["pid"]), int(record["startTime"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return identity if identity.alive else None
+
+    def held(self) -> bool:
+        """Does a living process have the role?"""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,146 @@
+"""``hasys node|witness|store|agent|guard run``: the processes of a node."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from hasys.config import NodeConfig, load
+from hasys.model.errors import ConfigRefused
+
+_CONFIG = click.option(
+    "--config", "path", required=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="node.yaml, as 'hasys init' wrote it (or its folder).",
+)  # fmt: skip
+
+
+@click.group()
+def node() -> None:
+    """The whole node: store, guard and agent, supervised."""
+
+
+@click.group()
+def witness() -> None:
+    """A witness: it votes and runs nothing."""
+
+
+@click.group()
+def store() -> None:
+    """The store: consensus, API and controllers."""
+
+
+@click.group()
+def agent() -> None:
+    """The agent: brings this node's resources to the state that is asked for."""
+
+
+@click.group()
+def guard() -> None:
+    """The guard: keeps the node's lease and fences when it is lost."""
+
+
+@node.command("run")
+@_CONFIG
+def node_run(path: Path) -> int:
+    """Run the node in the foreground.
+
+    SIGTERM (or Ctrl-C) hands its groups over, then stops; Ctrl-C twice stops at once. When this process is killed the
+    node goes on; the next one takes its processes over.
+    """
+    config = load(path)
+    if config.me.role == "Witness":
+        raise ConfigRefused(f"{config.path}: {config.name} is a witness: use 'hasys witness run'")
+    return _supervise(config)
+
+
+@witness.command("run")
+@_CONFIG
+def witness_run(path: Path) -> int:
+    """Run the witness in the foreground; SIGTERM or Ctrl-C stops it."""
+    config = load(path)
+    if config.me.role != "Witness":
+        raise ConfigRefused(f"{config.path}: {config.name} is no witness: use 'hasys node run'")
+    return _supervise(config)
+
+
+@node.command("hand-over", hidden=True)
+@_CONFIG
+def node_hand_over(path: Path) -> None:
+    """Give this node's groups away before it stops. Run by 'node run' and by systemd."""
+    from hasys.cli.handover import hand_over
+
+    hand_over(load(path))
+
+
+@store.command("run")
+@_CONFIG
+def store_run(path: Path) -> None:
+    """Run the store process."""
+    from hasys.store.main import run
+
+    _serve("store", load(path), run)
+
+
+@agent.command("run")
+@_CONFIG
+def agent_run(path: Path) -> None:
+    """Run the agent process."""
+    from hasys.reconciler.main import run
+
+    _serve("agent", load(path), run)
+
+
+@guard.command("run")
+@_CONFIG
+def guard_run(path: Path) -> None:
+    """Run the guard process."""
+    from hasys.guard.main import run
+
+    _serve("guard", load(path), run)
+
+
+def roles_of(config: NodeConfig) -> tuple[str, ...]:
+    """The processes of this member, in start order: an observer has no store, a witness has nothing else."""
+    store = ("store",) if config.me.votes else ()
+    return (*store, "guard", "agent") if config.me.runs_groups else store
+
+
+def command_of(config: NodeConfig, *words: str) -> list[str]:
+    """The command line of one of our own commands for this node, independent of PATH and of the working directory."""
+    return [sys.executable, "-P", "-m", "hasys", *words, "--config", str(config.path)]
+
+
+def _serve(role: str, config: NodeConfig, run: Callable[[NodeConfig], object]) -> None:
+    from hasys.cli.processes import RoleLock
+
+    RoleLock(config.run_dir, role).take()
+    with contextlib.suppress(KeyboardInterrupt):
+        run(config)
+
+
+def _supervise(config: NodeConfig) -> int:
+    from hasys.cli.supervisor import Plan, Role, Supervisor
+
+    plan = Plan(
+        roles=[Role(name, command_of(config, name, "run")) for name in roles_of(config)],
+        run_dir=config.run_dir,
+        hand_over=command_of(config, "node", "hand-over") if config.me.runs_groups else (),
+        after={"agent": lambda: _kill_what_is_left(config)},
+    )
+    return Supervisor(plan).run()
+
+
+def _kill_what_is_left(config: NodeConfig) -> None:
+    """Processes of groups that nobody took over: the node stops, so they stop, while the guard still has the lease."""
+    for mount in _cgroup_mounts():
+        with contextlib.suppress(FileNotFoundError):
+            (mount / f"hasys.{config.instance}" / "groups" / "cgroup.kill").write_text("1")
+
+
+def _cgroup_mounts() -> list[Path]:
+    lines = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return [Path(fields[1]) for fields in lines if fields[2] == "cgroup2"]

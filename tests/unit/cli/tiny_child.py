@@ -1,0 +1,40 @@
+"""A child for the supervisor's tests: RUN_DIR ROLE [mode]. Writes what happens to it to RUN_DIR/journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from hasys.cli.processes import RoleLock
+
+
+def note(run_dir: Path, text: str) -> None:
+    descriptor = os.open(run_dir / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, f"{text}\n".encode())
+    os.close(descriptor)
+
+
+def main() -> int:
+    run_dir, role, modes = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    RoleLock(run_dir, role).take()
+    stubborn = "stubborn" in modes
+
+    def on_term(_number: int, _frame: object) -> None:
+        note(run_dir, f"{role} asked to stop")
+        if not stubborn:
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, on_term)
+    note(run_dir, f"{role} started {os.getpid()}")
+    print(f"hello from {role}", flush=True)
+    if "ends" in modes:
+        note(run_dir, f"{role} ended")
+        return 3
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
