@@ -1,0 +1,1 @@
+"""Guard: protocol, plan, fence and client, without a kernel."""
