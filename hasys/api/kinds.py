@@ -12,9 +12,7 @@ from google.protobuf.message import Message
 
 from hasys.v1 import objects_pb2 as pb
 
-Inner: TypeAlias = (
-    pb.Group | pb.Node | pb.VirtualIP | pb.Application | pb.Delay | pb.Operation | pb.Event | pb.Cluster
-)
+Inner: TypeAlias = pb.Group | pb.Node | pb.VirtualIP | pb.Application | pb.Delay | pb.Operation | pb.Event | pb.Cluster
 """What an envelope can hold."""
 
 Resource: TypeAlias = pb.VirtualIP | pb.Application | pb.Delay

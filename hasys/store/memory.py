@@ -1,0 +1,75 @@
+"""An engine without consensus: one member, everything in memory. For tests and tools, never for a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hasys.model.errors import Unavailable
+from hasys.store.port import Applied, Authority, EngineStatus, StateMachine
+
+
+class MemoryEngine:
+    """Implements ``hasys.store.port.Engine``. ``elect`` plays elections."""
+
+    def __init__(self, machine: StateMachine, *, name: str = "n1") -> None:
+        self._machine = machine
+        self._name = name
+        self._leader: str | None = name
+        self._term = 1
+        self._index = 0
+        self._changed: list[Callable[[], None]] = []
+        self._applied: list[Callable[[int], None]] = []
+
+    async def run(self) -> None:
+        """Nothing to do: sleeps until cancelled."""
+        await asyncio.Event().wait()
+
+    async def propose(self, command: bytes, *, timeout: float) -> Applied:
+        """Apply at once. Raises ``Unavailable`` without a leader."""
+        await asyncio.sleep(0)
+        if self._leader is None:
+            raise Unavailable("no leader")
+        self._index += 1
+        answer = self._machine.apply(self._index, command)
+        for callback in self._applied:
+            callback(self._index)
+        return Applied(self._index, answer)
+
+    def authority(self) -> Authority | None:
+        """Evidence as of now, while this member leads."""
+        if self._leader != self._name:
+            return None
+        now = asyncio.get_running_loop().time()
+        return Authority(term=self._term, applied=self._index, t_q=now, silent_since=now)
+
+    def status(self) -> EngineStatus:
+        """One voter, always in agreement with itself."""
+        return EngineStatus(
+            role="Leader" if self._leader == self._name else "Follower",
+            leader=self._leader,
+            term=self._term,
+            committed=self._index,
+            applied=self._index,
+            voters=(self._name,),
+            connected=(self._name,),
+            quorum=self._leader is not None,
+        )
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Called by ``elect``."""
+        self._changed.append(callback)
+
+    def on_applied(self, callback: Callable[[int], None]) -> None:
+        """Called after each command."""
+        self._applied.append(callback)
+
+    async def hand_over(self) -> None:
+        """Nobody to hand over to."""
+
+    def elect(self, leader: str | None) -> None:
+        """Another term with this leader (a name; None: nobody)."""
+        self._leader = leader
+        self._term += 1
+        for callback in self._changed:
+            callback()
