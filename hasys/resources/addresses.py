@@ -1,0 +1,275 @@
+"""The addresses and links of this machine: read from the kernel, never remembered.
+
+The truth is a full dump, taken at least once per :data:`REREAD` seconds; kernel events only make it sooner. All
+netlink calls happen in one worker thread, one at a time, with a deadline, so that the event loop never waits for the
+kernel's rtnl lock. pyroute2 is imported on first use: it costs 10 MB and 0.1 s.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from hasys.resources.port import Permanent, Temporary
+
+REREAD = 0.8
+"""Seconds between full dumps when nothing is heard: below the 1 s within which drift must be repaired."""
+LINK_REREAD = 10
+"""Links change rarely and their dump is the expensive one: re-read each this many dumps, and after each event."""
+DEADLINE = 5.0
+"""Seconds a netlink call may take before it is given up and named as the blocker."""
+
+IFA_F_NODAD = 0x02
+"""Skip duplicate address detection (IPv6): the lease already says that nobody else has it, and it costs 1 s or more."""
+IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
+RTMGRP = 0x1 | 0x10 | 0x100
+"""Multicast groups LINK, IPV4_IFADDR and IPV6_IFADDR (linux/rtnetlink.h)."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface."""
+
+    name: str
+    index: int
+    mac: bytes
+    up: bool
+    """Set up by the administrator."""
+    carrier: bool
+    """Cable in, or what counts as that for a virtual one."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Held:
+    """An address on an interface."""
+
+    interface: str
+    address: str
+    """Canonical spelling, without prefix length."""
+    prefix: int
+
+
+class Addresses(Protocol):
+    """What drivers need of the machine's addresses; tests bring their own."""
+
+    revision: int
+    """Grows when anything changed."""
+
+    def link(self, name: str) -> Link | None: ...
+
+    def holders(self, address: str) -> tuple[Held, ...]:
+        """Where an address is; normally nowhere or in one place."""
+        ...
+
+    async def add(self, held: Held) -> None:
+        """Put it there; no error when it is there already. Raises ``Permanent`` or ``Temporary``."""
+        ...
+
+    async def remove(self, held: Held) -> None:
+        """Take it away; no error when it is gone already. Raises ``Permanent`` or ``Temporary``."""
+        ...
+
+    async def changed(self, since: int) -> None:
+        """Wait until ``revision`` is more than ``since``."""
+        ...
+
+
+class KernelAddresses:
+    """:class:`Addresses` of the network namespace that this process lives in."""
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self.revision = 0
+        self._on_change = on_change
+        self._links: dict[str, Link] = {}
+        self._held: frozenset[Held] = frozenset()
+        self._by_address: dict[str, tuple[Held, ...]] = {}
+        self._news = anyio.Event()
+        self._serial = anyio.Lock()
+        self._kernel: Any = None
+
+    def link(self, name: str) -> Link | None:
+        return self._links.get(name)
+
+    def holders(self, address: str) -> tuple[Held, ...]:
+        return self._by_address.get(address, ())
+
+    async def changed(self, since: int) -> None:
+        while self.revision <= since:
+            await self._news.wait()
+
+    async def add(self, held: Held) -> None:
+        link = self._links.get(held.interface)
+        if link is None:
+            raise Temporary(f"interface {held.interface} does not exist")
+        async with self._serial:
+            await self._call(lambda kernel: _add(kernel, link.index, held), f"add {held.address} to {held.interface}")
+            self._take(self._held | {held})
+
+    async def remove(self, held: Held) -> None:
+        link = self._links.get(held.interface)
+        async with self._serial:
+            if link is not None:
+                what = f"remove {held.address} from {held.interface}"
+                await self._call(lambda kernel: _remove(kernel, link.index, held), what)
+            self._take(self._held - {held})
+
+    async def read(self, *, links: bool = True) -> None:
+        """Take a full dump now."""
+        async with self._serial:
+            if links:
+                self._take_links(await self._call(_links, "list interfaces"))
+            by_index = {link.index: link.name for link in self._links.values()}
+            self._take(await self._call(lambda kernel: _held(kernel, by_index), "list addresses"))
+
+    async def run(self) -> None:
+        """Keep reading until cancelled."""
+        async with _events() as hear, self._closed_at_end():
+            await self.read()
+            quiet = 0
+            while True:
+                with anyio.move_on_after(REREAD) as waiting:
+                    await hear()
+                quiet = quiet + 1 if waiting.cancelled_caught else 0
+                await self.read(links=quiet % LINK_REREAD == 0)
+
+    def _take(self, held: frozenset[Held]) -> None:
+        if held == self._held:
+            return
+        by_address: dict[str, tuple[Held, ...]] = {}
+        for h in sorted(held):
+            by_address[h.address] = (*by_address.get(h.address, ()), h)
+        self._held, self._by_address = held, by_address
+        self._tell()
+
+    def _take_links(self, links: dict[str, Link]) -> None:
+        if links != self._links:
+            self._links = links
+            self._tell()
+
+    def _tell(self) -> None:
+        self.revision += 1
+        news, self._news = self._news, anyio.Event()
+        news.set()
+        self._on_change()
+
+    async def _call(self, work: Callable[[Any], T], what: str) -> T:
+        """Run netlink work in a thread, on one socket that lives until a call fails."""
+        try:
+            # Shielded: a cancelled caller must not leave a write behind that happens after its own undoing.
+            with anyio.fail_after(DEADLINE, shield=True):
+                return await to_thread.run_sync(self._work, work, what, abandon_on_cancel=True)
+        except TimeoutError:
+            self._kernel = None  # the stuck thread keeps the old one
+            raise Temporary(f"the kernel did not {what} within {DEADLINE:g} s") from None
+
+    def _work(self, work: Callable[[Any], T], what: str) -> T:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        kernel, self._kernel = self._kernel, None
+        try:
+            if kernel is None:
+                kernel = IPRoute()
+            result = work(kernel)
+        except NetlinkError as e:
+            kernel.close()
+            kind = Permanent if e.code in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP) else Temporary
+            raise kind(f"cannot {what}: {e.args[1]}") from None
+        except OSError as e:
+            raise Temporary(f"cannot {what}: {e.strerror or e}") from None
+        self._kernel = kernel
+        return result
+
+    @asynccontextmanager
+    async def _closed_at_end(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
+
+
+def _links(kernel: Any) -> dict[str, Link]:
+    found = {}
+    for m in kernel.get_links():
+        mac = bytes.fromhex((m.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
+        name = m.get_attr("IFLA_IFNAME")
+        flags = m["flags"]
+        found[name] = Link(name, m["index"], mac, bool(flags & IFF_UP), bool(flags & IFF_LOWER_UP))
+    return found
+
+
+def _held(kernel: Any, names: dict[int, str]) -> frozenset[Held]:
+    found = set()
+    for m in kernel.get_addr():
+        address = m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS")
+        name = names.get(m["index"])
+        if address and name:
+            found.add(Held(name, str(ipaddress.ip_address(address)), m["prefixlen"]))
+    return frozenset(found)
+
+
+def _add(kernel: Any, index: int, held: Held) -> None:
+    flags = {"flags": IFA_F_NODAD} if ":" in held.address else {}
+    with _tolerating(errno.EEXIST):
+        kernel.addr("add", index=index, address=held.address, prefixlen=held.prefix, **flags)
+
+
+def _remove(kernel: Any, index: int, held: Held) -> None:
+    with _tolerating(errno.EADDRNOTAVAIL, errno.ENODEV):
+        kernel.addr("del", index=index, address=held.address, prefixlen=held.prefix)
+
+
+class _tolerating:  # noqa: N801  # reads like contextlib.suppress
+    """Swallow netlink errors that say "it is so already"."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = codes
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return getattr(error, "code", None) in self.codes
+
+
+@asynccontextmanager
+async def _events() -> AsyncIterator[Callable[[], Any]]:
+    """Yields a function that waits until the kernel says that links or addresses changed. What it says is not parsed:
+    it is a hint, and a lost message (a full buffer) hints just as well."""
+    hints = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    try:
+        hints.bind((0, RTMGRP))
+
+        async def hear() -> None:
+            await anyio.wait_readable(hints)
+            _drain(hints)
+
+        yield hear
+    finally:
+        hints.close()
+
+
+def _drain(hints: socket.socket) -> None:
+    while True:
+        try:
+            hints.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as e:
+            if e.errno != errno.ENOBUFS:
+                raise

@@ -1,0 +1,140 @@
+"""VirtualIP: an address that is on the right interface while this node has the group, and nowhere on it otherwise.
+
+The address may be added before the permit: the guard's gate keeps it silent. Drift (removed by hand, a second copy on
+another interface) is repaired as soon as the kernel tells of it, and by the periodic dump if it does not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+import anyio
+
+from hasys.guard.protocol import AddressEntry, Entry
+from hasys.resources import announce, settings
+from hasys.resources.addresses import Addresses, Held, Link
+from hasys.resources.port import Driver, State, Surroundings, Temporary
+from hasys.v1 import objects_pb2
+
+LINK_GRACE = 1.0
+"""Seconds a missing or unplugged interface is forgiven before the resource counts as failed: boot, a bouncing switch
+port. An interface that was set down by hand is not forgiven: nobody does that by accident."""
+
+RETRY = 0.2
+"""Seconds until the next attempt when the kernel refuses."""
+
+
+class VirtualIP(Driver):
+    """See the module."""
+
+    kind = "VirtualIP"
+
+    def __init__(
+        self,
+        around: Surroundings,
+        spec: objects_pb2.VirtualIPSpec,
+        addresses: Addresses,
+        send: Callable[[str, Link], None] = announce.send,
+    ) -> None:
+        super().__init__(around)
+        parsed = ipaddress.ip_interface(spec.address)
+        interface = settings.interface_on(spec, around.place.node)
+        self.wanted = Held(interface, str(parsed.ip), parsed.network.prefixlen)
+        self._addresses = addresses
+        self._send = send
+        self._schedule = announce.Schedule(settings.seconds(spec, "announce_interval"))
+        self._link_lost: float | None = None
+
+    def entries(self) -> tuple[Entry, ...]:
+        if not self.wanted.interface:
+            return ()
+        return (AddressEntry(self.wanted.interface, self.wanted.address, self.around.place.name),)
+
+    async def adopt(self) -> bool:
+        return self.wanted in self._addresses.holders(self.wanted.address)
+
+    async def prepare(self) -> None:
+        link = self._addresses.link(self.wanted.interface)
+        if link is not None and link.up and not await self.adopt():
+            await self._addresses.add(self.wanted)
+
+    async def run(self) -> None:
+        if not self.wanted.interface:
+            node = self.around.place.node
+            self.become(State.FAILED, f"no interface is named for {node}: add {node} to spec.interface")
+            return
+        if self.condition.state is not State.RUNNING:
+            self.become(State.STARTING)
+        while True:
+            revision = self._addresses.revision
+            wait = await self._settle(anyio.current_time())
+            with anyio.move_on_after(wait):
+                await self._addresses.changed(revision)
+
+    async def stop(self, *, force: bool) -> None:
+        self._link_lost = None
+        for held in self._addresses.holders(self.wanted.address):
+            await self._addresses.remove(held)
+
+    async def _settle(self, now: float) -> float | None:
+        """Make it so, as far as possible; returns the seconds after which to look again."""
+        trouble, grace = self._trouble(now)
+        if trouble:
+            self._schedule.begun = None  # to be announced anew when the link is back
+            if grace > 0 and self.condition.state is not State.FAILED:
+                self.become(self.condition.state, f"waiting: {trouble}")
+                return grace
+            self.become(State.FAILED, trouble)
+            return None
+        try:
+            await self._place()
+        except Temporary as e:
+            self.become(State.STARTING, str(e))
+            return RETRY if e.delay is None else e.delay
+        self._announce(now)
+        self.become(State.RUNNING)
+        due = self._schedule.next()
+        return None if due is None else max(0.0, due - anyio.current_time())
+
+    def _trouble(self, now: float) -> tuple[str, float]:
+        """What is wrong with the interface ("" nothing), and for how many seconds more that is forgiven."""
+        name = self.wanted.interface
+        link = self._addresses.link(name)
+        if link is not None and link.up and link.carrier:
+            self._link_lost = None
+            return "", 0.0
+        if self._link_lost is None:
+            self._link_lost = now
+        left = max(0.0, self._link_lost + LINK_GRACE - now)
+        if link is None:
+            return f"interface {name} does not exist", left
+        if not link.up:
+            return f"interface {name} is down: ip link set {name} up", 0.0
+        return f"interface {name} has no carrier: cable or switch port", left
+
+    async def _place(self) -> None:
+        """On the right interface, with the right prefix, and nowhere else."""
+        holders = self._addresses.holders(self.wanted.address)
+        for held in holders:
+            if held != self.wanted:
+                await self._addresses.remove(held)
+                where = f"{held.address}/{held.prefix} was on {held.interface}"
+                self.around.record("ForeignAddressRemoved", where)
+        if self.wanted not in holders:
+            await self._addresses.add(self.wanted)
+            if self.condition.state is State.RUNNING:
+                missing = f"{self.wanted.address} was missing on {self.wanted.interface}"
+                self.around.record("DriftRepaired", missing)
+            self._schedule.begun = None
+
+    def _announce(self, now: float) -> None:
+        if self._schedule.begun is None:
+            self._schedule.restart(now)
+        link = self._addresses.link(self.wanted.interface)
+        if link is None or not self._schedule.due(now):
+            return
+        try:
+            self._send(self.wanted.address, link)
+        except OSError:
+            return  # the link went away: its event is on the way, the schedule repeats
