@@ -21,5 +21,5 @@ if [ -n "$missing" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
-"$VENV/bin/pip" install -q --disable-pip-version-check --require-hashes -r requirements.lock
-"$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+"$VENV/bin/pip" install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+"$VENV/bin/pip" install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
