@@ -65,12 +65,12 @@ class NodeInfo:
     heard: float | None = None
     """When its last authentic keep-alive came."""
     confirmed: float | None = None
-    """When it last proved that it hears us: a keep-alive that names a recent grant. Hearing without this is deafness."""
+    """When it last proved that it hears us: a keep-alive that names a recent grant. Heard without this: deaf."""
     armed: bool = False
     """Its guard can fence (gate installed, cgroups usable)."""
     agent_alive: bool = False
-    trouble: str = ""
-    """Why its guard says that it should not take groups, e.g. "gate missing"; empty: nothing."""
+    message: str = ""
+    """What its guard says: why it is not armed, or why it last fenced."""
     boot_id: str = ""
     """Of the guard that is heard now."""
     released: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +81,8 @@ class NodeInfo:
     """Not empty: this boot of the node left in order and gets nothing."""
     last_state: NodeState | None = None
     """As recorded before, to see the change."""
+    connected: bool = True
+    """Its store answers the leader's: all there is to know of a witness."""
 
     @property
     def runs_groups(self) -> bool:
@@ -117,10 +119,14 @@ class Assignment:
             epoch=self.epoch + 1,
             previous_node=self.node,
             previous_epoch=self.epoch if self.node else 0,
-            revoked=revoke,
+            revoked=revoke or not self.node,
             cause=cause,
             operation=operation,
         )
+
+    def let_go(self) -> Assignment:
+        """The previous holder is proven to be out of it."""
+        return replace(self, previous_node="", previous_epoch=0)
 
     def revoke_previous(self) -> Assignment:
         """The previous holder gets no more grants."""
@@ -193,6 +199,14 @@ class GroupInfo:
     """When this leader first saw the present phase."""
     attempt_version: int = 0
     """Log index at which this leader saw the present attempt begin: older reports do not speak of it. 0: unknown."""
+
+    @property
+    def moving(self) -> bool:
+        """A planned move is under way: the previous holder stops in order and has not let go."""
+        a = self.assignment
+        return (
+            bool(a.previous_node) and not a.revoked and a.previous_node != a.node and a.previous_node in self.may_hold
+        )
 
     def candidate(self, node: str) -> Candidate | None:
         return next((c for c in self.candidates if c.node == node), None)

@@ -1,0 +1,147 @@
+"""What a decision asks for. Effects are values: the controllers write them, scenarios print them.
+
+Order within one batch about one group: its operation's start, its assignment, failures, phase, events, its operation's
+end. The controllers write a group's batch as one conditional transaction, so a reader never sees half of it; a write
+that lost a race changes nothing, and the next look decides again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasys.model.view import Assignment, Failure, NodeState, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class SetAssignment:
+    """Give the group to a node, to nobody, to the same node again, or take the previous holder's grants away."""
+
+    group: str
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class SetPhase:
+    group: str
+    phase: Phase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFailure:
+    """Remember (or with None forget) that the group could not run on a node."""
+
+    group: str
+    node: str
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetPaused:
+    group: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Nobody can hold the deleted group any more: remove it and its resources."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetNodeState:
+    node: str
+    state: NodeState
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDrained:
+    node: str
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetShutdown:
+    """The boot of the node that leaves in order; empty: it may take groups again."""
+
+    node: str
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFenceConfirmed:
+    node: str
+    confirmed: bool
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartOperation:
+    operation: str
+    group: str
+    node: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishOperation:
+    operation: str
+    group: str
+    node: str
+    succeeded: bool
+    message: str
+    epoch: int
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event of the catalogue (hasys/model/events.py)."""
+
+    reason: str
+    message: str
+    group: str = ""
+    node: str = ""
+    epoch: int = 0
+    actor: str = "controller"
+    duration: float | None = None
+
+
+Effect = (
+    SetAssignment
+    | SetPhase
+    | SetFailure
+    | SetPaused
+    | Purge
+    | SetNodeState
+    | SetDrained
+    | SetShutdown
+    | SetFenceConfirmed
+    | StartOperation
+    | FinishOperation
+    | Record
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Effects that belong into one transaction: about one group, one node, or one operation alone."""
+
+    kind: str
+    """Group | Node | Operation."""
+    name: str
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to write now, and when to look again if nothing changes before (leader's monotonic clock)."""
+
+    batches: tuple[Batch, ...]
+    next_look: float | None
+
+    @property
+    def effects(self) -> list[Effect]:
+        return [effect for batch in self.batches for effect in batch.effects]

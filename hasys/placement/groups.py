@@ -1,0 +1,319 @@
+"""One look at one group: what its situation asks for (policy.py), what a move in progress asks for, its phase.
+
+Each outcome of the table has one function here. A function may return a verdict, the phase that an open decision gives
+the group; without one the phase follows from the resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hasys.model.view import Failure, GroupInfo, Phase
+from hasys.placement import choice
+from hasys.placement.draft import Draft
+from hasys.placement.phase import phase_of
+from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
+from hasys.placement.standing import boot_grace, lost_at
+
+Verdict = tuple[Phase, str] | None
+
+STABLE = 60.0
+"""Seconds of Running after which earlier failures are forgotten: a slower flapping is no ping-pong."""
+RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+"""Back-off in seconds between retries once every node has failed: doubled each time, bounded."""
+FENCED_AGAIN = 5.0
+"""A guard that fences a group this soon after its start will do it again: wait this long before the next start."""
+
+
+def look(draft: Draft, name: str) -> None:
+    """Decide about one group and record what follows."""
+    group = draft.groups[name]
+    if group.farm:
+        _settle(draft, name, (Phase.BLOCKED, "mode Farm is not served by this version"))
+        return
+    _finish_move(draft, name)
+    situation, seen = situation_of(group, draft.view, draft.now)
+    outcome = TABLE[situation, policy_of(group)]
+    verdict = _BLOCKED[situation](draft, name, seen) if outcome is Outcome.BLOCK else _ACT[outcome](draft, name, seen)
+    if name in draft.groups:
+        _settle(draft, name, verdict)
+        _watch_holder(draft, name)
+
+
+def back_off(count: int) -> float:
+    """Seconds to wait before retry number ``count``."""
+    return float(min(RETRY_MOST, RETRY_FIRST * 2 ** min(count - 1, 16)))
+
+
+# ---------------------------------------------------------------- one function per outcome
+def _stay(draft: Draft, name: str, seen: str) -> Verdict:
+    group = draft.groups[name]
+    if group.failures and group.phase is Phase.RUNNING:
+        calm = draft.begun(group.phase_since) + STABLE
+        draft.look_at(calm)
+        if draft.now >= calm:
+            for node in list(group.failures):
+                draft.failure(name, node, None)
+    return None
+
+
+def _place(draft: Draft, name: str, seen: str) -> Verdict:
+    """A group that nobody has. After a start of the cluster the preferred node gets time to appear."""
+    group = draft.groups[name]
+    if group.moving:
+        return None
+    node = choice.best(group, draft.view, draft.now)
+    grace = draft.view.leader_since + boot_grace(draft.view)
+    preferred = _preferred(draft, group)
+    if draft.now < grace and node != preferred:
+        draft.look_at(grace)
+        return Phase.STOPPED, f"waits for {preferred or 'a node'}, which may still be starting"
+    if node is None:
+        return Phase.BLOCKED, f"no node can run it: {choice.obstacles(group, draft.view, draft.now)}"
+    draft.assign(name, group.assignment.moved(node, "no node had it", revoke=False))
+    draft.group_event(name, "GroupAssigned", node=node, cause=f"{node} is the preferred node that is Ready")
+    return None
+
+
+def _preferred(draft: Draft, group: GroupInfo) -> str | None:
+    """The node that would be chosen if every member were well."""
+    for name in choice.ranked(group):
+        node = draft.nodes.get(name)
+        if node is not None and node.runs_groups and not node.leaving and name not in group.failures:
+            return name
+    return None
+
+
+def _fail_over(draft: Draft, name: str, seen: str) -> Verdict:
+    group = draft.groups[name]
+    holder = group.assignment.node
+    node = choice.best(group, draft.view, draft.now, without=[holder])
+    if node is None:
+        others = choice.obstacles(group, draft.view, draft.now, without=[holder])
+        return Phase.BLOCKED, f"{seen}; no other node can take it: {others}"
+    _take_over(draft, name, node, seen)
+    return None
+
+
+def _take_over(draft: Draft, name: str, node: str, cause: str) -> None:
+    holder = draft.groups[name].assignment.node
+    draft.assign(name, draft.groups[name].assignment.moved(node, cause, revoke=True))
+    if node == holder:
+        draft.group_event(name, "RestartOnNode", node=node, cause=cause)
+    else:
+        draft.group_event(name, "FailoverStarted", node=node, previous=holder, cause=cause)
+
+
+def _restart(draft: Draft, name: str, seen: str) -> Verdict:
+    return _start_again(draft, name, seen, elsewhere=True)
+
+
+def _restart_here(draft: Draft, name: str, seen: str) -> Verdict:
+    return _start_again(draft, name, seen, elsewhere=False)
+
+
+def _start_again(draft: Draft, name: str, seen: str, *, elsewhere: bool) -> Verdict:
+    """The guard fenced it: the group is down, so the fastest start is the best one, unless it was just tried."""
+    group = draft.groups[name]
+    holder = group.assignment.node
+    soon = group.epoch_since is not None and draft.now < group.epoch_since + FENCED_AGAIN
+    if draft.standing(holder).ready and not soon:
+        _take_over(draft, name, holder, seen)
+        return None
+    other = choice.best(group, draft.view, draft.now, without=[holder]) if elsewhere else None
+    if other is not None and not (soon and group.assignment.previous_node == other):
+        _take_over(draft, name, other, seen)
+        return None
+    if soon and group.epoch_since is not None:
+        draft.look_at(group.epoch_since + FENCED_AGAIN)
+        return Phase.FAILED, f"{seen} right after its start; tried again soon"
+    obstacles = choice.obstacles(group, draft.view, draft.now, without=[] if elsewhere else others(group, holder))
+    return Phase.BLOCKED, f"{seen}; it waits: {obstacles}"
+
+
+def others(group: GroupInfo, node: str) -> list[str]:
+    """The group's other nodes."""
+    return [c.node for c in group.candidates if c.node != node]
+
+
+def _move(draft: Draft, name: str, seen: str) -> Verdict:
+    """Away from a node that leaves. Nowhere to go: a shutting-down node stops it in order, a drained one keeps it."""
+    group = draft.groups[name]
+    if group.moving:
+        return None
+    holder = group.assignment.node
+    node = choice.best(group, draft.view, draft.now, without=[holder])
+    if node is not None:
+        draft.assign(name, group.assignment.moved(node, seen, revoke=False))
+        draft.group_event(name, "MoveStarted", node=node, previous=holder, cause=seen)
+        return None
+    info = draft.nodes.get(holder)
+    if info is None or info.shutdown_boot_id or group.candidate(holder) is None:
+        return _stop(draft, name, f"{seen} and no other node can take it")
+    return None
+
+
+def _stop(draft: Draft, name: str, seen: str) -> Verdict:
+    group = draft.groups[name]
+    if group.moving:
+        return None
+    if group.assignment.node:
+        holder = group.assignment.node
+        draft.assign(name, group.assignment.moved("", seen, revoke=False))
+        draft.group_event(name, "GroupUnassigned", node=holder, cause=seen)
+    elif group.deleting and not group.may_hold:
+        draft.deleted_event(name)
+        draft.purge(name)
+    return None
+
+
+def _retreat(draft: Draft, name: str, seen: str) -> Verdict:
+    """A resource failed for good on this node. Each node is tried once; then only retries, without ping-pong."""
+    group = draft.groups[name]
+    holder = group.assignment.node
+    if group.phase is not Phase.FAILED:
+        _count_failure(draft, name, seen)
+        group = draft.groups[name]
+    node = choice.untried(group, draft.view, draft.now, without=[holder])
+    if node is not None:
+        draft.assign(name, group.assignment.moved(node, seen, revoke=False))
+        draft.group_event(name, "MoveStarted", node=node, previous=holder, cause=seen)
+        return None
+    known = group.failures.get(holder)
+    due = (draft.now if group.phase is not Phase.FAILED else draft.begun(group.phase_since)) + back_off(
+        known.count if known else 1
+    )
+    if draft.now < due:
+        draft.look_at(due)
+        return Phase.FAILED, f"{seen}; no other node is left to try, it is tried again with back-off"
+    _retry(draft, name)
+    return None
+
+
+def _retry(draft: Draft, name: str) -> None:
+    group = draft.groups[name]
+    holder = group.assignment.node
+    node = choice.able(group, draft.view, draft.now)[:1] or [holder]
+    cause = "the back-off time passed"
+    if node[0] == holder:
+        draft.assign(name, group.assignment.again(cause))
+    else:
+        draft.assign(name, group.assignment.moved(node[0], cause, revoke=False))
+    draft.group_event(name, "Retrying", node=node[0], cause=cause)
+    draft.phase(name, Phase.STARTING, f"{node[0]} starts it")
+
+
+def _count_failure(draft: Draft, name: str, seen: str) -> None:
+    group = draft.groups[name]
+    holder, epoch = group.assignment.node, group.assignment.epoch
+    known = group.failures.get(holder)
+    draft.failure(name, holder, Failure(epoch, seen, known.count + 1 if known else 1))
+    draft.group_event(name, "StartFailed", node=holder, cause=seen)
+
+
+# ---------------------------------------------------------------- what Manual and a pause leave to the operator
+def _hint(draft: Draft, name: str) -> str:
+    return "it is paused" if policy_of(draft.groups[name]) is Policy.PAUSED else "failover is Manual"
+
+
+def _wait_to_start(draft: Draft, name: str, seen: str) -> Verdict:
+    return Phase.STOPPED, f"nobody has it and {_hint(draft, name)}: hasys resume, or hasys switchover"
+
+
+def _wait_to_move(draft: Draft, name: str, seen: str) -> Verdict:
+    return Phase.BLOCKED, f"{seen}; {_hint(draft, name)}: hasys switchover, or mend the node"
+
+
+def _wait_to_retry(draft: Draft, name: str, seen: str) -> Verdict:
+    if draft.groups[name].phase is not Phase.FAILED:
+        _count_failure(draft, name, seen)
+    return Phase.FAILED, f"{seen}; {_hint(draft, name)}: hasys retry, or hasys switchover"
+
+
+_BLOCKED: dict[Situation, Callable[[Draft, str, str], Verdict]] = {
+    Situation.NOBODY: _wait_to_start,
+    Situation.LOST: _wait_to_move,
+    Situation.GAVE_UP: _wait_to_move,
+    Situation.FAILED: _wait_to_retry,
+}
+
+_ACT: dict[Outcome, Callable[[Draft, str, str], Verdict]] = {
+    Outcome.STAY: _stay,
+    Outcome.PLACE: _place,
+    Outcome.FAIL_OVER: _fail_over,
+    Outcome.RESTART: _restart,
+    Outcome.RESTART_HERE: _restart_here,
+    Outcome.RETREAT: _retreat,
+    Outcome.MOVE: _move,
+    Outcome.STOP: _stop,
+}
+
+
+# ---------------------------------------------------------------- around the outcome
+def _finish_move(draft: Draft, name: str) -> None:
+    """A planned move waits for its old node only so long: then that group is fenced there, and the blocker named."""
+    group = draft.groups[name]
+    a = group.assignment
+    if not group.moving:
+        previous = draft.nodes.get(a.previous_node)
+        confirmed = previous is not None and previous.released.get(name, 0) >= a.previous_epoch
+        if previous_is_out(group) and not a.revoked and not confirmed and not group.deleting:
+            draft.assign(name, a.let_go())  # its grant ended without a release: the new node need not wait for one
+        return
+    previous = draft.nodes.get(a.previous_node)
+    overdue = draft.begun(group.epoch_since) + group.stop_timeout
+    if previous is None or draft.standing(a.previous_node).lost:
+        cause = f"{a.previous_node} was lost meanwhile"
+    elif draft.now >= overdue:
+        cause = f"the stop time passed; {blocker(group)}"
+    else:
+        draft.look_at(overdue)
+        draft.look_at(lost_at(previous, draft.view))
+        return
+    draft.assign(name, a.revoke_previous())
+    draft.group_event(name, "StopOverdue", node=a.previous_node, cause=cause)
+
+
+def previous_is_out(group: GroupInfo) -> bool:
+    """The recorded previous holder is proven not to hold the group any more."""
+    a = group.assignment
+    return bool(a.previous_node) and (a.previous_node == a.node or a.previous_node not in group.may_hold)
+
+
+def blocker(group: GroupInfo) -> str:
+    """What the previous holder had not stopped, as last reported."""
+    a = group.assignment
+    left = [
+        f"{r.name} is {r.state.value}" + (f": {r.message}" if r.message else "")
+        for r in group.resources
+        if r.node == a.previous_node and r.epoch == a.previous_epoch and r.state.value != "Stopped"
+    ]
+    return "blocked by " + "; ".join(left) if left else f"{a.previous_node} reports nothing"
+
+
+_PHASE_EVENTS = {
+    Phase.RUNNING: "GroupRunning",
+    Phase.DEGRADED: "GroupDegraded",
+    Phase.FAILED: "GroupFailed",
+    Phase.BLOCKED: "GroupBlocked",
+    Phase.STOPPED: "GroupStopped",
+}
+
+
+def _settle(draft: Draft, name: str, verdict: Verdict) -> None:
+    """Write the phase; entering one that somebody should know of is an event."""
+    group = draft.groups[name]
+    phase, reason = verdict or phase_of(group, moved=draft.moved(name))
+    entered = phase is not group.phase
+    if entered and previous_is_out(group) and not group.deleting:
+        draft.assign(name, group.assignment.let_go())
+    draft.phase(name, phase, reason)
+    if entered and phase in _PHASE_EVENTS:
+        draft.group_event(name, _PHASE_EVENTS[phase], node=group.assignment.node, cause=reason)
+
+
+def _watch_holder(draft: Draft, name: str) -> None:
+    """Look again when the holder would count as lost."""
+    node = draft.nodes.get(draft.groups[name].assignment.node)
+    if node is not None:
+        draft.look_at(lost_at(node, draft.view))

@@ -1,0 +1,35 @@
+"""One look at one node: its state for the record, and marks that its return takes away."""
+
+from __future__ import annotations
+
+from hasys.model.view import NodeState
+from hasys.placement.draft import Draft
+from hasys.placement.standing import in_contact, lost_at
+
+_EVENTS = {
+    NodeState.READY: "NodeReady",
+    NodeState.NOT_READY: "NodeNotReady",
+    NodeState.LOST: "NodeLost",
+}
+
+
+def look(draft: Draft, name: str) -> None:
+    """Record a change of the node's state; end a fence-confirm or an orderly shutdown when the node is back."""
+    node = draft.nodes[name]
+    here = in_contact(node, draft.now, draft.view)
+    if node.fence_confirmed and here:
+        draft.fence_confirmed(name, False)
+        draft.node_event(name, "FenceCleared")
+    if node.shutdown_boot_id and here and node.boot_id != node.shutdown_boot_id:
+        draft.shutdown(name, "")
+        draft.node_event(name, "NodeUndrained", cause="it was started again")
+    how = draft.standing(name)
+    if node.runs_groups:
+        draft.look_at(lost_at(draft.nodes[name], draft.view))
+    if how.state is node.last_state:
+        return
+    if node.last_state is None and how.state is NodeState.NOT_READY and node.confirmed is None:
+        return  # not heard yet: nothing is known
+    draft.node_state(name, how.state, how.why)
+    if how.state in _EVENTS:
+        draft.node_event(name, _EVENTS[how.state], cause=how.why)

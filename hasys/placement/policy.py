@@ -1,0 +1,117 @@
+"""The role table: what happens to a group, given how its holder stands and what the operator allows.
+
+Everything that moves a group by itself is a row here; the tests read it cell by cell and the reference page is
+generated from it. Operations (an operator's commands) act beside it and are not stopped by Manual or a pause.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from hasys.model.view import GroupInfo, ResourceState, View
+from hasys.placement.standing import standing
+
+
+class Situation(StrEnum):
+    """How the node that should run the group stands. The first that applies counts, in this order."""
+
+    DELETING = "the group is being deleted"
+    NOBODY = "no node is assigned"
+    LOST = "the node is lost, or deaf"
+    GAVE_UP = "the node's guard has fenced the group"
+    LEAVING = "the node is drained, shuts down, or is no longer a candidate"
+    FAILED = "a resource failed there after its restarts in place"
+    SERVING = "nothing is wrong"
+
+
+class Policy(StrEnum):
+    """What may happen without an operator."""
+
+    AUTO = "Auto"
+    MANUAL = "Manual"
+    PAUSED = "paused"
+
+
+class Outcome(StrEnum):
+    """What is done."""
+
+    STAY = "stays where it is"
+    PLACE = "starts on the preferred node that is Ready"
+    FAIL_OVER = "goes elsewhere at once"
+    RESTART = "starts again there if the node is Ready, else elsewhere"
+    RESTART_HERE = "starts again there once the node is Ready"
+    RETREAT = "stops there and starts where it has not failed; without such a node it is retried with back-off"
+    MOVE = "stops there in order, then starts elsewhere"
+    STOP = "stops in order"
+    BLOCK = "waits for the operator"
+
+
+S, P, O = Situation, Policy, Outcome  # noqa: E741
+
+TABLE: dict[tuple[Situation, Policy], Outcome] = {
+    (S.DELETING, P.AUTO): O.STOP,
+    (S.DELETING, P.MANUAL): O.STOP,
+    (S.DELETING, P.PAUSED): O.STOP,
+    (S.NOBODY, P.AUTO): O.PLACE,
+    (S.NOBODY, P.MANUAL): O.PLACE,
+    (S.NOBODY, P.PAUSED): O.BLOCK,
+    (S.LOST, P.AUTO): O.FAIL_OVER,
+    (S.LOST, P.MANUAL): O.BLOCK,
+    (S.LOST, P.PAUSED): O.BLOCK,
+    (S.GAVE_UP, P.AUTO): O.RESTART,
+    (S.GAVE_UP, P.MANUAL): O.RESTART_HERE,
+    (S.GAVE_UP, P.PAUSED): O.BLOCK,
+    # draining and stopping a node are commands: neither Manual nor a pause holds them up
+    (S.LEAVING, P.AUTO): O.MOVE,
+    (S.LEAVING, P.MANUAL): O.MOVE,
+    (S.LEAVING, P.PAUSED): O.MOVE,
+    (S.FAILED, P.AUTO): O.RETREAT,
+    (S.FAILED, P.MANUAL): O.BLOCK,
+    (S.FAILED, P.PAUSED): O.BLOCK,
+    (S.SERVING, P.AUTO): O.STAY,
+    (S.SERVING, P.MANUAL): O.STAY,
+    (S.SERVING, P.PAUSED): O.STAY,
+}
+"""Complete: every situation under every policy."""
+
+
+def policy_of(group: GroupInfo) -> Policy:
+    """A pause is stronger than the group's failover mode."""
+    if group.paused:
+        return Policy.PAUSED
+    return Policy.MANUAL if group.manual else Policy.AUTO
+
+
+def situation_of(group: GroupInfo, view: View, now: float) -> tuple[Situation, str]:
+    """The situation and what was seen, for the cause in the history."""
+    holder = group.assignment.node
+    if group.deleting:
+        return Situation.DELETING, "it was deleted"
+    if not holder:
+        return Situation.NOBODY, ""
+    node = view.nodes.get(holder)
+    if node is None:
+        return Situation.LEAVING, f"{holder} is not a member"
+    how = standing(node, now, view)
+    if how.lost:
+        return Situation.LOST, f"{holder} is lost: {how.why}"
+    if node.released.get(group.name, 0) >= group.assignment.epoch:
+        return Situation.GAVE_UP, f"the guard of {holder} fenced it" + (f": {node.message}" if node.message else "")
+    if group.candidate(holder) is None:
+        return Situation.LEAVING, f"{holder} is no longer one of its nodes"
+    if node.leaving:
+        return Situation.LEAVING, f"{holder} is drained" if node.drained else f"{holder} shuts down"
+    failure = failed(group)
+    if failure:
+        return Situation.FAILED, failure
+    return Situation.SERVING, ""
+
+
+def failed(group: GroupInfo) -> str:
+    """Vital resources that failed at the present epoch and attempt, with what they said; empty: none."""
+    parts = [
+        f"{r.name} failed on {r.node}" + (f": {r.message}" if r.message else "")
+        for r in group.resources
+        if r.vital and not r.deleting and r.state is ResourceState.FAILED and group.current(r)
+    ]
+    return "; ".join(parts)

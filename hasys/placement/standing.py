@@ -1,0 +1,89 @@
+"""How a node stands: in contact or lost, fit to take a group or not, and when that will have to be asked again.
+
+A node counts as in contact while it *confirms*: its keep-alives name a recent grant. One that is heard but deaf must
+lose its groups like a silent one (design section 3), so silence is counted from the last confirmation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasys.model.view import NodeInfo, NodeState, View
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state of a node and, unless it is Ready, why. ``why`` holds no running figures: it is stored."""
+
+    state: NodeState
+    why: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.state is NodeState.READY
+
+    @property
+    def lost(self) -> bool:
+        return self.state is NodeState.LOST
+
+
+def listening(view: View) -> float:
+    """How long a new leader listens before it may call a node lost.
+
+    A guard notices a missing answer after one keep-alive period, asks all stores in the next, confirms in the third;
+    one more may be lost.
+    """
+    return 4 * view.timing.keepalive + 2 * view.timing.rtt
+
+
+def boot_grace(view: View) -> float:
+    """How long after a cold start absence proves nothing: machines do not boot at the same instant."""
+    return 2 * view.timing.ttl
+
+
+def contact_since(node: NodeInfo, view: View) -> float:
+    """The moment from which the silence of a node counts."""
+    if view.cold:
+        base = view.leader_since + boot_grace(view) - view.timing.suspicion
+    else:
+        base = max(view.silent_since, view.leader_since + listening(view) - view.timing.suspicion)
+    last = contact(node, view)
+    return base if last is None else max(last, base)
+
+
+def contact(node: NodeInfo, view: View) -> float | None:
+    """When the node was last heard while it heard us too; None: never."""
+    if node.heard is None or node.confirmed is None:
+        return None
+    return node.heard if node.heard - node.confirmed <= view.timing.leader_fallback else node.confirmed
+
+
+def lost_at(node: NodeInfo, view: View) -> float:
+    """When the node will count as lost unless it is heard again; already past: it is lost."""
+    return contact_since(node, view) + view.timing.suspicion
+
+
+def in_contact(node: NodeInfo, now: float, view: View) -> bool:
+    """Has this leader a fresh confirmation of the node?"""
+    last = contact(node, view)
+    return last is not None and now < last + view.timing.suspicion
+
+
+def standing(node: NodeInfo, now: float, view: View) -> Standing:
+    """The contract's node state with its reason."""
+    if not node.runs_groups:
+        return Standing(NodeState.READY) if node.connected else Standing(NodeState.LOST, "its store does not answer")
+    if node.fence_confirmed and not in_contact(node, now, view):
+        return Standing(NodeState.LOST, "an operator confirmed that it is off")
+    if now >= lost_at(node, view):
+        deaf = node.heard is not None and now < node.heard + view.timing.suspicion
+        return Standing(NodeState.LOST, "it is heard but hears nothing" if deaf else "no keep-alive")
+    if contact(node, view) is None:
+        return Standing(NodeState.NOT_READY, "not heard yet")
+    if not node.armed:
+        return Standing(NodeState.NOT_READY, node.message or "its guard is not armed")
+    if not node.agent_alive:
+        return Standing(NodeState.NOT_READY, "its agent does not run")
+    if node.leaving:
+        return Standing(NodeState.DRAINED, "drained" if node.drained else "shutting down")
+    return Standing(NodeState.READY)
