@@ -160,12 +160,10 @@ class GuardClient:
             raise GuardGone(self._gone)
         id, waiter = self._next_id, _Waiter()
         self._next_id += 1
-        line = protocol.encode({"id": id, **protocol.request_to_json(request)})
         self._waiting[id] = waiter
         try:
             with anyio.fail_after(self._timeout):
-                async with self._writing:
-                    await self._stream.send(line)
+                await self._send(id, request)
                 await waiter.done.wait()
         except TimeoutError:
             what = type(request).__name__.lower()
@@ -178,12 +176,22 @@ class GuardClient:
             raise GuardGone(self._gone or "guard: connection lost")
         return _checked(waiter.reply)
 
+    async def _send(self, id: int, request: protocol.Request) -> None:
+        line = protocol.encode({"id": id, **protocol.request_to_json(request)})
+        async with self._writing:
+            await self._stream.send(line)
+
     async def _read(self) -> None:
         """Sort what arrives until the connection ends."""
         buffered = BufferedByteReceiveStream(self._stream)
         try:
             while True:
-                self._take(protocol.parse_object(await buffered.receive_until(b"\n", protocol.MAX_LINE)))
+                line = await buffered.receive_until(b"\n", protocol.MAX_ANSWER)
+                raw = protocol.parse_object(line, protocol.MAX_ANSWER)
+                if raw.get("event") == "ping":  # answered here: it proves that this event loop turns
+                    await self._send(0, protocol.Alive())
+                else:
+                    self._take(raw)
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._end("guard: connection lost")
         except anyio.WouldBlock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import stat
 
 LIBRARY = "libnftables.so.1"
 STATELESS, TERSE = 1 << 2, 1 << 11
@@ -45,14 +46,15 @@ class Nft:
         lib.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         lib.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._lib = lib
-        before = _open_descriptors()
+        before = _open_sockets()
         self._ctx = lib.nft_ctx_new(0)
         if not self._ctx:
             raise NftMissing("libnftables could not open its socket: not permitted, or no nf_tables in the kernel")
-        self.port = _netlink_port(_open_descriptors() - before)
-        """Netlink port of this context: changes that it makes are told apart in events by it. 0: not known."""
         lib.nft_ctx_buffer_output(self._ctx)
         lib.nft_ctx_buffer_error(self._ctx)
+        self.run("list tables netdev")  # the socket gets its port with the first request
+        self.port = _netlink_port(_open_sockets() - before)
+        """Netlink port of this context: changes that it makes are told apart in events by it. 0: not known."""
 
     def run(self, commands: str, *, flags: int = 0) -> str:
         """Run the commands as one transaction and return what they print. Raises :class:`NftError`."""
@@ -76,17 +78,21 @@ def _first_line(text: str) -> str:
     return lines[0][lines[0].index("Error: ") + len("Error: ") :].strip() if lines else text.strip()[:200]
 
 
-def _open_descriptors() -> set[int]:
-    return {int(fd) for fd in os.listdir("/proc/self/fd")}
+def _open_sockets() -> set[int]:
+    return {int(fd) for fd in os.listdir("/proc/self/fd") if _is_socket(int(fd))}
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False  # the descriptor of the directory listing itself, closed by now
 
 
 def _netlink_port(descriptors: set[int]) -> int:
     """The port of the netlink socket among these; libnftables has no call that tells it."""
     for fd in descriptors:
-        try:
-            with socket.socket(fileno=os.dup(fd)) as s:
-                if s.family == socket.AF_NETLINK:
-                    return int(s.getsockname()[0])
-        except OSError:
-            continue  # no socket, or the descriptor of the directory listing itself
+        with socket.socket(fileno=os.dup(fd)) as s:
+            if s.family == socket.AF_NETLINK:
+                return int(s.getsockname()[0])
     return 0

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 MAX_LINE = 64 * 1024
-"""Longest line in bytes, newline included."""
+"""Longest request in bytes, newline included."""
+MAX_ANSWER = 4 * 1024 * 1024
+"""Longest answer: status and hello list every group."""
 MAX_ENTRIES = 1024
 """Most entries of one plan, and most addresses behind the gate."""
 MAX_NUMBER = 2**63 - 1
@@ -123,7 +125,12 @@ class Status:
     """Everything the guard knows, for people."""
 
 
-Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The agent's event loop turns: said whenever the guard pushes a ping, and not answered."""
+
+
+Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status | Alive
 
 
 def parse_request(line: bytes) -> tuple[int, Request]:
@@ -139,10 +146,10 @@ def parse_request(line: bytes) -> tuple[int, Request]:
         raise BadMessage(str(e), id) from None
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """One JSON object from one line. Raises :class:`BadMessage`."""
-    if len(line) > MAX_LINE:
-        raise BadMessage(f"line longer than {MAX_LINE} bytes")
+def parse_object(line: bytes, limit: int = MAX_LINE) -> dict[str, Any]:
+    """One JSON object from one line of at most ``limit`` bytes. Raises :class:`BadMessage`."""
+    if len(line) > limit:
+        raise BadMessage(f"line longer than {limit} bytes")
     try:
         raw = json.loads(line)
     except (ValueError, RecursionError):
@@ -152,11 +159,11 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return raw
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
+def encode(message: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
     """One line, newline included. Raises :class:`BadMessage` when it is over the limit."""
     line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-    if len(line) > MAX_LINE:
-        raise BadMessage(f"message of {len(line)} bytes is over the limit of {MAX_LINE}")
+    if len(line) > limit:
+        raise BadMessage(f"message of {len(line)} bytes is over the limit of {limit}")
     return line
 
 
@@ -175,6 +182,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "release", "group": group, "epoch": epoch}
         case Status():
             return {"op": "status"}
+        case Alive():
+            return {"op": "alive"}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -223,6 +232,8 @@ def _request(raw: Mapping[str, Any]) -> Request:
             return Release(_name(raw, "group"), _number(raw, "epoch"))
         case "status":
             return Status()
+        case "alive":
+            return Alive()
         case other:
             raise BadMessage(f"op: {_shown(other)} is unknown: use hello, gate, plan, permit, release or status")
 

@@ -1,0 +1,75 @@
+"""Lease datagrams over every network: one UDP socket per own address, so that a datagram takes the network it names."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+
+from hasys.config import NodeConfig
+from hasys.guard.loop import Loop
+from hasys.lease.wire import LARGEST
+
+REOPEN = 0.5
+"""Seconds between attempts to bind an address that is not there (interface down at start)."""
+
+
+class Network:
+    """Sends to stores by name; hands every datagram that arrives to ``received``. Never blocks, never raises."""
+
+    def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes], None]) -> None:
+        self._own = config.me.addresses
+        self._stores = {m.name: (m.addresses, m.lease_port) for m in config.voters}
+        self._loop = loop
+        self._received = received
+        self._sockets: dict[str, socket.socket] = {}
+        self._retry: dict[str, float] = {}
+        self.unsent = 0
+        """Datagrams that the kernel did not take: no route, no such address."""
+
+    def open(self, now: float) -> None:
+        """Bind what can be bound; call again with later times until every address is there."""
+        for address in self._own:
+            if address in self._sockets or now < self._retry.get(address, 0.0):
+                continue
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            try:
+                sock.bind((address, 0))
+            except OSError:
+                sock.close()
+                self._retry[address] = now + REOPEN
+                continue
+            self._sockets[address] = sock
+            self._loop.reader(sock.fileno(), lambda s=sock: self._readable(s))  # type: ignore[misc]
+
+    def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None:
+        """One copy per network to each store."""
+        if len(self._sockets) < len(self._own):
+            self.open(now)
+        for name in stores:
+            addresses, port = self._stores[name]
+            for own, other in zip(self._own, addresses, strict=False):
+                sock = self._sockets.get(own)
+                if sock is None:
+                    self.unsent += 1
+                    continue
+                try:
+                    sock.sendto(datagram, (other, port))
+                except OSError:  # no route now; a refused port, reported for an earlier datagram
+                    self.unsent += 1
+
+    def close(self) -> None:
+        for sock in self._sockets.values():
+            self._loop.forget(sock.fileno())
+            sock.close()
+        self._sockets.clear()
+
+    def _readable(self, sock: socket.socket) -> None:
+        while True:
+            try:
+                data = sock.recv(LARGEST + 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an earlier datagram was refused; the next call reads on
+            self._received(data)

@@ -1,0 +1,173 @@
+"""What the guard must be able to undo, on disk before it happens: plans, floors, the gated addresses, the agent.
+
+One small file under the run directory, replaced as a whole (written beside, synced, renamed). It lives as long as the
+machine runs: after a reboot nothing of it is true any more, and it is gone with ``/run``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hasys.guard import protocol
+from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, Plan
+
+MAX_FILE = 16 * 1024 * 1024
+"""Bytes. More than every plan of every group at its limit would need in practice; a larger file is damaged."""
+
+
+class StaleEpoch(Exception):
+    """The plan's epoch was released, or a newer one is planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A plan, and what earlier plans of the group named that may still be there."""
+
+    plan: Plan
+    leftovers: tuple[Entry, ...] = ()
+    permitted: bool = False
+    """Whether the agent was ever told that effects may start: then it may be at it this very moment."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self.plan.entries + self.leftovers
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        return frozenset(e.key for e in self.entries if isinstance(e, AddressEntry))
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        return tuple(e.path for e in self.entries if isinstance(e, CgroupEntry))
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The process that acts for groups; ``start`` tells it from a later process with the same number."""
+
+    pid: int
+    start: int
+    cgroup: str
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Everything that outlives the guard's process."""
+
+    plans: Mapping[str, Stored] = field(default_factory=dict)
+    floors: Mapping[str, int] = field(default_factory=dict)
+    """By group: at this epoch and below this node never acts again."""
+    gate: frozenset[Address] = frozenset()
+    agent: Agent | None = None
+
+    def with_plan(self, plan: Plan, gone: Iterable[Entry] = ()) -> Book:
+        """The plan in place of the group's earlier one; entries that it drops stay until they are ``gone``.
+
+        Raises :class:`StaleEpoch`.
+        """
+        floor = self.floors.get(plan.group, -1)
+        if plan.epoch <= floor:
+            raise StaleEpoch(f"group {plan.group}: epoch {plan.epoch} was given up here (up to {floor})")
+        old = self.plans.get(plan.group)
+        if old is None:
+            return replace(self, plans={**self.plans, plan.group: Stored(plan)})
+        if (plan.epoch, plan.version) < (old.plan.epoch, old.plan.version):
+            known = f"epoch {old.plan.epoch}, version {old.plan.version}"
+            raise StaleEpoch(
+                f"group {plan.group}: plan of epoch {plan.epoch}, version {plan.version} is older than {known}"
+            )
+        left = tuple(e for e in old.entries if e not in set(plan.entries) and e not in set(gone))
+        permitted = old.permitted and old.plan.epoch == plan.epoch
+        return replace(self, plans={**self.plans, plan.group: Stored(plan, left, permitted or bool(left))})
+
+    def with_permitted(self, group: str) -> Book:
+        """Remember that effects of the plan may have started."""
+        return replace(self, plans={**self.plans, group: replace(self.plans[group], permitted=True)})
+
+    def without(self, group: str, epoch: int) -> Book:
+        """The group given up at ``epoch`` and below."""
+        plans = {g: s for g, s in self.plans.items() if g != group or s.plan.epoch > epoch}
+        floors = {**self.floors, group: max(epoch, self.floors.get(group, -1))}
+        return replace(self, plans=plans, floors=floors)
+
+    @property
+    def gated(self) -> frozenset[Address]:
+        """Every address that must be behind the gate."""
+        return self.gate.union(*(s.addresses for s in self.plans.values()))
+
+
+class Damaged(Exception):
+    """The file cannot be read: what was planned is not known."""
+
+
+class PlanFile:
+    """The book on disk. ``save`` returns when it is durable; raises ``OSError``."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "plan.json"
+
+    def load(self) -> Book:
+        """The stored book, empty when there is none. Raises :class:`Damaged`."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return Book()
+        except OSError as e:
+            raise Damaged(f"{self._path}: {e.strerror}") from None
+        try:
+            return _from_json(protocol.parse_object(data, limit=MAX_FILE))
+        except (BadMessage, KeyError, TypeError, ValueError, AttributeError) as e:
+            raise Damaged(f"{self._path}: {type(e).__name__}: {e}") from None
+
+    def save(self, book: Book) -> None:
+        """Replace the file as a whole."""
+        beside = self._path.with_suffix(".new")
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(protocol.encode(_to_json(book), limit=MAX_FILE))
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(beside, self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _to_json(book: Book) -> dict[str, Any]:
+    return {
+        "plans": [
+            {
+                **protocol.plan_to_json(s.plan),
+                "leftovers": [e.to_json() for e in s.leftovers],
+                "permitted": s.permitted,
+            }
+            for s in book.plans.values()
+        ],
+        "floors": dict(book.floors),
+        "gate": [[a.interface, a.address] for a in sorted(book.gate)],
+        "agent": None if book.agent is None else [book.agent.pid, book.agent.start, book.agent.cgroup],
+    }
+
+
+def _from_json(raw: Mapping[str, Any]) -> Book:
+    plans = {}
+    for p in raw["plans"]:
+        plan = protocol.plan_from_json(p)
+        left = protocol.plan_from_json({**p, "entries": p["leftovers"]}).entries
+        plans[plan.group] = Stored(plan, left, bool(p["permitted"]))
+    agent = raw["agent"]
+    return Book(
+        plans,
+        {str(g): int(e) for g, e in raw["floors"].items()},
+        frozenset(protocol.address(i, a) for i, a in raw["gate"]),
+        None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
+    )
