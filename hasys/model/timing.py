@@ -66,7 +66,7 @@ class Timing:
 
     @property
     def grant_over(self) -> float:
-        """After this long on another clock, a grant of ``ttl`` has ended on its holder's: TTL (1 + 2 rho)."""
+        """After this long on another clock, a grant of ``ttl`` has ended on its holder's."""
         return over(self.ttl)
 
     @property
@@ -85,8 +85,11 @@ class Timing:
 
 
 def over(ttl: float) -> float:
-    """Time that must pass on one clock until a duration ``ttl`` has passed on any other: ttl (1 + 2 rho)."""
-    return ttl * (1 + 2 * RHO)
+    """Time that must pass on one clock until a duration ``ttl`` has passed on any other: ttl (1 + rho) / (1 - rho).
+
+    TTL (1 + 2 rho) is 0.02 % too short when both clocks are at their limits: docs/decisions/0002.
+    """
+    return ttl * (1 + RHO) / (1 - RHO)
 
 
 def show(seconds: float) -> str:

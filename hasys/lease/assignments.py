@@ -1,0 +1,37 @@
+"""What the leader's applied state says about groups, as far as grants depend on it. Never authority by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAssignment:
+    """Who should run a group. Built from ``Group.status.assignment`` and ``Group.status.resources_version``."""
+
+    node: str
+    """Empty: nobody."""
+    epoch: int
+    """Only grows; each belongs to exactly one node for ever."""
+    version: int
+    """``resources_version``: the last change of the group's or its resources' spec."""
+    previous_node: str = ""
+    """May still stop in order, until it released or ``revoked`` is committed."""
+    previous_epoch: int = 0
+    revoked: bool = False
+    """Committed: the previous holder gets no more grants. Only then does the END of its grant free the group;
+    without it, nothing but its guard's confirmed release does (docs/decisions/0002)."""
+    outlives: float = 0.0
+    """Seconds from ``t_q`` during which things of this group may outlive a grant on a lost node: its armed watchdog
+    + 0.5 s when the group holds more than addresses; 0 otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """One version of everything that grants depend on. Build a new object for each change, and only then: the granter
+    recognises an unchanged one by identity."""
+
+    groups: Mapping[str, GroupAssignment]
+    fenced: Mapping[str, str] = field(default_factory=dict)
+    """Node -> boot id of the guard of which the operator swore that its machine is off."""

@@ -1,0 +1,35 @@
+"""What a leading store knows of the guards, as placement and status need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hasys.lease.wire import UNKNOWN_HEALTH, Health
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node's guard, seen by this leader. Times are seconds of the leader's monotonic clock."""
+
+    silent_for: float
+    """Since its last keep-alive; for a node never heard: since the last moment when an earlier leader may have."""
+    last_heard: float | None = None
+    """None: this process never heard it."""
+    boot: str = ""
+    """Of the guard that was heard last."""
+    confirmed: float | None = None
+    """When it last proved that it hears us: the arrival, as it told, of the newest grant it received."""
+    confirming: bool = False
+    """It did so within ``leader_fallback``; otherwise it gets probes only."""
+    lease_valid: bool = False
+    """The grant last given to it has not ended."""
+    lease_epoch: int = 0
+    """Term of the leader that gave it; 0: never by this leader."""
+    remaining: float = 0.0
+    """Seconds until it ends."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Group -> epoch that its last keep-alive said it holds."""
+    released: Mapping[str, int] = field(default_factory=dict)
+    """Group -> epoch up to which this boot never acts again; a group assigned to it so needs a new epoch."""
+    health: Health = UNKNOWN_HEALTH

@@ -1,0 +1,409 @@
+"""The leader's side of grants: which groups a node may act for, and until when. Pure; the caller passes the time.
+
+Why it is safe is argued in design section 3 and docs/decisions/0002; tests/sim/grants drives this very code.
+
+The rules for naming (group, epoch) E in a grant to a node, in the order of :meth:`Granter._verdict`:
+
+1.  The applied state assigns the group to the node at E; or the node is the previous holder at E, not revoked, and
+    the keep-alive being answered says that it holds E (it may stop in order).
+2.  Nobody else can hold the group by a grant of THIS leader: each other grant that named it has ended, counted
+    ``over(ttl)`` from its ``t_q``, or the guard that got it confirmed the release. While the previous holder is not
+    revoked only its release counts, not the end of its grant.
+3.  Nobody else can hold it by a grant of an EARLIER leader: they are over at ``silent_since + over(ttl_max)``; or the
+    node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others.
+
+A report of (group, E) held, from the node that E belongs to, also settles rule 2: the leader that first named E made
+sure that every lower epoch was over. A keep-alive counts for any of this only when it confirms a grant of this leader's
+own term, which proves that it was sent after the election; any other may be old, and is answered by a probe.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hasys.lease.assignments import Assignments, GroupAssignment
+from hasys.lease.facts import NodeFacts
+from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, Named
+from hasys.model.timing import Timing, over
+
+_MOST_BOOTS = 8
+"""Boots of one node whose sequence numbers are remembered."""
+_NEVER = float("inf")
+
+
+class Authority(Protocol):
+    """Evidence that this store may answer keep-alives; ``hasys.store.port.Authority`` says what each field means."""
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def t_q(self) -> float: ...
+    @property
+    def silent_since(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """A grant of this leader named a group for one boot of one node."""
+
+    epoch: int
+    ends: float
+    """Leader's clock: after this the guard's own count has ended too."""
+
+
+@dataclass(slots=True)
+class _Guard:
+    """What is known of one node's guard."""
+
+    seqs: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """Boot -> newest sequence number, whatever the term: refuses copies and late ones."""
+    floors: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Boot -> group -> released epoch, said in this term."""
+    retired: set[str] = field(default_factory=set)
+    """Boots that another one replaced in this term."""
+    last: KeepAlive | None = None
+    """The newest that confirms a grant of this term."""
+    heard: float | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
+    confirmed: float | None = None
+    grant: Grant | None = None
+    """The last one made for it in this term."""
+    granted_t_q: float = 0.0
+
+    def floor(self, boot: str, group: str) -> int:
+        return self.floors.get(boot, {}).get(group, -1)
+
+    def forget(self) -> None:
+        """What was said to an earlier leader, or before this one, may be old."""
+        self.floors.clear()
+        self.retired.clear()
+        self.last, self.held, self.grant = None, {}, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Whether a group may be named now; if not, when that may change without any news (inf: only by news)."""
+
+    named: bool
+    at: float = 0.0
+
+
+_NAMED = _Verdict(True)
+_BY_NEWS = _Verdict(False, _NEVER)
+
+
+class Granter:
+    """Makes the grants of one store. ``members`` are the nodes that run guards."""
+
+    def __init__(self, cluster: str, leader: str, members: Sequence[str], timing: Timing, ttl_max: float = 0.0) -> None:
+        self.cluster = cluster
+        self.leader = leader
+        self.timing = timing
+        self.ttl_max = max(ttl_max, timing.ttl)
+        self._guards = {name: _Guard() for name in members}
+        self._authority: Authority | None = None
+        self._named: dict[str, dict[tuple[str, str], _Naming]] = {}
+        self._highest: dict[str, int] = {}
+        """Group -> highest epoch that this leader named, or saw held."""
+        self._longest_end = self._old_timing_over = -_NEVER
+        self._of_node: dict[str, list[tuple[str, GroupAssignment]]] = {}
+        self._indexed: Assignments | None = None
+        self._fenced: Mapping[str, str] = {}
+        self._news = False
+
+    # ------------------------------------------------------------------ leadership and timings
+
+    def lead(self, authority: Authority) -> None:
+        """Begin to grant in a new term, knowing nothing of earlier grants but ``silent_since``."""
+        self._authority = authority
+        self._named.clear()
+        self._highest.clear()
+        self._longest_end = self._old_timing_over = -_NEVER
+        for guard in self._guards.values():
+            guard.forget()
+        self._news = True
+
+    def step_down(self) -> None:
+        """Stop granting. What was granted runs out by itself; the next leader waits for it."""
+        self._authority = None
+        for guard in self._guards.values():
+            guard.forget()
+
+    def retime(self, timing: Timing, ttl_max: float) -> None:
+        """Use other timings; ``ttl_max`` is the larger TTL for as long as grants of either may run."""
+        if timing.ttl != self.timing.ttl:
+            self._old_timing_over = max(self._old_timing_over, self._longest_end)
+        self.timing = timing
+        self.ttl_max = max(ttl_max, timing.ttl)
+
+    def settled(self, now: float) -> bool:
+        """No grant made with another TTL than the present one can still run, of this leader or an earlier one: the
+        second write after a change of timings may lower ``ttl_max``."""
+        return self._authority is not None and now >= max(self._earlier_over(0.0), self._old_timing_over)
+
+    # ------------------------------------------------------------------ keep-alives in, grants out
+
+    def heard(
+        self, keepalive: KeepAlive, now: float, authority: Authority | None, assignments: Assignments
+    ) -> Grant | None:
+        """Note a verified keep-alive and answer it; None without authority.
+
+        Raises :class:`DatagramRefused` for an unknown node (``unknown-node``) and for one that is not newer than all
+        before it of its boot (``replayed``): copies and late ones change nothing.
+        """
+        guard = self._guards.get(keepalive.node)
+        if guard is None:
+            raise DatagramRefused("unknown-node")
+        leads = self._leads(authority)
+        self._in_order(guard, keepalive)
+        if not leads:
+            return None
+        self._use(assignments)
+        assert authority is not None
+        if keepalive.confirmed is None or keepalive.confirmed[0] != authority.term:
+            return self._grant(keepalive, [], self._own(keepalive.node), now)
+        self._note(guard, keepalive, now)
+        return self._answer(guard, keepalive, now)
+
+    def due(self, now: float, authority: Authority | None, assignments: Assignments) -> list[Grant]:
+        """Grants to push: for guards whose last grant would now name other groups, or revoke some."""
+        if not self._leads(authority):
+            return []
+        self._use(assignments)
+        pushes = []
+        for guard in self._guards.values():
+            if guard.last is None or guard.grant is None or not self._listening(guard, now):
+                continue
+            named, withheld = self._judge(guard, guard.last, now)
+            own = {group for group, *_ in named} | {group for group, _ in withheld}
+            lost = any(group not in own for group, *_ in guard.grant.groups)
+            if lost or (self._confirming(guard, now) and not set(named) <= set(guard.grant.groups)):
+                grant = self._answer(guard, guard.last, now)
+                if grant is not None:
+                    pushes.append(grant)
+        return pushes
+
+    def next_due(self, now: float, assignments: Assignments) -> float | None:
+        """When a withheld group can be named without any news (leader's clock); None: not before news."""
+        if self._authority is None:
+            return None
+        self._use(assignments)
+        earliest = min(
+            (
+                verdict.at
+                for guard in self._guards.values()
+                if guard.last is not None and self._listening(guard, now)
+                for group, a in self._of_node.get(guard.last.node, ())
+                if not (verdict := self._verdict(guard, guard.last, group, a, now)).named
+            ),
+            default=_NEVER,
+        )
+        return None if earliest == _NEVER else earliest
+
+    # ------------------------------------------------------------------ what others may know
+
+    def facts(self, now: float) -> Mapping[str, NodeFacts]:
+        """Per node; meaningful on a leader."""
+        return {name: self._facts(guard, now) for name, guard in self._guards.items()}
+
+    def may_hold(self, group: str, now: float) -> frozenset[str]:
+        """Nodes that may still hold the group by a grant of this leader or, until those are over, of earlier ones."""
+        if self._authority is None or now < self._earlier_over(0.0):
+            return frozenset(self._guards)
+        namings = self._named.get(group, {})
+        return frozenset(node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now))
+
+    def take_news(self) -> bool:
+        """Whether facts changed materially since the last call: a new or returned guard, what it holds or released,
+        its health."""
+        news, self._news = self._news, False
+        return news
+
+    # ------------------------------------------------------------------ inside: what guards say
+
+    def _leads(self, authority: Authority | None) -> bool:
+        if authority is None:
+            if self._authority is not None:
+                self.step_down()
+            return False
+        if self._authority is None or self._authority.term != authority.term:
+            self.lead(authority)
+        self._authority = authority
+        return True
+
+    def _in_order(self, guard: _Guard, keepalive: KeepAlive) -> None:
+        boot = keepalive.boot
+        if keepalive.seq <= guard.seqs.get(boot, -1) or boot in guard.retired:
+            raise DatagramRefused("replayed")
+        guard.seqs[boot] = keepalive.seq
+        guard.seqs.move_to_end(boot)
+        while len(guard.seqs) > _MOST_BOOTS:
+            guard.seqs.popitem(last=False)
+
+    def _note(self, guard: _Guard, keepalive: KeepAlive, now: float) -> None:
+        boot, last = keepalive.boot, guard.last
+        if last is not None and last.boot != boot:
+            guard.retired.add(last.boot)
+        if last is None or last.boot != boot or last.released != keepalive.released:
+            floors = guard.floors.setdefault(boot, {})
+            for group, epoch in keepalive.released:
+                floors[group] = max(epoch, floors.get(group, -1))
+        if last is None or last.held != keepalive.held:
+            guard.held = dict(keepalive.held)
+        for group, epoch in keepalive.held:
+            self._highest[group] = max(epoch, self._highest.get(group, -1))
+        self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or _differs(last, keepalive)
+        guard.last, guard.heard = keepalive, now
+        if keepalive.confirmed_age is not None:
+            guard.confirmed = now - keepalive.confirmed_age
+
+    def _confirming(self, guard: _Guard, now: float) -> bool:
+        return guard.confirmed is not None and now - guard.confirmed <= self.timing.leader_fallback
+
+    def _listening(self, guard: _Guard, now: float) -> bool:
+        return guard.heard is not None and now - guard.heard < self.timing.ttl
+
+    # ------------------------------------------------------------------ inside: grants
+
+    def _answer(self, guard: _Guard, keepalive: KeepAlive, now: float) -> Grant | None:
+        """A grant with all that may be named, or a probe for a guard that hears nothing; noted before it leaves."""
+        if not self._confirming(guard, now):
+            return self._grant(keepalive, [], self._own(keepalive.node), now)
+        named, withheld = self._judge(guard, keepalive, now)
+        return self._grant(keepalive, named, withheld, now, probe=False)
+
+    def _grant(
+        self, to: KeepAlive, named: list[tuple[str, int, int]], withheld: list[Named], now: float, probe: bool = True
+    ) -> Grant | None:
+        authority = self._authority
+        assert authority is not None
+        age = max(0.0, now - authority.t_q)
+        if age >= self.timing.ttl:
+            return None
+        for group, epoch, _ in named:
+            self._record(group, to.node, to.boot, epoch, authority.t_q)
+        grant = Grant(
+            self.cluster, self.leader, authority.term, to.node, to.seq, to.nonce, authority.applied, age,
+            self.timing.ttl, tuple(named), tuple(withheld), probe, self.timing.keepalive, self.timing.fence_budget,
+        )  # fmt: skip
+        guard = self._guards[to.node]
+        guard.grant, guard.granted_t_q = grant, authority.t_q
+        return grant
+
+    def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
+        assert self._indexed is not None
+        ends = t_q + over(max(self.timing.ttl, self._indexed.groups[group].outlives))
+        namings = self._named.setdefault(group, {})
+        before = namings.get((node, boot))
+        namings[node, boot] = _Naming(epoch, ends if before is None else max(ends, before.ends))
+        self._highest[group] = max(epoch, self._highest.get(group, -1))
+        self._longest_end = max(self._longest_end, t_q + over(self.timing.ttl))
+
+    def _use(self, assignments: Assignments) -> None:
+        """Index a new version of the assignments by node."""
+        if assignments is self._indexed:
+            return
+        self._indexed, self._fenced = assignments, assignments.fenced
+        self._of_node = {}
+        for group, a in assignments.groups.items():
+            for node in {a.node, a.previous_node} - {""}:
+                self._of_node.setdefault(node, []).append((group, a))
+
+    def _own(self, node: str) -> list[Named]:
+        """All that a probe leaves alone: whatever this node may still hold by an earlier grant."""
+        return [
+            (group, a.epoch if a.node == node else a.previous_epoch)
+            for group, a in self._of_node.get(node, ())
+            if a.node == node or not a.revoked
+        ]
+
+    def _judge(self, guard: _Guard, keepalive: KeepAlive, now: float) -> tuple[list[tuple[str, int, int]], list[Named]]:
+        """The groups to name for this node, and those that are its own but withheld."""
+        named: list[tuple[str, int, int]] = []
+        withheld: list[Named] = []
+        for group, a in self._of_node.get(keepalive.node, ()):
+            epoch = a.epoch if a.node == keepalive.node else a.previous_epoch
+            if self._verdict(guard, keepalive, group, a, now).named:
+                named.append((group, epoch, a.version))
+            elif a.node == keepalive.node:
+                withheld.append((group, epoch))
+        return named, withheld
+
+    def _verdict(self, guard: _Guard, keepalive: KeepAlive, group: str, a: GroupAssignment, now: float) -> _Verdict:
+        """The three rules of the module's text, for a group that names this node as holder or previous holder."""
+        node = keepalive.node
+        epoch = a.epoch if a.node == node else a.previous_epoch
+        if guard.floor(keepalive.boot, group) >= epoch:
+            return _BY_NEWS
+        reports = guard.held.get(group, -1) == epoch
+        if a.node != node:
+            superseded = a.revoked or not reports or self._highest.get(group, -1) > epoch
+            return _BY_NEWS if superseded or self._others_end(node, group, now) > now else _NAMED
+        if reports:
+            return _NAMED
+        if a.previous_node not in ("", node) and not a.revoked and not self._released(a.previous_node, group, a):
+            return _BY_NEWS
+        at = max(self._others_end(node, group, now), self._earlier_over(a.outlives))
+        return _NAMED if now >= at else _Verdict(False, at)
+
+    # ------------------------------------------------------------------ inside: when grants are over
+
+    def _earlier_over(self, outlives: float) -> float:
+        """When every grant of every earlier leader has ended."""
+        assert self._authority is not None
+        return self._authority.silent_since + over(max(self.ttl_max, outlives))
+
+    def _others_end(self, node: str, group: str, now: float) -> float:
+        """When the last grant of this leader that named the group for another node is over (-inf: none is left)."""
+        end = -_NEVER
+        namings = self._named.get(group, {})
+        for (other, boot), naming in list(namings.items()):
+            if self._over(other, boot, group, naming, now):
+                del namings[other, boot]
+            elif other != node:
+                end = max(end, naming.ends)
+        return end
+
+    def _over(self, node: str, boot: str, group: str, naming: _Naming, now: float) -> bool:
+        """The guard that was granted this cannot act on it any more. A release counts from that very boot only."""
+        released = self._guards[node].floor(boot, group) >= naming.epoch
+        return now >= naming.ends or released or self._fenced.get(node) == boot
+
+    def _released(self, node: str, group: str, a: GroupAssignment) -> bool:
+        """The previous holder's guard confirmed the release, or the operator swore that its machine is off."""
+        guard = self._guards.get(node)
+        if guard is None or guard.last is None:
+            return False
+        boot = guard.last.boot
+        return guard.floor(boot, group) >= a.previous_epoch or self._fenced.get(node) == boot
+
+    def _facts(self, guard: _Guard, now: float) -> NodeFacts:
+        since = self._authority.silent_since if self._authority else now
+        grant, last = guard.grant, guard.last
+        remaining = guard.granted_t_q + grant.ttl - now if grant and not grant.probe else 0.0
+        return NodeFacts(
+            silent_for=max(0.0, now - max(since, guard.heard if guard.heard is not None else since)),
+            last_heard=guard.heard,
+            boot=last.boot if last else "",
+            confirmed=guard.confirmed,
+            confirming=last is not None and self._confirming(guard, now),
+            lease_valid=remaining > 0,
+            lease_epoch=grant.epoch if grant else 0,
+            remaining=max(0.0, remaining),
+            held=guard.held,
+            released=dict(guard.floors.get(last.boot, {})) if last else {},
+            health=last.health if last else UNKNOWN_HEALTH,
+        )
+
+
+def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:
+    """Something changed that placement or status would want to know at once."""
+    if last is None or last.boot != now.boot or last.held != now.held or last.released != now.released:
+        return True
+    a, b = last.health, now.health
+    return (a.armed, a.watchdog, a.agent, a.message, a.version) != (b.armed, b.watchdog, b.agent, b.message, b.version)
