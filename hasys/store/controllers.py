@@ -1,0 +1,159 @@
+"""The loop that applies decisions while this member leads. Level-based: a lost write or wake-up costs one more look.
+
+It never acts without the engine's authority, and what it writes is conditional on what it read. A member that
+overslept does not call others silent: its own ears were closed too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hasys.config import NodeConfig
+from hasys.model.errors import HasysError
+from hasys.model.view import View
+from hasys.placement.decide import decide
+from hasys.store import seed
+from hasys.store.machine import Changed, Machine
+from hasys.store.picture import Leases, Picture, Reign
+from hasys.store.port import Authority, Engine
+from hasys.store.writing import command_of
+from hasys.v1 import store_pb2
+
+log = logging.getLogger("hasys.controllers")
+
+PROPOSAL = 3.0
+"""Seconds that one write may take before it is decided anew."""
+PAUSE = 0.2
+"""Seconds before the next look after writes that the engine did not take."""
+IDLE = 5.0
+"""Longest time between two looks: the full truth is read again however few wake-ups came."""
+OVERSLEPT = 0.1
+"""Seconds of lateness after which what was heard last says nothing about silence."""
+
+
+class LeaseSide(Leases, Protocol):
+    """The lease server as the controllers use it."""
+
+    def settled(self, now: float) -> bool:
+        """No grant with another TTL than the present one can still run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Wake:
+    """When to look again, and whether something was written that changes the picture."""
+
+    at: float
+    wrote: bool = False
+
+
+class Controllers:
+    """Runs in the store's event loop. ``wake`` may be called by anybody who knows of news."""
+
+    def __init__(self, config: NodeConfig, machine: Machine, engine: Engine, leases: LeaseSide) -> None:
+        self._config = config
+        self._machine = machine
+        self._engine = engine
+        self._leases = leases
+        self._picture = Picture(machine, engine, leases)
+        self._news = asyncio.Event()
+        self._reign: Reign | None = None
+        self._followed = False
+        """This process has seen another leader, or an earlier leadership of its own: the cluster is not cold."""
+        self._deaf_until = 0.0
+        machine.subscribe(self._changed)
+        engine.on_change(self.wake)
+
+    # ------------------------------------------------------------ wake-ups
+    def wake(self) -> None:
+        """Look again now."""
+        self._news.set()
+
+    def _changed(self, index: int, changes: Sequence[Changed]) -> None:
+        if not changes or any(change.ref.kind != "Event" for change in changes):
+            self._news.set()
+
+    async def run(self) -> None:
+        """Look, write, wait; until cancelled. An unexpected error ends it, and with it the process."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._news.clear()
+            now = loop.time()
+            wake = await self._look(now)
+            if wake.wrote:
+                continue
+            late = await self._wait(wake.at)
+            if late > OVERSLEPT:
+                self._deaf_until = loop.time() + 2 * seed.timings(self._config, self._machine)[0].keepalive
+                log.warning("overslept by %.3f s: nobody is called silent for a moment", late)
+
+    async def _wait(self, until: float) -> float:
+        """Until news or a time; returns by how many seconds the timer was late."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        except TimeoutError:
+            return loop.time() - until
+        return 0.0
+
+    # ------------------------------------------------------------ one look
+    def view(self, now: float) -> View | None:
+        """What the leader sees, also for status; None without authority."""
+        authority = self._engine.authority()
+        if authority is None:
+            return None
+        timing, _ = seed.timings(self._config, self._machine)
+        return self._picture.view(now, self._reign_of(authority, now), timing)
+
+    def _reign_of(self, authority: Authority, now: float) -> Reign:
+        if self._reign is None or self._reign.term != authority.term:
+            cold = not self._followed
+            self._followed = True
+            self._reign = Reign(authority.term, now, authority.silent_since, cold)
+            self._picture.forget()
+            log.info("leading in term %d%s", authority.term, ", from a cold start" if cold else "")
+        return self._reign
+
+    async def _look(self, now: float) -> _Wake:
+        authority = self._engine.authority()
+        if authority is None:
+            leader = self._engine.status().leader
+            self._followed |= leader is not None and leader != self._config.name
+            self._reign = None
+            return _Wake(now + IDLE)
+        housekeeping = self._housekeeping(now)
+        if housekeeping is not None:
+            return _Wake(now + PAUSE, wrote=await self._propose(housekeeping))
+        view = self.view(now)
+        if view is None or now < self._deaf_until:
+            return _Wake(self._deaf_until)
+        decision = decide(view, now)
+        commands = [command_of(batch, self._machine) for batch in decision.batches]
+        if commands:
+            done = await asyncio.gather(*(self._propose(c) for c in commands if c is not None))
+            return _Wake(now + PAUSE, wrote=all(done))
+        return _Wake(min(now + IDLE, decision.next_look or now + IDLE))
+
+    def _housekeeping(self, now: float) -> store_pb2.Command | None:
+        missing = seed.seed(self._config, self._machine) or seed.identify(self._config, self._machine)
+        if missing is None and self._leases.settled(now):
+            return seed.lower_ttl_max(self._machine)
+        return missing
+
+    async def _propose(self, command: store_pb2.Command) -> bool:
+        """Write; False when the engine did not take it. A conflict counts as written: the picture changed."""
+        try:
+            applied = await self._engine.propose(command.SerializeToString(), timeout=PROPOSAL)
+        except HasysError as e:
+            log.warning("a decision was not written: %s", e)
+            return False
+        outcome = store_pb2.Outcome.FromString(applied.answer)
+        if not outcome.done and outcome.code != "Conflict":
+            log.error("a decision was refused: %s: %s", outcome.code, outcome.message)
+            return False
+        return True

@@ -1,0 +1,268 @@
+"""From stored objects and lease facts to the frozen view that placement decides on.
+
+Keeps what no object records: when this leader first saw an epoch, a phase, an attempt, an operation. A new leader
+starts without these memories; deadlines then count from the beginning of its authority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hasys.api.convert import seconds
+from hasys.api.kinds import Ref, resource
+from hasys.lease.facts import NodeFacts
+from hasys.model.timing import Timing
+from hasys.model.view import (
+    Assignment,
+    Candidate,
+    Failure,
+    GroupInfo,
+    NodeInfo,
+    NodeState,
+    OperationInfo,
+    OperationType,
+    Phase,
+    ResourceInfo,
+    ResourceState,
+    Role,
+    View,
+)
+from hasys.store.machine import Changed, Machine
+from hasys.store.port import Engine
+from hasys.store.transaction import FINISHED
+from hasys.v1 import objects_pb2 as pb
+
+STOP_TIMEOUT = 60.0
+"""Seconds; the default of Failover.stop_timeout in the schema."""
+_NEVER = NodeFacts(silent_for=0.0)
+
+
+class Leases(Protocol):
+    """What the lease server tells a leader."""
+
+    def facts(self, now: float) -> Mapping[str, NodeFacts]: ...
+
+    def may_hold(self, group: str, now: float) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """One leadership of this member, on its monotonic clock."""
+
+    term: int
+    since: float
+    silent_since: float
+    cold: bool
+
+
+@dataclass(slots=True)
+class _Sighting:
+    epoch: int
+    phase: Phase
+    attempt: int
+    epoch_since: float | None = None
+    phase_since: float | None = None
+    attempt_version: int = 0
+
+
+class Picture:
+    """Builds views; one per store process."""
+
+    def __init__(self, machine: Machine, engine: Engine, leases: Leases) -> None:
+        self._machine = machine
+        self._engine = engine
+        self._leases = leases
+        self._groups: dict[str, GroupInfo] = {}
+        self._dirty: set[str] | None = None
+        """Groups to read again; None: all."""
+        self._seen: dict[str, _Sighting] = {}
+        self._open: dict[str, pb.Operation] = {}
+        """Operations that have not ended."""
+        self._operations: dict[str, float] = {}
+        machine.subscribe(self._changed)
+
+    def forget(self) -> None:
+        """A new leadership begins: what was seen in an earlier one proves nothing."""
+        self._seen.clear()
+        self._operations.clear()
+
+    def view(self, now: float, reign: Reign, timing: Timing) -> View:
+        """The picture at this instant."""
+        facts = self._leases.facts(now)
+        self._read_groups()
+        groups = {name: self._with_times(group, now) for name, group in self._groups.items()}
+        return View(
+            timing=timing,
+            leader_since=reign.since,
+            silent_since=reign.silent_since,
+            cold=reign.cold,
+            nodes=self._nodes(facts),
+            groups=groups,
+            operations=self._pending(now),
+        )
+
+    # ------------------------------------------------------------ nodes
+    def _nodes(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeInfo]:
+        connected = set(self._engine.status().connected)
+        nodes = {}
+        for obj in self._machine.list("Node"):
+            name = obj.node.metadata.name
+            nodes[name] = node_info(obj.node, facts.get(name, _NEVER), connected=name in connected)
+        return nodes
+
+    # ------------------------------------------------------------ groups
+    def _changed(self, index: int, changes: Sequence[Changed]) -> None:
+        if not changes:
+            self._dirty = None
+        for change in changes:
+            if change.ref.kind == "Operation":
+                self._note_operation(change.ref.name, change.object.operation)
+        if self._dirty is None:
+            return
+        for change in changes:
+            if change.ref.kind == "Group":
+                self._dirty.add(change.ref.name)
+            elif change.ref.group:
+                self._dirty.add(change.ref.group)
+
+    def _read_groups(self) -> None:
+        if self._dirty is None:
+            self._groups.clear()
+            self._dirty = {obj.group.metadata.name for obj in self._machine.list("Group")}
+            self._open.clear()
+            for obj in self._machine.list("Operation"):
+                self._note_operation(obj.operation.metadata.name, obj.operation)
+        for name in self._dirty:
+            group = self._machine.group(name)
+            if group is None:
+                self._groups.pop(name, None)
+                self._seen.pop(name, None)
+            else:
+                self._groups[name] = group_info(group, self._machine.members_of(name))
+        self._dirty = set()
+
+    def _with_times(self, group: GroupInfo, now: float) -> GroupInfo:
+        a = group.assignment
+        seen = self._seen.get(group.name)
+        if seen is None:
+            seen = self._seen[group.name] = _Sighting(a.epoch, group.phase, a.attempt)
+        if seen.epoch != a.epoch:
+            seen.epoch, seen.epoch_since = a.epoch, now
+            seen.attempt, seen.attempt_version = a.attempt, 0
+        if seen.phase is not group.phase:
+            seen.phase, seen.phase_since = group.phase, now
+        if seen.attempt != a.attempt:
+            stored = self._machine.group(group.name)
+            seen.attempt, seen.attempt_version = a.attempt, stored.metadata.resource_version if stored else 0
+        return replace(
+            group,
+            may_hold=self._leases.may_hold(group.name, now),
+            epoch_since=seen.epoch_since,
+            phase_since=seen.phase_since,
+            attempt_version=seen.attempt_version,
+        )
+
+    # ------------------------------------------------------------ operations
+    def _note_operation(self, name: str, operation: pb.Operation) -> None:
+        if operation.status.state in FINISHED:
+            self._open.pop(name, None)
+        else:
+            self._open[name] = operation
+
+    def _pending(self, now: float) -> tuple[OperationInfo, ...]:
+        found = sorted(self._open.values(), key=lambda op: op.metadata.created.ToNanoseconds())
+        names = {op.metadata.name for op in found}
+        self._operations = {name: since for name, since in self._operations.items() if name in names}
+        return tuple(operation_info(op, self._operations.setdefault(op.metadata.name, now)) for op in found)
+
+
+# ---------------------------------------------------------------- message to value
+def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
+    """A member from its object and its guard's facts."""
+    status = node.status
+    return NodeInfo(
+        name=node.metadata.name,
+        role=Role(pb.NodeSpec.Role.Name(node.spec.role)),
+        drained=node.spec.drained,
+        heard=facts.last_heard,
+        confirmed=facts.confirmed,
+        armed=facts.health.armed,
+        agent_alive=facts.health.agent,
+        message=facts.health.message,
+        boot_id=facts.boot,
+        released=facts.released,
+        fence_confirmed=status.fence_confirmed,
+        fence_boot_id=status.fence_boot_id,
+        shutdown_boot_id=status.shutdown_boot_id,
+        last_state=NodeState(status.state) if status.state else None,
+        connected=connected,
+    )
+
+
+def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
+    """A group from its object and its resources; without what only a leader knows."""
+    spec, status = group.spec, group.status
+    a = status.assignment
+    stop_timeout = spec.failover.stop_timeout
+    return GroupInfo(
+        name=group.metadata.name,
+        candidates=tuple(Candidate(n.name, n.priority) for n in spec.nodes),
+        manual=spec.failover.mode == pb.Failover.Manual,
+        farm=spec.mode == pb.GroupSpec.Farm,
+        paused=status.paused,
+        stop_timeout=seconds(stop_timeout) or STOP_TIMEOUT,
+        assignment=Assignment(
+            node=a.node,
+            epoch=a.epoch,
+            previous_node=a.previous_node,
+            previous_epoch=a.previous_epoch,
+            revoked=a.revoked,
+            cause=a.cause,
+            operation=a.operation,
+            attempt=a.attempt,
+            retry_step=a.retry_step,
+        ),
+        phase=Phase(status.phase or "Stopped"),
+        reason=status.reason,
+        failures={node: Failure(f.epoch, f.message, f.count) for node, f in status.failures.items()},
+        resources=tuple(resource_info(ref, obj) for ref, obj in sorted(members.items())),
+        deleting=group.metadata.HasField("deleting"),
+    )
+
+
+def resource_info(ref: Ref, obj: pb.Object) -> ResourceInfo:
+    """A resource as last reported."""
+    part = resource(obj)
+    assert part is not None, "members of a group are resources"
+    status = part.status
+    return ResourceInfo(
+        kind=ref.kind,
+        name=ref.name,
+        node=status.node,
+        epoch=status.epoch,
+        state=ResourceState(status.state or "Unknown"),
+        message=status.message,
+        vital=part.spec.on_start_failure != pb.Continue,
+        version=part.metadata.resource_version,
+        deleting=part.metadata.HasField("deleting"),
+    )
+
+
+def operation_info(operation: pb.Operation, since: float) -> OperationInfo:
+    """An unfinished operation."""
+    spec, status = operation.spec, operation.status
+    return OperationInfo(
+        name=operation.metadata.name,
+        type=OperationType(pb.OperationSpec.Type.Name(spec.type)),
+        group=spec.group,
+        node=spec.node,
+        step=spec.step,
+        reason=spec.reason,
+        role=spec.role,
+        actor=spec.actor or "admin",
+        running=status.state == "Running",
+        epoch=status.epoch,
+        since=since,
+    )
