@@ -16,20 +16,11 @@ from hasys.cli.files import write_public, write_secret
 from hasys.cli.pki import Authority, Issued
 from hasys.cli.seed import Seed, parse_member, plan, servers
 from hasys.config import Member
+from hasys.lease.wire import derive_key
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
 
 _SECRET_BYTES = 32
-
-try:
-    from hasys.lease.wire import derive_key
-except ImportError:  # TEMPORARY until hasys.lease.wire lands
-    import hashlib
-    import hmac
-
-    def derive_key(cluster_secret: bytes, node: str) -> bytes:
-        return hmac.new(cluster_secret, node.encode(), hashlib.sha256).digest()
-
 
 _CA_NOTE = """\
 This folder is the certificate authority of the cluster {cluster!r}.

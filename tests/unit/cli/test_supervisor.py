@@ -16,6 +16,8 @@ import pytest
 
 from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
 
+pytestmark = pytest.mark.slow
+
 _PATIENCE = 20.0
 """Seconds until something that should be printed counts as missing."""
 

@@ -1,0 +1,137 @@
+"""``hasys events`` and ``hasys history``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from hasys.api.convert import show_duration, show_time
+from hasys.cli.context import context_option
+from hasys.cli.output import output_option, print_json, print_table, styled
+from hasys.cli.session import Cluster, talk
+from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.v1 import objects_pb2 as pb
+
+_ROLE_CHANGES = frozenset({
+    "GroupAssigned", "FailoverStarted", "MoveStarted", "RestartOnNode", "GroupUnassigned", "GroupRunning",
+    "GroupFailed", "GroupBlocked", "GroupStopped", "Fenced",
+})  # fmt: skip
+"""Reasons of hasys/model/events.py that belong to the history of a group: who had it, when, why."""
+
+
+@click.command()
+@click.option("-g", "--group", default="", metavar="GROUP", help="Only those about this group.")
+@click.option("-f", "--follow", is_flag=True, help="Then every new one, until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(1, 5000), default=100, show_default=True, help="At most the newest N.")
+@output_option("table", "json")
+@context_option
+def events(group: str, follow: bool, limit: int, output: str) -> None:
+    """What happened and why, oldest first. With -o json -f: one object per line."""
+    talk(lambda cluster: _events(cluster, group, follow, limit, output))
+
+
+@click.command()
+@click.argument("group", required=False, default="")
+@click.option("--limit", type=click.IntRange(1, 5000), default=100, show_default=True, help="At most the newest N.")
+@output_option("table", "json")
+@context_option
+def history(group: str, limit: int, output: str) -> None:
+    """Who asked for what and how it ended, and every change of a group's node with its cause."""
+    talk(lambda cluster: _history(cluster, group, limit, output))
+
+
+async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output: str) -> None:
+    listed = await cluster.list("Event", group, limit)
+    found = sorted((o.event for o in listed.objects), key=lambda event: event.metadata.resource_version)[-limit:]
+    if output == "json" and not follow:
+        print_json([event_json(event) for event in found])
+    elif output == "json":
+        for event in found:
+            print_json(event_json(event), compact=True)
+    elif found or not follow:
+        print_table(EVENT_COLUMNS, map(event_row, found))
+    if not follow:
+        return
+    async for answer in cluster.watch(["Event"], group, listed.resource_version):
+        for change in answer.changes:
+            if change.object.HasField("event"):
+                _print_new(change.object.event, output)
+
+
+def _print_new(event: pb.Event, output: str) -> None:
+    if output == "json":
+        print_json(event_json(event), compact=True)
+    else:
+        click.echo("   ".join(str(cell) for cell in event_row(event)))
+
+
+def event_json(event: pb.Event) -> dict[str, Any]:
+    """One event for scripts."""
+    regarding = event.regarding
+    return {
+        "time": show_time(event.time),
+        "type": event.type,
+        "reason": event.reason,
+        "regarding": {"kind": regarding.kind, "group": regarding.group, "name": regarding.name},
+        "node": event.node,
+        "epoch": event.epoch,
+        "actor": event.actor,
+        "message": event.message,
+        "duration": show_duration(event.duration) if event.HasField("duration") else "",
+    }
+
+
+async def _history(cluster: Cluster, group: str, limit: int, output: str) -> None:
+    operations = [o.operation for o in (await cluster.list("Operation", group)).objects]
+    changes = [o.event for o in (await cluster.list("Event", group)).objects if o.event.reason in _ROLE_CHANGES]
+    rows = [_operation_json(operation) for operation in operations] + [_change_json(event) for event in changes]
+    rows = sorted(rows, key=lambda row: str(row["time"]))[-limit:]
+    if output == "json":
+        print_json(rows)
+    else:
+        columns = ("TIME", "GROUP", "WHAT", "STATE", "NODE", "EPOCH", "TOOK", "ACTOR", "MESSAGE")
+        print_table(columns, map(_history_row, rows))
+
+
+def _operation_json(operation: pb.Operation) -> dict[str, Any]:
+    spec, status = operation.spec, operation.status
+    return {
+        "time": show_time(status.started if status.HasField("started") else operation.metadata.created),
+        "group": spec.group,
+        "what": pb.OperationSpec.Type.Name(spec.type),
+        "state": status.state or "Pending",
+        "node": spec.node,
+        "epoch": status.epoch,
+        "duration": show_duration(status.duration) if status.HasField("duration") else "",
+        "actor": spec.actor,
+        "reason": spec.reason,
+        "message": status.message,
+        "operation": operation.metadata.name,
+    }
+
+
+def _change_json(event: pb.Event) -> dict[str, Any]:
+    return {
+        "time": show_time(event.time),
+        "group": event.regarding.group or event.regarding.name,
+        "what": event.reason,
+        "state": "",
+        "node": event.node,
+        "epoch": event.epoch,
+        "duration": show_duration(event.duration) if event.HasField("duration") else "",
+        "actor": event.actor,
+        "reason": "",
+        "message": event.message,
+        "operation": "",
+    }
+
+
+def _history_row(row: dict[str, Any]) -> list[str | Text]:
+    message = f"{row['reason']}: {row['message']}".strip(": ") if row["reason"] else row["message"]
+    plain = [str(row[key] or "-") for key in ("node", "epoch", "duration", "actor")]
+    return [
+        row["time"], Text(row["group"] or "-"), Text(row["what"]), styled(row["state"] or "-"), *map(Text, plain),
+        Text(message),
+    ]  # fmt: skip

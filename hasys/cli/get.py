@@ -1,0 +1,179 @@
+"""``hasys get`` and ``hasys describe``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hasys.api.kinds import KINDS, RESOURCE_KINDS, Ref, find_kind, inner, kind_of, metadata, ref_of
+from hasys.api.manifest import to_json, to_yaml
+from hasys.cli.columns import rows_of
+from hasys.cli.context import context_option
+from hasys.cli.output import output_option, print_json, print_table
+from hasys.cli.session import Cluster, talk
+from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.model.errors import NotFound, Refused
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+
+_EVENTS_DESCRIBED = 20
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name", required=False, default="")
+@click.option("-g", "--group", default="", metavar="GROUP", help="Only what belongs to this group.")
+@click.option("-w", "--watch", is_flag=True, help="Then every change, until Ctrl-C.")
+@output_option("table", "wide", "yaml", "json")
+@context_option
+def get(kind: str, name: str, group: str, watch: bool, output: str) -> None:
+    """List objects of KIND, or print the one called NAME.
+
+    KIND: groups, nodes, virtualips (vip), applications (app), delays, operations (op), events, clusters;
+    'resources' for every resource of the groups, 'all' for those and the groups. KIND/NAME works too.
+    """
+    kinds, name = _parse(kind, name)
+    talk(lambda cluster: _get(cluster, Selection(kinds, name, group), watch, output))
+
+
+@click.command()
+@click.argument("kind")
+@click.argument("name", required=False, default="")
+@click.option("-g", "--group", default="", metavar="GROUP", help="The group it belongs to, when several have the name.")
+@context_option
+def describe(kind: str, name: str, group: str) -> None:
+    """One object with its defaults, its state and the latest events about it."""
+    kinds, name = _parse(kind, name)
+    if not name:
+        raise click.UsageError("describe needs a NAME; 'hasys get' lists")
+    talk(lambda cluster: _describe(cluster, Selection(kinds, name, group)))
+
+
+class Selection:
+    """Which objects a command means."""
+
+    def __init__(self, kinds: tuple[str, ...], name: str, group: str) -> None:
+        self.kinds, self.name, self.group = kinds, name, group
+
+    def matches(self, obj: pb.Object) -> bool:
+        kind = kind_of(obj)
+        if kind is None or kind.name not in self.kinds:
+            return False
+        return not self.name or metadata(obj).name == self.name
+
+    async def fetch(self, cluster: Cluster) -> tuple[list[pb.Object], int]:
+        """The objects, in order of kind, group and name, and the version to watch from."""
+        answers = [await cluster.list(kind, self.group) for kind in self.kinds]
+        found = [obj for answer in answers for obj in answer.objects if self.matches(obj)]
+        return found, min(answer.resource_version for answer in answers)
+
+    async def fetch_named(self, cluster: Cluster) -> tuple[pb.Object, int]:
+        """The one object of that name. Raises ``NotFound``, or ``Refused`` when several groups have one."""
+        found, version = await self.fetch(cluster)
+        if not found:
+            where = f" in group {self.group}" if self.group else ""
+            raise NotFound(f"{'/'.join(self.kinds)}/{self.name}: no such object{where}")
+        if len(found) > 1:
+            groups = ", ".join(sorted(metadata(obj).group for obj in found))
+            raise Refused(f"{self.name} is in the groups {groups}: say which with -g GROUP")
+        return found[0], version
+
+
+async def _get(cluster: Cluster, wanted: Selection, watch: bool, output: str) -> None:
+    if wanted.name:
+        one, version = await wanted.fetch_named(cluster)
+        found = [one]
+    else:
+        found, version = await wanted.fetch(cluster)
+    _print(found, wanted, output, compact=watch)
+    if not watch:
+        return
+    async for answer in cluster.watch(wanted.kinds, wanted.group, version):
+        for change in answer.changes:
+            if wanted.matches(change.object):
+                _print_change(change, output)
+
+
+def _print(found: list[pb.Object], wanted: Selection, output: str, *, compact: bool) -> None:
+    if output == "json":
+        if compact:
+            for obj in found:
+                print_json(to_json(obj), compact=True)
+        elif wanted.name:
+            print_json(to_json(found[0]))
+        else:
+            print_json({"apiVersion": "hasys/v1", "kind": "List", "items": [to_json(obj) for obj in found]})
+    elif output == "yaml":
+        click.echo("---\n".join(to_yaml(obj) for obj in found), nl=False)
+    else:
+        _print_tables(found, wanted, wide=output == "wide")
+
+
+def _print_tables(found: list[pb.Object], wanted: Selection, *, wide: bool) -> None:
+    several = len(wanted.kinds) > 1
+    shown = False
+    for kind in wanted.kinds:
+        objects: list[Any] = [inner(obj) for obj in found if ref_of(obj).kind == kind]
+        if not objects:
+            continue
+        if several:
+            click.echo(f"\n{KINDS[kind].plural}" if shown else KINDS[kind].plural)
+        headings, rows = rows_of(kind, objects, wide=wide)
+        print_table(headings, rows)
+        shown = True
+    if not shown:
+        where = f" in group {wanted.group}" if wanted.group else ""
+        click.echo(f"no {' or '.join(KINDS[kind].plural for kind in wanted.kinds)}{where}", err=True)
+
+
+def _print_change(change: api.Change, output: str) -> None:
+    kind = ref_of(change.object).kind
+    gone = change.type == api.WatchResponse.DELETED
+    if output == "json":
+        print_json({**to_json(change.object), **({"deleted": True} if gone else {})}, compact=True)
+    elif output == "yaml":
+        click.echo("---\n" + ("# deleted\n" if gone else "") + to_yaml(change.object), nl=False)
+    else:
+        _, rows = rows_of(kind, [inner(change.object)], wide=output == "wide")
+        if gone:
+            rows[0][-1] = "deleted"
+        click.echo("   ".join(rows[0]))
+
+
+async def _describe(cluster: Cluster, wanted: Selection) -> None:
+    obj, _ = await wanted.fetch_named(cluster)
+    click.echo(to_yaml(obj), nl=False)
+    about = ref_of(obj)
+    listed = await cluster.list("Event", about.name if about.kind == "Group" else about.group)
+    events = [o.event for o in listed.objects if _is_about(o.event, about)]
+    events.sort(key=lambda event: event.metadata.resource_version)
+    if events:
+        click.echo("\nevents:")
+        print_table(EVENT_COLUMNS, map(event_row, events[-_EVENTS_DESCRIBED:]))
+
+
+def _is_about(event: pb.Event, about: Ref) -> bool:
+    if about.kind == "Node":
+        return event.node == about.name or event.regarding == about.key()
+    if about.kind == "Group":
+        return about.name in (event.regarding.group, event.regarding.name)
+    return event.regarding == about.key()
+
+
+def _parse(spelling: str, name: str) -> tuple[tuple[str, ...], str]:
+    """Kinds and name of ``vip web-ip``, ``vip/web-ip``, ``resources``, ``all``."""
+    spelling, slash, tail = spelling.partition("/")
+    if slash:
+        if name or not tail:
+            raise click.UsageError("write KIND NAME or KIND/NAME")
+        name = tail
+    if spelling.lower() in ("resources", "resource", "res"):
+        return RESOURCE_KINDS, name
+    if spelling.lower() == "all":
+        return ("Group", *RESOURCE_KINDS), name
+    kind = find_kind(spelling)
+    if kind is None:
+        known = ", ".join(k.plural for k in KINDS.values())
+        raise click.UsageError(f"no kind {spelling!r}: use one of {known}, resources, all")
+    return (kind.name,), name

@@ -1,0 +1,163 @@
+"""The commands that ask for something: each creates an Operation and waits for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from hasys.api.convert import show_duration
+from hasys.cli.context import context_option
+from hasys.cli.session import Cluster, talk, timeout_option, within
+from hasys.model.errors import Refused
+from hasys.v1 import objects_pb2 as pb
+
+_Type = pb.OperationSpec.Type
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def _common(command: _Command) -> _Command:
+    """Options of every operation."""
+    reason = click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+    return reason(timeout_option("90s", "for the end")(context_option(command)))  # type: ignore[return-value]
+
+
+@click.command()
+@click.argument("group")
+@click.option("--to", "node", default="", metavar="NODE", help="Where to; else the best other node.")
+@_common
+def switchover(group: str, node: str, reason: str, timeout: float) -> None:
+    """Move GROUP in order: it stops on its node, then starts on the other. Waits for the result."""
+    _operate(pb.OperationSpec(type=_Type.Switchover, group=group, node=node, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("group")
+@click.option("--force", is_flag=True, help="Needed: this is no planned move.")
+@click.option("--to", "node", required=True, metavar="NODE", help="Where to.")
+@_common
+def failover(group: str, node: str, force: bool, reason: str, timeout: float) -> None:
+    """Move GROUP by force: conditions are skipped, the old node is fenced and not asked.
+
+    It still waits until the old node's lease is over: two nodes never serve at once.
+    """
+    if not force:
+        raise click.UsageError(
+            f"failover is the forced move: add --force, or use 'hasys switchover {group} --to {node}'"
+        )
+    spec = pb.OperationSpec(type=_Type.Failover, group=group, node=node, force=True, reason=reason)
+    _operate(spec, timeout)
+
+
+@click.command()
+@click.argument("group")
+@click.option("--node", required=True, metavar="NODE")
+@click.option("--role", type=click.Choice(["active", "standby"]), required=True)
+@_common
+def resolve(group: str, node: str, role: str, reason: str, timeout: float) -> None:
+    """Say which NODE is Active (or steps back) for GROUP, after a partition."""
+    spec = pb.OperationSpec(type=_Type.Resolve, group=group, node=node, role=role, reason=reason)
+    _operate(spec, timeout)
+
+
+@click.command("fence-confirm")
+@click.argument("node")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_common
+def fence_confirm(node: str, yes: bool, reason: str, timeout: float) -> None:
+    """Swear that NODE is off: its grants count as over at once.
+
+    If it is not off, two nodes may serve the same address and write the same data. Look at the machine first.
+    """
+    if not yes:
+        question = f"Is {node} switched off, and does it stay off? A wrong yes can destroy data"
+        click.confirm(question, abort=True, err=True)
+    _operate(pb.OperationSpec(type=_Type.FenceConfirm, node=node, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("group")
+@_common
+def pause(group: str, reason: str, timeout: float) -> None:
+    """Switch the automatic failover of GROUP off; what runs keeps running."""
+    _operate(pb.OperationSpec(type=_Type.Pause, group=group, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("group")
+@_common
+def resume(group: str, reason: str, timeout: float) -> None:
+    """Switch the automatic failover of GROUP on again."""
+    _operate(pb.OperationSpec(type=_Type.Resume, group=group, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("group")
+@click.argument("step", required=False, default="")
+@_common
+def retry(group: str, step: str, reason: str, timeout: float) -> None:
+    """Run again what failed in GROUP (or only the resource STEP); what runs is not touched."""
+    _operate(pb.OperationSpec(type=_Type.Retry, group=group, step=step, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("node")
+@_common
+def drain(node: str, reason: str, timeout: float) -> None:
+    """Move everything away from NODE and give it nothing until 'hasys undrain'."""
+    _operate(pb.OperationSpec(type=_Type.Drain, node=node, reason=reason), timeout)
+
+
+@click.command()
+@click.argument("node")
+@_common
+def undrain(node: str, reason: str, timeout: float) -> None:
+    """Let NODE be used again. Nothing moves back by itself."""
+    _operate(pb.OperationSpec(type=_Type.Undrain, node=node, reason=reason), timeout)
+
+
+def _operate(spec: pb.OperationSpec, timeout: float) -> None:
+    ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
+    what = title(spec)
+    took = f" in {show_duration(ended.status.duration)}" if ended.status.HasField("duration") else ""
+    if ended.status.state == "Failed":
+        raise Refused(f"{what} failed{took}: {ended.status.message}")
+    note = f": {ended.status.message}" if ended.status.message else ""
+    click.echo(f"{what} done{took}{note}")
+
+
+def title(spec: pb.OperationSpec) -> str:
+    """``switchover of web to n2``: what an operation is about."""
+    words = {"FenceConfirm": "fence-confirm"}
+    name = _Type.Name(spec.type)
+    subject = f" of {spec.group}" if spec.group else ""
+    target = (f" to {spec.node}" if spec.group else f" of {spec.node}") if spec.node else ""
+    step = f" step {spec.step}" if spec.step else ""
+    return f"{words.get(name, name.lower())}{subject}{step}{target}"
+
+
+async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float) -> pb.Operation:
+    """Create the operation and follow it to its end. Raises ``TimedOut`` saying what is still under way."""
+    latest = await cluster.operate(spec)
+
+    async def follow() -> pb.Operation:
+        nonlocal latest
+        name, start = latest.metadata.name, latest.metadata.resource_version
+        if latest.status.state in _ENDED:
+            return latest
+        async for answer in cluster.watch(["Operation"], start=start):
+            for change in answer.changes:
+                if change.object.operation.metadata.name == name:
+                    latest = change.object.operation
+                    if latest.status.state in _ENDED:
+                        return latest
+        raise Refused(f"{title(spec)}: the watch ended before operation {name} did")
+
+    def still() -> str:
+        where = f" ({latest.status.message})" if latest.status.message else ""
+        return f"{title(spec)} is still {latest.status.state or 'Pending'}{where}; operation {latest.metadata.name}"
+
+    return await within(timeout, follow(), still)

@@ -1,0 +1,82 @@
+"""Printing: tables for people, JSON for scripts. Colours only on a terminal that wants them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_GOOD, _CHANGING, _BAD, _QUIET = "green", "yellow", "bold red", "dim"
+_STYLES = {
+    **dict.fromkeys(("Ready", "Running", "Active", "Succeeded", "armed", "valid", "created"), _GOOD),
+    **dict.fromkeys(
+        ("Starting", "Stopping", "FailingOver", "Degraded", "Pending", "Drained", "NotReady", "Unknown", "Warning",
+         "configured", "paused", "not redundant"), _CHANGING
+    ),
+    **dict.fromkeys(("Failed", "Blocked", "Lost", "Critical", "no quorum", "expired", "guard must run"), _BAD),
+    **dict.fromkeys(("Standby", "Stopped", "Normal", "unchanged", "-"), _QUIET),
+}  # fmt: skip
+"""How a state looks; a word that is not here is printed plainly."""
+
+
+def output_option(*formats: str) -> Callable[[_Command], _Command]:
+    """``-o FORMAT``; the first format is the default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the output."
+    )
+
+
+def styled(word: str) -> Text:
+    """A word in the colour of its meaning."""
+    return Text(word, style=_STYLES.get(word, ""))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Columns without lines, as kubectl prints them."""
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
+    return made
+
+
+def console() -> Console:
+    """Standard output: as wide as it likes when it is no terminal, because nothing may be wrapped in a pipe."""
+    if sys.stdout.isatty():
+        return Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    return Console(file=sys.stdout, width=100_000, no_color=True, highlight=False, color_system=None)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print a table; in a pipe no line ends in spaces."""
+    print_all([table(columns, rows)])
+
+
+def print_all(parts: Iterable[object]) -> None:
+    """Print renderable parts, one below the other."""
+    out = console()
+    if out.is_terminal:
+        for part in parts:
+            out.print(part)
+        return
+    with out.capture() as captured:
+        for part in parts:
+            out.print(part)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def print_json(value: object, *, compact: bool = False) -> None:
+    """JSON for scripts: keys in the order that the contract shows; one line when it is one of a stream."""
+    text = json.dumps(value, separators=(",", ":")) if compact else json.dumps(value, indent=2)
+    click.echo(text)

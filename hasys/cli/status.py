@@ -1,0 +1,95 @@
+"""``hasys status``."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import click
+from rich.console import Group as Stack
+from rich.live import Live
+from rich.text import Text
+
+from hasys.cli.context import context_option
+from hasys.cli.output import console, output_option, print_all, print_json
+from hasys.cli.session import Cluster, talk
+from hasys.cli.statusview import status_json, status_page
+from hasys.model.errors import HasysError, NotFound
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+
+_EVENTS_SHOWN = 8
+
+
+@click.command()
+@click.argument("group", required=False, default="")
+@click.option("-w", "--watch", is_flag=True, help="Live: follows every change until Ctrl-C.")
+@output_option("table", "json")
+@context_option
+def status(group: str, watch: bool, output: str) -> None:
+    """The cluster, its nodes and its groups (or one GROUP) as they are now.
+
+    With -o json -w: one JSON object per line, at each change.
+    """
+    if not watch:
+        talk(lambda cluster: _once(cluster, group, output))
+    elif output == "json" or not console().is_terminal:
+        talk(lambda cluster: _stream(cluster, group, output))
+    else:
+        talk(lambda cluster: _live(cluster, group))
+
+
+def _known(status: api.StatusResponse, group: str) -> api.StatusResponse:
+    if group and not any(g.name == group for g in status.groups):
+        raise NotFound(f"Group/{group}: no such group")
+    return status
+
+
+async def _once(cluster: Cluster, group: str, output: str) -> None:
+    now = _known(await cluster.status(group), group)
+    if output == "json":
+        print_json(status_json(now))
+    else:
+        print_all([status_page(now)])
+
+
+async def _stream(cluster: Cluster, group: str, output: str) -> None:
+    before = ""
+    async for now in cluster.watch_status(group):
+        known = _known(now, group)
+        if output == "json":
+            print_json(status_json(known), compact=True)
+            continue
+        if (summary := _summary(known)) != before:
+            click.echo(summary)
+            before = summary
+
+
+def _summary(status: api.StatusResponse) -> str:
+    """One line per change, for a pipe."""
+    nodes = " ".join(f"{n.name}={n.state}" for n in status.nodes)
+    groups = " ".join(f"{g.name}={g.phase}@{g.active or '-'}" for g in status.groups)
+    return f"leader={status.cluster.leader or '-'} {nodes} {groups}".rstrip()
+
+
+async def _live(cluster: Cluster, group: str) -> None:
+    """Redrawn at each change; says so when no server answers and goes on trying."""
+    page: Stack | Text = Text("asking the cluster ...", style="dim")
+    with Live(page, console=console(), auto_refresh=False, screen=False) as live:
+        while True:
+            try:
+                async for now in cluster.watch_status(group):
+                    page = status_page(_known(now, group), await _latest_events(cluster, group))
+                    live.update(page, refresh=True)
+            except NotFound:
+                raise
+            except HasysError as error:
+                live.update(Stack(page, Text(f"\n{error}; trying again", style="bold red")), refresh=True)
+            await asyncio.sleep(0.5)
+
+
+async def _latest_events(cluster: Cluster, group: str) -> list[pb.Event]:
+    with suppress(HasysError):
+        found = await cluster.list("Event", group, _EVENTS_SHOWN)
+        return sorted((o.event for o in found.objects), key=lambda e: e.metadata.resource_version)
+    return []

@@ -1,0 +1,145 @@
+"""``hasys status``: the contract's JSON, and the same for people. Pure functions of one answer of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Group as Stack
+from rich.text import Text
+
+from hasys.api.convert import show_duration, show_time
+from hasys.cli.output import styled, table
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+
+
+def status_json(status: api.StatusResponse) -> dict[str, Any]:
+    """The shape that the contract fixes; additions are free, renames are not."""
+    return {
+        "cluster": _cluster_json(status.cluster),
+        "nodes": [_node_json(node) for node in status.nodes],
+        "groups": [_group_json(group) for group in status.groups],
+    }
+
+
+def _cluster_json(cluster: api.ClusterView) -> dict[str, Any]:
+    return {
+        "name": cluster.name,
+        "leader": cluster.leader,
+        "term": cluster.term,
+        "quorum": cluster.quorum,
+        "voters": cluster.voters,
+        "profile": cluster.profile,
+        "failoverBound": show_duration(cluster.failover_bound),
+        "time": show_time(cluster.time),
+    }
+
+
+def _node_json(node: api.NodeView) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "role": node.role,
+        "state": node.state,
+        "lease": {"valid": node.lease.valid, "epoch": node.lease.epoch},
+        "version": node.version,
+        "guard": {"armed": node.guard.armed, "watchdog": node.guard.watchdog or "none"},
+        "message": node.message or node.guard.message,
+    }
+
+
+def _group_json(group: api.GroupView) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "mode": group.mode,
+        "failoverMode": group.failover_mode,
+        "paused": group.paused,
+        "active": group.active,
+        "epoch": group.epoch,
+        "phase": group.phase,
+        "failoverBound": show_duration(group.failover_bound),
+        "redundant": group.redundant,
+        "reason": group.reason,
+        "nodes": dict(sorted(group.nodes.items())),
+        "resources": [
+            {"kind": r.kind, "name": r.name, "node": r.node, "state": r.state, "message": r.message}
+            for r in group.resources
+        ],
+    }
+
+
+def status_page(status: api.StatusResponse, events: Sequence[pb.Event] = ()) -> Stack:
+    """Cluster line, nodes, groups with their resources, and the latest events."""
+    parts: list[object] = [_cluster_line(status.cluster), Text()]
+    parts += [table(("NODE", "ROLE", "STATE", "LEASE", "GUARD", "VERSION", "MESSAGE"), map(_node_row, status.nodes))]
+    parts += [Text()]
+    if status.groups:
+        rows = [row for group in status.groups for row in _group_rows(group)]
+        parts += [table(("GROUP", "PHASE", "ACTIVE", "STANDBY", "FAILOVER", "BOUND", "REASON"), rows)]
+    else:
+        parts += [Text("no groups yet: hasys apply -f FILE", style="dim")]
+    if events:
+        parts += [Text(), table(EVENT_COLUMNS, map(event_row, events))]
+    return Stack(*parts)  # type: ignore[arg-type]
+
+
+EVENT_COLUMNS = ("TIME", "TYPE", "REASON", "OBJECT", "NODE", "MESSAGE")
+
+
+def event_row(event: pb.Event) -> list[str | Text]:
+    """One line of ``hasys events``."""
+    regarding = event.regarding
+    subject = f"{regarding.kind}/{regarding.name}" if regarding.kind else "-"
+    took = f" ({show_duration(event.duration)})" if event.HasField("duration") else ""
+    return [
+        show_time(event.time), styled(event.type), Text(event.reason), Text(subject), Text(event.node or "-"),
+        Text(event.message + took),
+    ]  # fmt: skip
+
+
+def _cluster_line(cluster: api.ClusterView) -> Text:
+    line = Text.assemble(("cluster ", "dim"), (cluster.name, "bold"))
+    if cluster.quorum:
+        line.append(f"   leader {cluster.leader} (term {cluster.term})")
+        line.append("   quorum", style="green")
+    else:
+        line.append("   no quorum: nothing can be changed, leases are not renewed", style="bold red")
+    line.append(f"   {cluster.voters} voters   profile {cluster.profile}")
+    line.append(f"   failover within {show_duration(cluster.failover_bound)}")
+    return line
+
+
+def _node_row(node: api.NodeView) -> list[str | Text]:
+    if node.role == "Witness":
+        lease, guard = Text("-", style="dim"), Text("-", style="dim")
+    else:
+        lease = Text(f"epoch {node.lease.epoch}", style="green") if node.lease.valid else Text("none", style="yellow")
+        guard = _guard_cell(node.guard)
+    message = node.message or node.guard.message
+    return [Text(node.name, style="bold"), Text(node.role), styled(node.state), lease, guard,
+            Text(node.version or "-"), Text(message)]  # fmt: skip
+
+
+def _guard_cell(guard: api.GuardView) -> Text:
+    if not guard.armed:
+        return styled("guard must run")
+    watchdog = guard.watchdog or "none"
+    return Text("armed", style="green") + Text("" if watchdog == "none" else f", watchdog {watchdog}")
+
+
+def _group_rows(group: api.GroupView) -> Iterable[list[str | Text]]:
+    standby = ", ".join(sorted(name for name, role in group.nodes.items() if role == "Standby"))
+    mode = Text("paused", style="yellow") if group.paused else Text(group.failover_mode)
+    notes = [group.reason] if group.reason else []
+    if not group.redundant:
+        notes.append("not redundant")
+    yield [
+        Text(group.name, style="bold"), styled(group.phase), Text(group.active or "-"), Text(standby or "-"), mode,
+        Text(show_duration(group.failover_bound)), Text("; ".join(notes), style="" if group.redundant else "yellow"),
+    ]  # fmt: skip
+    for i, resource in enumerate(group.resources):
+        branch = "└" if i == len(group.resources) - 1 else "├"
+        yield [
+            Text(f" {branch} {resource.kind}/{resource.name}"), styled(resource.state), Text(resource.node or "-"),
+            Text(""), Text(""), Text(""), Text(resource.message),
+        ]  # fmt: skip

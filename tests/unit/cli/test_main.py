@@ -1,0 +1,136 @@
+"""What holds for every command: exit statuses, one line of error, quick start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from hasys.cli import exits
+from hasys.cli.lazy import LazyGroup
+from hasys.cli.main import COMMANDS, app
+from hasys.model.errors import Conflict, HasysError, NotFound, Refused, TimedOut, Unavailable, Unknown
+from tests.unit.cli.conftest import Run
+
+
+def _failing(error: Exception) -> LazyGroup:
+    @click.command(cls=LazyGroup, table={})
+    def root() -> None: ...
+
+    @click.command()
+    def fail() -> None:
+        raise error
+
+    root.add_command(fail)
+    root.get_command = lambda ctx, name: fail  # type: ignore[method-assign]
+    root.table = {"fail": COMMANDS["version"]}
+    assert isinstance(root, LazyGroup)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Refused("no"), 1), (Conflict("no"), 1), (NotFound("no"), 1), (Unknown("no"), 1),
+        (Unavailable("no"), 3), (TimedOut("no"), 4), (ValueError("no"), 1), (KeyboardInterrupt(), 130),
+        (PermissionError(13, "Permission denied", "/x"), 1),
+    ],
+)  # fmt: skip
+def test_each_error_ends_with_the_status_of_the_contract(
+    error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _failing(error).main(["fail"], prog_name="hasys")
+    assert ended.value.code == status
+    captured = capsys.readouterr()
+    assert len(captured.err.strip().splitlines()) == 1
+    assert "Traceback" not in captured.err
+
+
+def test_wrong_usage_is_status_2(hasys: Run) -> None:
+    for words in (["nonsense"], ["get"], ["get", "pods"], ["status", "--colour"], ["switchover"], ["init"]):
+        result = hasys(*words)
+        assert result.exit_code == exits.USAGE, words
+
+
+def test_a_mistyped_command_names_the_nearest(hasys: Run) -> None:
+    assert "did you mean 'switchover'?" in hasys("swichover").stderr
+
+
+def test_every_command_loads_and_explains_itself(hasys: Run) -> None:
+    for name in COMMANDS:
+        result = hasys(name, "--help")
+        assert result.exit_code == 0, (name, result.output)
+        assert "Usage: hasys " + name in result.output
+
+
+def test_commands_are_as_the_contract_lists_them() -> None:
+    contract = (
+        "init node witness store agent guard install apply get describe delete status events history switchover "
+        "failover resolve fence-confirm pause resume retry drain undrain doctor demo cert completion version"
+    )
+    assert set(COMMANDS) == set(contract.split())
+
+
+@pytest.mark.parametrize("words", [["version"], ["--help"], ["init", "--help"]])
+def test_commands_that_need_no_cluster_import_no_grpc(words: list[str]) -> None:
+    code = (
+        "import sys; from hasys.cli.main import app\n"
+        "try: app(sys.argv[1:], prog_name='hasys')\n"
+        "except SystemExit: pass\n"
+        "assert not {'grpc', 'google.protobuf'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_supervisor_imports_neither_grpc_nor_asyncio() -> None:
+    code = (
+        "import sys, hasys.cli.run, hasys.cli.supervisor\n"
+        "assert not {'grpc', 'google.protobuf', 'asyncio', 'rich', 'cryptography'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_each_shell(hasys: Run, shell: str) -> None:
+    result = hasys("completion", shell)
+    assert result.exit_code == 0
+    assert "_HASYS_COMPLETE" in result.output
+
+
+def test_completion_knows_the_commands() -> None:
+    environment = {**os.environ, "_HASYS_COMPLETE": "bash_complete", "COMP_WORDS": "hasys sw", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "hasys"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "switchover" in done.stdout
+
+
+def test_the_context_may_stand_before_or_after_the_command(hasys: Run, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    for words in (["--context", missing, "status"], ["status", "--context", missing]):
+        result = hasys(*words)
+        assert result.exit_code == 1
+        assert str(missing) in result.stderr
+
+
+def test_without_settings_the_error_names_the_file_that_was_looked_for(
+    hasys: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert str(tmp_path / "config" / "hasys" / "client.yaml") in hasys("status").stderr
+    monkeypatch.setenv("HASYS_CONTEXT", "/nowhere/else.yaml")
+    assert "/nowhere/else.yaml" in hasys("status").stderr
+
+
+def test_every_error_class_has_a_status() -> None:
+    for kind in HasysError.__subclasses__():
+        assert exits.status_of(kind("x")) in (exits.REFUSED, exits.UNREACHED, exits.TIMED_OUT)
+
+
+def test_the_root_command_is_lazy() -> None:
+    assert isinstance(app, LazyGroup)
