@@ -1,0 +1,195 @@
+"""The answer of the Status service as the leader sees it now: stored objects, lease facts, placement's judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from google.protobuf.duration_pb2 import Duration
+
+from hasys.api import convert
+from hasys.api.kinds import Ref, inner, resource
+from hasys.lease.facts import NodeFacts
+from hasys.model.view import GroupInfo, NodeInfo, NodeState, View
+from hasys.placement.roles import ACTIVE, redundant, role_of
+from hasys.placement.standing import standing
+from hasys.store.assigned import Assigned
+from hasys.store.machine import Machine
+from hasys.store.picture import Leases
+from hasys.store.port import Engine, EngineStatus
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+
+_UNHEARD = NodeFacts(silent_for=0.0)
+
+
+class StatusSource:
+    """Builds the answer. ``view`` is the controllers' picture (None: this member does not lead)."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        engine: Engine,
+        leases: Leases,
+        assigned: Assigned,
+        view: Callable[[float], View | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._machine = machine
+        self._engine = engine
+        self._leases = leases
+        self._assigned = assigned
+        self._view = view
+        self._clock = clock
+
+    def __call__(self, group: str = "") -> api.StatusResponse:
+        """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
+        now = self._clock()
+        view = self._view(now)
+        engine = self._engine.status()
+        answer = api.StatusResponse(resource_version=self._machine.revision)
+        answer.cluster.CopyFrom(self._cluster(engine, view))
+        facts = self._leases.facts(now) if view is not None else {}
+        for obj in sorted(self._machine.list("Node"), key=lambda o: o.node.metadata.name):
+            answer.nodes.append(self._node(obj.node, view, facts, now))
+        for obj in self._machine.list("Group", group):
+            answer.groups.append(self._group(obj.group, view, engine, now))
+        return answer
+
+    # ------------------------------------------------------------ cluster
+    def _cluster(self, engine: EngineStatus, view: View | None) -> api.ClusterView:
+        cluster = self._machine.cluster()
+        answer = api.ClusterView(
+            name=cluster.metadata.name if cluster else "",
+            leader=engine.leader or "",
+            term=engine.term,
+            quorum=engine.quorum,
+            voters=len(engine.voters),
+            profile=cluster.spec.profile if cluster else "",
+            time=convert.now(),
+        )
+        if view is not None:
+            answer.failover_bound.CopyFrom(_milliseconds(view.timing.failover_bound))
+        return answer
+
+    # ------------------------------------------------------------ nodes
+    def _node(self, node: pb.Node, view: View | None, facts: Mapping[str, NodeFacts], now: float) -> api.NodeView:
+        name = node.metadata.name
+        answer = api.NodeView(name=name, role=pb.NodeSpec.Role.Name(node.spec.role))
+        info = view.nodes.get(name) if view is not None else None
+        if view is None or info is None:
+            answer.state = node.status.state or NodeState.NOT_READY.value
+            answer.message = "as last recorded: no leader to ask"
+            return answer
+        how = standing(info, now, view)
+        answer.state, answer.message = how.state.value, how.why
+        if not info.connected and not answer.message and info.role.value != "Observer":
+            answer.message = "its store does not answer"
+        if info.runs_groups:
+            self._add_guard(answer, info, facts.get(name, _UNHEARD))
+        return answer
+
+    @staticmethod
+    def _add_guard(answer: api.NodeView, info: NodeInfo, facts: NodeFacts) -> None:
+        heard = facts.last_heard is not None
+        answer.version = facts.health.version
+        answer.lease.valid = facts.lease_valid
+        answer.lease.epoch = facts.lease_epoch
+        if facts.lease_valid:
+            answer.lease.remaining.CopyFrom(_milliseconds(facts.remaining))
+        answer.guard.armed = heard and facts.health.armed
+        answer.guard.watchdog = facts.health.watchdog if heard else "unknown"
+        answer.guard.message = facts.health.message
+        answer.guard.lag.CopyFrom(_milliseconds(facts.health.lag))
+
+    # ------------------------------------------------------------ groups
+    def _group(self, group: pb.Group, view: View | None, engine: EngineStatus, now: float) -> api.GroupView:
+        spec, status = group.spec, group.status
+        answer = api.GroupView(
+            name=group.metadata.name,
+            mode=pb.GroupSpec.Mode.Name(spec.mode),
+            failover_mode=pb.Failover.Mode.Name(spec.failover.mode),
+            epoch=status.assignment.epoch,
+            phase=status.phase,
+            reason=status.reason,
+            paused=status.paused,
+        )
+        for obj in self._machine.members_of(group.metadata.name).values():
+            answer.resources.append(_resource(obj, status.assignment))
+        info = view.groups.get(group.metadata.name) if view is not None else None
+        if view is None or info is None:
+            return answer
+        for candidate in info.candidates:
+            answer.nodes[candidate.node] = role_of(candidate.node, info, view, now)
+        answer.active = next((node for node, role in sorted(answer.nodes.items()) if role == ACTIVE), "")
+        answer.redundant = redundant(info, view, now, quorum_without=_majority_without(info.assignment.node, engine))
+        answer.failover_bound.CopyFrom(_milliseconds(self._bound(info, view)))
+        return answer
+
+    def _bound(self, group: GroupInfo, view: View) -> float:
+        """L1: the longest time from the loss of its node until every resource runs elsewhere, as far as settings tell.
+
+        An armed watchdog delays groups that hold more than addresses; delays and start times of the flow come last.
+        """
+        assignment = self._assigned().groups.get(group.name)
+        fence = max(0.0, assignment.outlives - view.timing.grant_over) if assignment else 0.0
+        return view.timing.failover_bound + fence + start_time(self._machine.members_of(group.name))
+
+
+def start_time(members: Mapping[Ref, pb.Object]) -> float:
+    """Seconds that the longest path of a group's flow takes to start by its settings."""
+    own: dict[str, float] = {}
+    after: dict[str, list[str]] = {}
+    for ref, obj in members.items():
+        part = resource(obj)
+        if part is not None:
+            own[ref.name] = _own_start_time(obj)
+            after[ref.name] = list(part.spec.after)
+    done: dict[str, float] = {}
+
+    def ready(name: str, seen: frozenset[str]) -> float:
+        if name in seen or name not in own:  # the store refuses cycles; a stale one must not hang the status
+            return 0.0
+        if name not in done:
+            before = max((ready(other, seen | {name}) for other in after[name]), default=0.0)
+            done[name] = before + own[name]
+        return done[name]
+
+    return max((ready(name, frozenset()) for name in own), default=0.0)
+
+
+def _own_start_time(obj: pb.Object) -> float:
+    match inner(obj):
+        case pb.Delay(spec=spec):
+            return convert.seconds(spec.duration)
+        case pb.Application(spec=spec) if spec.HasField("run"):
+            return convert.seconds(spec.restart.start_time) if spec.restart.HasField("start_time") else 1.0
+        case pb.Application(spec=spec):
+            return convert.seconds(spec.start.timeout) or 60.0
+        case _:
+            return 0.0
+
+
+def _resource(obj: pb.Object, a: pb.Assignment) -> api.ResourceView:
+    """A resource as last reported; a report of an older epoch says nothing about now."""
+    part = resource(obj)
+    assert part is not None, "members of a group are resources"
+    answer = api.ResourceView(kind=type(part).__name__, name=part.metadata.name)
+    status = part.status
+    current = status.epoch == a.epoch or (status.epoch == a.previous_epoch and a.previous_node)
+    if not a.node and not a.previous_node:
+        answer.state = "Stopped"
+    elif current:
+        answer.node, answer.state, answer.message = status.node, status.state or "Unknown", status.message
+    else:
+        answer.node, answer.state = a.node, "Unknown"
+    return answer
+
+
+def _majority_without(node: str, engine: EngineStatus) -> bool:
+    """Would the voters that are connected now, without this node, still be a majority?"""
+    voters = set(engine.voters)
+    return len(voters & set(engine.connected) - {node}) * 2 > len(voters)
+
+
+def _milliseconds(value: float) -> Duration:
+    return convert.duration(round(max(0.0, value), 3))
