@@ -87,7 +87,8 @@ class Addresses(Protocol):
 class KernelAddresses:
     """:class:`Addresses` of the network namespace that this process lives in."""
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_change: Callable[[frozenset[str]], None] = lambda addresses: None) -> None:
+        """``on_change`` gets the addresses that appeared or went."""
         self.revision = 0
         self._on_change = on_change
         self._links: dict[str, Link] = {}
@@ -145,11 +146,13 @@ class KernelAddresses:
     def _take(self, held: frozenset[Held]) -> None:
         if held == self._held:
             return
+        different = frozenset(h.address for h in held ^ self._held)
         by_address: dict[str, tuple[Held, ...]] = {}
         for h in sorted(held):
             by_address[h.address] = (*by_address.get(h.address, ()), h)
         self._held, self._by_address = held, by_address
         self._tell()
+        self._on_change(different)
 
     def _take_links(self, links: dict[str, Link]) -> None:
         if links != self._links:
@@ -160,7 +163,6 @@ class KernelAddresses:
         self.revision += 1
         news, self._news = self._news, anyio.Event()
         news.set()
-        self._on_change()
 
     async def _call(self, work: Callable[[Any], T], what: str) -> T:
         """Run netlink work in a thread, on one socket that lives until a call fails."""

@@ -38,5 +38,8 @@ class Delay(Driver):
         self.become(State.RUNNING)
         await anyio.sleep_forever()
 
+    def continues(self, earlier: Driver) -> bool:
+        return isinstance(earlier, Delay)  # what has elapsed has elapsed
+
     async def stop(self, *, force: bool) -> None:
         self._records.forget(self.around.place.group, self.around.place.name)

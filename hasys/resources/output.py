@@ -8,6 +8,7 @@ guard bounds: it fences a node whose agent stays away for the grace time.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import anyio
@@ -37,10 +38,12 @@ class Outputs:
             self._open.add(path)
         return path
 
-    def forget(self, group: str, name: str) -> None:
-        path = self.directory / group / f"{name}.log"
-        self._open.discard(path)
-        path.unlink(missing_ok=True)
+    def forget_group(self, group: str) -> None:
+        """Remove what the programs of a group printed."""
+        directory = self.directory / group
+        if directory.is_dir():
+            self._open = {path for path in self._open if path.parent != directory}
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def run(self) -> None:
         """Keep the files within the bound until cancelled."""

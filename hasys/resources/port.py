@@ -109,6 +109,10 @@ class Driver(ABC):
     async def run(self) -> None:
         """Bring it up and keep it up until cancelled. Returns only after the condition became Failed for good."""
 
+    def continues(self, earlier: Driver) -> bool:
+        """May this one, made from a changed spec, take over what ``earlier`` runs, without a stop in between?"""
+        return False
+
     @abstractmethod
     async def stop(self, *, force: bool) -> None:
         """Return when nothing is left of it on this machine; ``force``: at once, without asking it first.

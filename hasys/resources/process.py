@@ -58,7 +58,7 @@ class Account:
 
 
 async def account(user: str) -> Account:
-    """Look a user up by name or number. Raises :class:`Permanent` (no such user) or :class:`Temporary` (slow database)."""
+    """Look a user up by name or number. Raises :class:`Permanent` (unknown) or :class:`Temporary` (slow database)."""
     try:
         with anyio.fail_after(USER_LOOKUP):
             return await to_thread.run_sync(_account, user, abandon_on_cancel=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class Records:
 
     def forget(self, group: str, name: str) -> None:
         self._file(group, name).unlink(missing_ok=True)
+
+    def forget_group(self, group: str) -> None:
+        directory = self.directory / group
+        if directory.is_dir():
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _file(self, group: str, name: str) -> Path:
         return self.directory / group / f"{name}.json"

@@ -32,8 +32,8 @@ def default(message: Message, field: str) -> str:
 
 
 def retries(spec: objects_pb2.ApplicationSpec) -> int:
-    """Restarts in place; absent as a whole means the default, a written 0 means none."""
-    if spec.HasField("restart"):
+    """Restarts in place; absent means the default, a written 0 means none."""
+    if spec.restart.HasField("retries"):
         return spec.restart.retries
     return int(default(spec.restart, "retries"))
 

@@ -72,6 +72,9 @@ class VirtualIP(Driver):
             with anyio.move_on_after(wait):
                 await self._addresses.changed(revision)
 
+    def continues(self, earlier: Driver) -> bool:
+        return isinstance(earlier, VirtualIP) and earlier.wanted == self.wanted
+
     async def stop(self, *, force: bool) -> None:
         self._link_lost = None
         for held in self._addresses.holders(self.wanted.address):

@@ -1,0 +1,69 @@
+"""The groups and resources as last heard from the store. A hint, never authority."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hasys.api import kinds
+from hasys.api.kinds import Ref, Resource
+from hasys.reconciler.ports import Batch
+from hasys.v1 import objects_pb2 as pb
+
+
+class Cache:
+    """Objects are shared: read, never changed."""
+
+    def __init__(self) -> None:
+        self.synced = False
+        """False: the picture is not complete; nothing may be concluded from what is missing."""
+        self.shape = 0
+        """Grows when a spec came, went or changed; not with statuses."""
+        self.groups: dict[str, pb.Group] = {}
+        self._resources: dict[str, dict[str, Resource]] = {}
+
+    def resources(self, group: str) -> Mapping[str, Resource]:
+        """The resources of a group, by name."""
+        return self._resources.get(group, {})
+
+    def take(self, batch: Batch) -> set[str]:
+        """Apply a batch; returns the names of the groups it touches (all of them when the picture became complete)."""
+        touched: set[str] = set()
+        for obj in batch.present:
+            touched |= self._put(obj)
+        for obj in batch.deleted:
+            touched |= self._drop(kinds.ref_of(obj))
+        if batch.synced and not self.synced:
+            self.synced = True
+            touched |= self.groups.keys() | self._resources.keys()
+        return touched
+
+    def _put(self, obj: pb.Object) -> set[str]:
+        ref = kinds.ref_of(obj)
+        resource = kinds.resource(obj)
+        if resource is not None:
+            of_group = self._resources.setdefault(ref.group, {})
+            self._compare(of_group.get(ref.name), resource)
+            of_group[ref.name] = resource
+            return {ref.group}
+        if obj.WhichOneof("kind") == "group":
+            self._compare(self.groups.get(ref.name), obj.group)
+            self.groups[ref.name] = obj.group
+            return {ref.name}
+        return set()
+
+    def _compare(self, old: pb.Group | Resource | None, new: pb.Group | Resource) -> None:
+        if old is None or type(old) is not type(new) or old.metadata.generation != new.metadata.generation:
+            self.shape += 1
+
+    def _drop(self, ref: Ref) -> set[str]:
+        self.shape += 1
+        if ref.kind == "Group":
+            self.groups.pop(ref.name, None)
+            return {ref.name}
+        of_group = self._resources.get(ref.group)
+        if of_group is None:
+            return set()
+        of_group.pop(ref.name, None)
+        if not of_group:
+            del self._resources[ref.group]
+        return {ref.group}

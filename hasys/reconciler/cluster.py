@@ -1,0 +1,40 @@
+"""The store as the agent sees it: :class:`hasys.reconciler.ports.Cluster` over the API client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from hasys.api.client import Client
+from hasys.api.kinds import RESOURCE_KINDS
+from hasys.reconciler.ports import Batch, Report
+from hasys.v1 import api_pb2
+
+KINDS = ("Group", *RESOURCE_KINDS)
+
+
+class ApiCluster:
+    """Agents keep to their own node's server while it answers."""
+
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._node = node
+
+    async def watch(self) -> AsyncIterator[Batch]:
+        async for answer in self._client.watch(KINDS):
+            yield batch(answer)
+
+    async def report(self, report: Report) -> Sequence[str]:
+        statuses = [api_pb2.StatusReport(key=ref.key(), status=s) for ref, s in report.statuses.items()]
+        answer = await self._client.report(self._node, statuses, report.events)
+        return list(answer.refused)
+
+
+def batch(answer: api_pb2.WatchResponse) -> Batch:
+    """One answer of the watch, sorted. Within one answer a deletion is the older of two changes of an object."""
+    changes = answer.changes
+    types = api_pb2.WatchResponse
+    return Batch(
+        present=[c.object for c in changes if c.type in (types.ADDED, types.MODIFIED)],
+        deleted=[c.object for c in changes if c.type == types.DELETED],
+        synced=any(c.type == types.SYNCED for c in changes),
+    )

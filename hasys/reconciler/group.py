@@ -1,0 +1,353 @@
+"""Reconciles one group on this node. Called with nothing but "look again"; see the package's docstring.
+
+Quick by construction: it never waits for a resource. Units (hasys/reconciler/unit.py) do the slow work in tasks of
+their own and wake the group when something is different.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import anyio
+from anyio.abc import TaskGroup
+
+from hasys.api.kinds import Ref, Resource
+from hasys.guard.client import ReleaseBlocked
+from hasys.guard.protocol import AddressEntry, Entry, Plan
+from hasys.model.errors import HasysError
+from hasys.placement import flow
+from hasys.placement.flow import Progress, Step
+from hasys.reconciler.cache import Cache
+from hasys.reconciler.duty import Duty, Wish, wish
+from hasys.reconciler.gates import Gates
+from hasys.reconciler.ports import Guard
+from hasys.reconciler.reporter import Reporter
+from hasys.reconciler.runtime import FORGET
+from hasys.reconciler.unit import Unit
+from hasys.resources.leftovers import Leftovers
+from hasys.resources.port import Condition, Driver, Place, State, Surroundings
+from hasys.v1 import objects_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+PERMIT_AGAIN = 0.5
+"""Seconds until the guard is asked again; normally it tells by itself."""
+BLOCKED_AGAIN = 0.1
+"""Seconds until a release that was blocked is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What all groups of this node share."""
+
+    node: str
+    cache: Cache
+    guard: Guard
+    gates: Gates
+    reporter: Reporter
+    leftovers: Leftovers
+    driver: Callable[[Resource, Surroundings], Driver]
+    """Makes the driver of a resource."""
+    tasks: TaskGroup
+    wake: Callable[[str], None]
+
+
+class GroupReconciler:
+    """See the module."""
+
+    def __init__(self, name: str, machine: Machine) -> None:
+        self.name = name
+        self._machine = machine
+        self._units: dict[str, Unit] = {}
+        self._epoch = 0
+        """Epoch that the units belong to."""
+        self._attempt = 0
+        self._told: tuple[int, Plan] | None = None
+        """Guard session, and the plan that it has acknowledged."""
+        self._active = False
+        """The guard permitted this epoch at least once since we began to hold it."""
+        self._permit_news = anyio.Event()
+
+    async def reconcile(self) -> float | None:
+        """Do the next thing. Returns the seconds after which to look again (None: the usual resync), or FORGET."""
+        m = self._machine
+        if not (m.cache.synced and m.guard.connected):
+            return None  # both wake every group when they come
+        await m.gates.ensure()
+        wanted = wish(m.cache.groups.get(self.name), m.node)
+        fresh = wanted.epoch > m.guard.released(self.name)
+        if wanted.duty is Duty.HOLD and fresh:
+            return await self._hold(wanted)
+        if wanted.duty is Duty.LEAVE and fresh:
+            return await self._leave(wanted)
+        return await self._clean(wanted)
+
+    # ------------------------------------------------------------------------------------------------ hold
+
+    async def _hold(self, wanted: Wish) -> float | None:
+        if self._epoch != wanted.epoch:
+            if not self._stop_all(force=True):
+                return None  # what an older epoch left goes first
+            self._begin(wanted)
+        await self._match_units(wanted)
+        await self._tell_plan(wanted)
+        self._retry(wanted)
+        again: float | None = None
+        if wanted.run:
+            again = await self._advance()
+        else:
+            self._wind_down(force=False)
+        self._report_held(wanted)
+        return again
+
+    def _begin(self, wanted: Wish) -> None:
+        self._units.clear()
+        self._epoch, self._attempt, self._active, self._told = wanted.epoch, wanted.attempt, False, None
+
+    async def _match_units(self, wanted: Wish) -> None:
+        """Units for the resources that should be here; the others begin to stop, the stopped ones are dropped."""
+        resources = self._machine.cache.resources(self.name)
+        for name, unit in list(self._units.items()):
+            kept = resources.get(name)
+            if kept is None or kept.metadata.HasField("deleting"):
+                if unit.present:
+                    unit.stop(force=False)
+                else:
+                    del self._units[name]
+            elif unit.gone and wanted.run:
+                del self._units[name]  # a changed one stopped: made anew below
+            elif not unit.stopping and kept.metadata.generation != unit.resource.metadata.generation:
+                self._respec(unit, kept)
+        if wanted.run:
+            for name, resource in resources.items():
+                if name not in self._units and not resource.metadata.HasField("deleting"):
+                    self._units[name] = unit = self._unit(resource)
+                    await unit.adopt()
+
+    def _respec(self, unit: Unit, resource: Resource) -> None:
+        """The spec changed: go on as before where that is enough, else stop; it starts again when it has stopped."""
+        if _material(unit.resource) == _material(resource):
+            unit.resource = resource
+            return
+        driver = self._driver(resource)
+        if unit.present and driver.continues(unit.driver):
+            unit.replace(resource, driver)
+        elif unit.present:
+            unit.stop(force=False)
+        else:
+            del self._units[unit.resource.metadata.name]
+
+    async def _tell_plan(self, wanted: Wish) -> None:
+        """Before any effect: the guard has on disk what it must undo."""
+        units = [u for u in self._units.values() if not u.gone]
+        plan = Plan(self.name, wanted.epoch, wanted.version, _entries(units))
+        session = self._machine.guard.session
+        if self._told != (session, plan):
+            await self._machine.guard.plan(plan)
+            self._told = session, plan
+
+    def _retry(self, wanted: Wish) -> None:
+        """A new attempt at the same epoch: only what failed runs again."""
+        if wanted.attempt == self._attempt:
+            return
+        self._attempt = wanted.attempt
+        for name, unit in self._units.items():
+            self._machine.reporter.again(_ref(unit.resource))
+            if unit.given_up and not unit.stopping and wanted.retry_step in ("", name):
+                unit.start()
+
+    async def _advance(self) -> float | None:
+        """Start what may start now."""
+        guard = self._machine.guard
+        if not guard.permits(self.name, self._epoch):
+            for unit in self._units.values():
+                if not unit.resource.spec.after and not unit.started and not unit.stopping:
+                    await unit.prepare()
+            if not await guard.permit(self.name, self._epoch):
+                return PERMIT_AGAIN
+        self._active = True
+        news, self._permit_news = self._permit_news, anyio.Event()
+        news.set()
+        startable = set(flow.startable(self._steps()))
+        for name, unit in self._units.items():
+            if not unit.started and not unit.stopping and (unit.adopted or name in startable):
+                unit.start()
+        return None
+
+    async def _permitted(self, epoch: int) -> None:
+        """For drivers: wait until the guard says yes."""
+        while True:
+            news = self._permit_news
+            try:
+                if epoch == self._epoch and await self._machine.guard.permit(self.name, epoch):
+                    return
+            except HasysError as e:
+                log.info("%s: %s", self.name, e)
+            with anyio.move_on_after(PERMIT_AGAIN):
+                await news.wait()
+
+    # ------------------------------------------------------------------------------------------------ leave, clean
+
+    async def _leave(self, wanted: Wish) -> float | None:
+        if self._epoch != wanted.epoch:
+            if not self._stop_all(force=True):
+                return None
+            self._begin(wanted)
+            for name, resource in self._machine.cache.resources(self.name).items():
+                self._units[name] = unit = self._unit(resource)
+                await unit.adopt()  # this agent is new: what runs is stopped in order all the same
+        self._wind_down(force=wanted.force)
+        if any(u.present for u in self._units.values()):
+            self._report_leaving()
+            return None
+        blocker = await self._release(wanted.epoch)
+        self._report_leaving(blocker)
+        if blocker:
+            return BLOCKED_AGAIN
+        self._units.clear()
+        self._epoch = 0
+        return None
+
+    async def _clean(self, wanted: Wish) -> float | None:
+        """Nothing of it may be here."""
+        if not self._stop_all(force=True):
+            return None
+        was_here, self._epoch = self._epoch, 0
+        self._units.clear()
+        guard = self._machine.guard
+        plan = guard.planned(self.name)
+        if plan is not None and wanted.newest and plan.epoch > wanted.newest:
+            return None  # what we read is older than what was planned: wait for the newer
+        blocker = await self._release(plan.epoch if plan is not None else 0, expected=plan is not None or was_here > 0)
+        if blocker:
+            return BLOCKED_AGAIN
+        known = self.name in self._machine.cache.groups or self._machine.cache.resources(self.name)
+        return None if known else FORGET
+
+    async def _release(self, epoch: int, *, expected: bool = True) -> str:
+        """Make sure that nothing is left, then confirm it. Returns what blocks it; "" when done."""
+        m = self._machine
+        plan = m.guard.planned(self.name)
+        addresses = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
+        virtual = {_address(r): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
+        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys()):
+            if not expected and held.address in virtual:
+                where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
+                m.reporter.event("ForeignAddressRemoved", _ref(virtual[held.address]), 0, where)
+        if epoch <= m.guard.released(self.name):
+            return ""
+        try:
+            await m.guard.release(self.name, epoch)
+        except ReleaseBlocked as e:
+            log.warning("%s: not released: %s", self.name, e)
+            return str(e)
+        return ""
+
+    def _wind_down(self, *, force: bool) -> None:
+        """Stop in reverse order, each step when nothing needs it any more; ``force``: all at once."""
+        now = self._units.keys() if force else flow.stoppable(self._steps(leaving=True))
+        for name in now:
+            if self._units[name].present:
+                self._units[name].stop(force=force)
+
+    def _stop_all(self, *, force: bool) -> bool:
+        """True when nothing of our units is left."""
+        self._wind_down(force=force)
+        return not any(u.present for u in self._units.values())
+
+    # ------------------------------------------------------------------------------------------------ reports
+
+    def _report_held(self, wanted: Wish) -> None:
+        if not self._active and not any(u.started or u.stopping for u in self._units.values()):
+            return  # not ours yet: what the previous holder says about its stop is worth more
+        steps = self._steps()
+        permitted = self._machine.guard.permits(self.name, self._epoch)
+        for name, resource in self._machine.cache.resources(self.name).items():
+            unit = self._units.get(name)
+            if unit is None:
+                deleting = resource.metadata.HasField("deleting")
+                self._report(resource, Condition(), gone=deleting)
+                continue
+            condition = unit.driver.condition
+            if unit.progress is Progress.WAITING and not unit.stopping:
+                waits = flow.waits_for(name, steps) if wanted.run else ""
+                condition = Condition(message=waits)
+            elif condition.state is State.STARTING and not permitted:
+                condition = replace(condition, message="waiting for the guard's permit")
+            self._report(resource, condition)
+
+    def _report_leaving(self, blocker: str = "") -> None:
+        for unit in self._units.values():
+            condition = unit.driver.condition
+            if blocker:
+                condition = Condition(State.STOPPING, blocker)
+            elif not unit.present:
+                condition = Condition()
+            self._report(unit.resource, condition)
+
+    def _report(self, resource: Resource, condition: Condition, *, gone: bool = False) -> None:
+        status = pb.ResourceStatus(
+            node=self._machine.node,
+            epoch=self._epoch,
+            state=condition.state.value,
+            message=condition.message,
+            observed_generation=resource.metadata.generation,
+            restarts=condition.restarts,
+            output=condition.output,
+            exited=condition.exit_code is not None,
+            exit_code=condition.exit_code or 0,
+            gone=gone,
+        )
+        self._machine.reporter.status(_ref(resource), status, resource.status)
+
+    # ------------------------------------------------------------------------------------------------ parts
+
+    def _steps(self, *, leaving: bool = False) -> list[Step]:
+        return [_step(unit, leaving=leaving) for unit in self._units.values()]
+
+    def _unit(self, resource: Resource) -> Unit:
+        return Unit(resource, self._driver(resource), self._machine.tasks)
+
+    def _driver(self, resource: Resource) -> Driver:
+        m, epoch, ref = self._machine, self._epoch, _ref(resource)
+        around = Surroundings(
+            place=Place(m.node, self.name, ref.name, epoch),
+            permitted=lambda: self._permitted(epoch),
+            changed=lambda: m.wake(self.name),
+            record=lambda reason, cause: m.reporter.event(reason, ref, epoch, cause),
+        )
+        return m.driver(resource, around)
+
+
+def _step(unit: Unit, *, leaving: bool) -> Step:
+    progress = unit.progress
+    if leaving and unit.present and progress is Progress.WAITING:
+        progress = Progress.UP
+    spec = unit.resource.spec
+    return Step(unit.resource.metadata.name, progress, frozenset(spec.after), spec.on_start_failure == pb.Continue)
+
+
+def _entries(units: Iterable[Unit]) -> tuple[Entry, ...]:
+    """What the guard must undo, each once and always in the same order."""
+    found = {entry for unit in units for entry in unit.driver.entries()}
+    return tuple(sorted(found, key=lambda e: (type(e).__name__, e.resource, str(e))))
+
+
+def _material(resource: Resource) -> bytes:
+    """The part of a spec whose change concerns what runs: all but the flow."""
+    spec = type(resource.spec)()
+    spec.CopyFrom(resource.spec)  # type: ignore[arg-type]  # the same type as the line above says
+    spec.ClearField("after")
+    spec.ClearField("on_start_failure")
+    return spec.SerializeToString(deterministic=True)
+
+
+def _ref(resource: Resource) -> Ref:
+    return Ref(type(resource).__name__, resource.metadata.group, resource.metadata.name)
+
+
+def _address(resource: pb.VirtualIP) -> str:
+    return str(ipaddress.ip_interface(resource.spec.address).ip)

@@ -1,0 +1,144 @@
+"""The agent's lasting connection to the guard: connects again for ever, remembers what the guard last said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+
+import anyio
+
+from hasys.guard.client import GuardClient, GuardEvent, GuardGone, Known, LeaseChanged, Permitted, Revoked
+from hasys.guard.protocol import Address, Plan
+from hasys.model.errors import HasysError
+
+log = logging.getLogger(__name__)
+
+RECONNECT = 0.1
+"""Seconds between attempts: a guard that was killed is back in less than a second."""
+
+Connect = Callable[[], AbstractAsyncContextManager[GuardClient]]
+
+
+class GuardLink:
+    """:class:`hasys.reconciler.ports.Guard` over the guard's socket.
+
+    ``wake`` is called with a group's name when the guard said something about it, with None when it concerns all;
+    ``revoked`` with group, epoch and reason when the guard took a group down.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        pid: int,
+        cgroup: str,
+        wake: Callable[[str | None], None],
+        revoked: Callable[[str, int, str], None] = lambda group, epoch, reason: None,
+    ) -> None:
+        self.session = 0
+        self._connect = connect
+        self._introduction = (pid, cgroup)
+        self._wake = wake
+        self._revoked = revoked
+        self._client: GuardClient | None = None
+        self._permitted: dict[str, int] = {}
+        self._plans: dict[str, Plan] = {}
+        self._released: dict[str, int] = {}
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        complained = ""
+        while True:
+            try:
+                async with self._connect() as client:
+                    self._begin(client, await client.hello(*self._introduction))
+                    complained = ""
+                    async for event in client.events:
+                        self._take(event)
+            except HasysError as e:
+                if str(e) != complained:
+                    log.warning("%s", e)
+                complained = str(e)
+            finally:
+                self._client = None
+                self._permitted.clear()
+            self._wake(None)
+            await anyio.sleep(RECONNECT)
+
+    def permits(self, group: str, epoch: int) -> bool:
+        return self._permitted.get(group) == epoch
+
+    def planned(self, group: str) -> Plan | None:
+        return self._plans.get(group)
+
+    def groups(self) -> frozenset[str]:
+        """Groups of which this node may hold something."""
+        return frozenset(self._plans)
+
+    def released(self, group: str) -> int:
+        return self._released.get(group, 0)
+
+    async def gate(self, addresses: Iterable[Address]) -> None:
+        await self._guard().gate(addresses)
+
+    async def plan(self, plan: Plan) -> bool:
+        permitted = await self._guard().plan(plan)
+        self._plans[plan.group] = plan
+        self._note(plan.group, plan.epoch, permitted)
+        return permitted
+
+    async def permit(self, group: str, epoch: int) -> bool:
+        permitted = await self._guard().permit(group, epoch)
+        self._note(group, epoch, permitted)
+        return permitted
+
+    async def release(self, group: str, epoch: int) -> None:
+        await self._guard().release(group, epoch)
+        self._released[group] = max(epoch, self.released(group))
+        self._permitted.pop(group, None)
+        self._plans.pop(group, None)
+
+    def _guard(self) -> GuardClient:
+        if self._client is None:
+            raise GuardGone("guard: not connected: is 'hasys guard run' running?")
+        return self._client
+
+    def _begin(self, client: GuardClient, known: Known) -> None:
+        self._client = client
+        self.session += 1
+        self._plans = {p.group: p for p in known.plans}
+        self._permitted = dict(known.permitted)
+        self._released = dict(known.released)
+        log.info("guard: connected, %d groups planned, lease %s", len(known.plans), _valid(known.lease_valid))
+        self._wake(None)
+
+    def _take(self, event: GuardEvent) -> None:
+        match event:
+            case Permitted(group, epoch):
+                self._permitted[group] = epoch
+                self._wake(group)
+            case Revoked(group, epoch, reason):
+                self._permitted.pop(group, None)
+                log.warning("guard: %s revoked at epoch %d: %s", group, epoch, reason)
+                self._released[group] = max(epoch, self.released(group))
+                self._revoked(group, epoch, reason)
+                self._wake(group)
+            case LeaseChanged(valid):
+                log.info("guard: lease %s", _valid(valid))
+                if not valid:
+                    self._permitted.clear()
+                self._wake(None)
+
+    def _note(self, group: str, epoch: int, permitted: bool) -> None:
+        if permitted:
+            self._permitted[group] = epoch
+        else:
+            self._permitted.pop(group, None)
+
+
+def _valid(valid: bool) -> str:
+    return "valid" if valid else "not valid"

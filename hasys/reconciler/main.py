@@ -1,0 +1,161 @@
+"""The agent process: ``hasys agent run``.
+
+It can crash, restart and be upgraded without touching what runs: whatever ends it, programs and addresses stay, and the
+next agent adopts them. Handing over before a planned stop of the node is not its business but the supervisor's.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import os
+import signal
+import sys
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from hasys.api.client import Client, from_node_config
+from hasys.config import NodeConfig
+from hasys.guard import client as guard_client
+from hasys.model.errors import HasysError
+from hasys.reconciler.cache import Cache
+from hasys.reconciler.cluster import ApiCluster
+from hasys.reconciler.gates import Gates
+from hasys.reconciler.group import GroupReconciler, Machine
+from hasys.reconciler.link import GuardLink
+from hasys.reconciler.ports import Cluster
+from hasys.reconciler.reporter import Reporter
+from hasys.reconciler.runtime import FORGET, Runtime
+from hasys.resources.addresses import KernelAddresses
+from hasys.resources.cgroup import AGENT, GROUPS, Cgroup, base_of
+from hasys.resources.drivers import Drivers
+from hasys.resources.leftovers import Leftovers
+from hasys.resources.output import Outputs
+from hasys.resources.records import Records
+from hasys.v1 import objects_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+WORKER_THREADS = 8
+"""Threads for calls that may block: netlink (one at a time) and look-ups of users."""
+STARTED, FAILED = 0, 1
+"""Exit statuses."""
+
+
+def run(config: NodeConfig) -> int:
+    """Run the agent until SIGTERM or SIGINT; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return anyio.run(functools.partial(_main, config), backend="asyncio")
+    except HasysError as e:
+        log.error("%s", e)
+        return FAILED
+
+
+async def _main(config: NodeConfig) -> int:
+    base = Cgroup(base_of(config.instance))
+    own = Cgroup(base.path / AGENT)
+    own.join()
+    to_thread.current_default_thread_limiter().total_tokens = WORKER_THREADS
+    async with Client(from_node_config(config)) as client, anyio.create_task_group() as tasks:
+        agent = Agent(config, ApiCluster(client, config.name), base, own, tasks)
+        tasks.start_soon(_until_signalled, tasks)
+        await agent.start()
+        _quiet_collector()
+    return STARTED
+
+
+class Agent:
+    """The parts and how they wake each other."""
+
+    def __init__(self, config: NodeConfig, cluster: Cluster, base: Cgroup, own: Cgroup, tasks: TaskGroup) -> None:
+        self.cache = Cache()
+        self._cluster = cluster
+        self._base = base
+        self._tasks = tasks
+        self._groups: dict[str, GroupReconciler] = {}
+        self.runtime = Runtime(self._reconcile)
+        self.addresses = KernelAddresses(self._addresses_changed)
+        self.reporter = Reporter(cluster, config.name)
+        connect = functools.partial(guard_client.connect, config.guard_socket)
+        self.link = GuardLink(connect, os.getpid(), str(own.path), self._wake)
+        self._outputs = Outputs(config.run_dir / "output")
+        records = Records(config.run_dir / "resources")
+        self._machine = Machine(
+            node=config.name,
+            cache=self.cache,
+            guard=self.link,
+            gates=Gates(self.cache, self.link, config.name),
+            reporter=self.reporter,
+            leftovers=Leftovers(self.addresses, base, records, self._outputs),
+            driver=Drivers(base, self.addresses, records, self._outputs).make,
+            tasks=tasks,
+            wake=self.runtime.wake,
+        )
+
+    async def start(self) -> None:
+        """Start every part. The addresses are read first: all else compares with them."""
+        await self.addresses.read()
+        parts = (self.addresses, self.runtime, self.link, self.reporter, self._outputs)
+        for part in parts:
+            self._tasks.start_soon(part.run)
+        self._tasks.start_soon(self._follow)
+
+    async def _follow(self) -> None:
+        """Keep the cache like the store."""
+        async for batch in self._cluster.watch():
+            first = not self.cache.synced
+            touched = self.cache.take(batch)
+            if batch.synced:
+                self.reporter.forget()
+                if first:
+                    touched |= self.link.groups() | self._inhabited()
+                    log.info("store: %d groups known", len(self.cache.groups))
+            for name in touched:
+                self.runtime.wake(name)
+
+    async def _reconcile(self, name: str) -> float | None:
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = GroupReconciler(name, self._machine)
+        again = await group.reconcile()
+        if again == FORGET:
+            del self._groups[name]
+        return again
+
+    def _wake(self, group: str | None) -> None:
+        if group is None:
+            for name in self.link.groups():
+                self.runtime.wake(name)
+            self.runtime.wake_all()
+        else:
+            self.runtime.wake(group)
+
+    def _addresses_changed(self, addresses: frozenset[str]) -> None:
+        """Wake the groups whose addresses appeared or went."""
+        for name in self.cache.groups:
+            for resource in self.cache.resources(name).values():
+                if isinstance(resource, pb.VirtualIP) and resource.spec.address.partition("/")[0] in addresses:
+                    self.runtime.wake(name)
+
+    def _inhabited(self) -> set[str]:
+        """Groups that have cgroups here, whatever the store says of them."""
+        return {child.path.name for child in Cgroup(self._base.path / GROUPS).children()}
+
+
+async def _until_signalled(tasks: TaskGroup) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: stopping; what runs stays and is adopted by the next agent", number.name)
+            tasks.cancel_scope.cancel()
+            return
+
+
+def _quiet_collector() -> None:
+    """What was loaded stays for ever: keep it out of every later collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)

@@ -1,0 +1,71 @@
+"""What the reconciler needs of the rest: the cluster's objects, and the guard. Tests bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hasys.api.kinds import Ref
+from hasys.guard.protocol import Address, Plan
+from hasys.v1 import objects_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that belong together, in order."""
+
+    present: Sequence[pb.Object] = ()
+    """Added or modified."""
+    deleted: Sequence[pb.Object] = ()
+    synced: bool = False
+    """With this batch the picture is complete; comes again after each full list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What this node observed."""
+
+    statuses: dict[Ref, pb.ResourceStatus] = field(default_factory=dict)
+    events: tuple[pb.Event, ...] = ()
+
+
+class Cluster(Protocol):
+    """The store, through its API."""
+
+    def watch(self) -> AsyncIterator[Batch]:
+        """Groups and resources: what there is, ``synced``, then each change, until cancelled. Survives lost servers by
+        itself; after a full list anew it tells the differences."""
+        ...
+
+    async def report(self, report: Report) -> Sequence[str]:
+        """Write statuses and events. Returns what was refused, one line each; raises ``HasysError``."""
+        ...
+
+
+class Guard(Protocol):
+    """The gate of all effects; see hasys/guard/client.py. Each call raises ``GuardGone`` while there is none."""
+
+    session: int
+    """Grows with each connection: what was told before must be told again. 0: never connected."""
+    connected: bool
+
+    def permits(self, group: str, epoch: int) -> bool:
+        """As the guard last said."""
+        ...
+
+    def planned(self, group: str) -> Plan | None:
+        """The plan that the guard has for the group: what this node may hold of it."""
+        ...
+
+    def released(self, group: str) -> int:
+        """Epoch up to which the group is released here."""
+        ...
+
+    async def gate(self, addresses: Iterable[Address]) -> None: ...
+
+    async def plan(self, plan: Plan) -> bool: ...
+
+    async def permit(self, group: str, epoch: int) -> bool: ...
+
+    async def release(self, group: str, epoch: int) -> None: ...

@@ -1,0 +1,47 @@
+"""Which driver serves which kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hasys.api.kinds import Resource
+from hasys.resources.addresses import Addresses
+from hasys.resources.application import Application
+from hasys.resources.cgroup import AGENT, GROUPS, Cgroup
+from hasys.resources.delay import Delay
+from hasys.resources.output import Outputs
+from hasys.resources.port import Driver, Surroundings
+from hasys.resources.records import Records
+from hasys.resources.service import Home
+from hasys.resources.virtual_ip import VirtualIP
+from hasys.v1 import objects_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """Makes drivers; holds what they share. ``base`` is the directory of this node's cgroups."""
+
+    base: Cgroup
+    addresses: Addresses
+    records: Records
+    outputs: Outputs
+
+    def make(self, resource: Resource, around: Surroundings) -> Driver:
+        """The driver of a resource."""
+        match resource:
+            case pb.VirtualIP():
+                return VirtualIP(around, resource.spec, self.addresses)
+            case pb.Application():
+                return Application(around, resource.spec, self._home(around))
+            case pb.Delay():
+                return Delay(around, resource.spec, self.records)
+
+    def _home(self, around: Surroundings) -> Home:
+        place, base = around.place, self.base.path
+        return Home(
+            place,
+            cgroup=Cgroup(base / GROUPS / place.group / place.name),
+            helpers=Cgroup(base / AGENT / f"{place.group}.{place.name}"),
+            records=self.records,
+            outputs=self.outputs,
+        )
