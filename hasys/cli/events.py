@@ -43,7 +43,7 @@ def history(group: str, limit: int, output: str) -> None:
 
 
 async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output: str) -> None:
-    listed = await cluster.list("Event", group, limit)
+    listed = await cluster.list("Event", group, limit=limit)
     found = sorted((o.event for o in listed.objects), key=lambda event: event.metadata.resource_version)[-limit:]
     if output == "json" and not follow:
         print_json([event_json(event) for event in found])
@@ -54,7 +54,7 @@ async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output
         print_table(EVENT_COLUMNS, map(event_row, found))
     if not follow:
         return
-    async for answer in cluster.watch(["Event"], group, listed.resource_version):
+    async for answer in cluster.watch(["Event"], group, start=listed.resource_version):
         for change in answer.changes:
             if change.object.HasField("event"):
                 _print_new(change.object.event, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasys.model.errors import HasysError, TimedOut, Unavailable
+from hasys.model.errors import HasysError, TimedOut, Unreached
 
 DONE = 0
 REFUSED = 1
@@ -10,7 +10,7 @@ REFUSED = 1
 USAGE = 2
 """Wrong usage of the command line."""
 UNREACHED = 3
-"""No server reached; nothing changed."""
+"""No server answered; nothing changed. (One that answers "there is no majority" has refused.)"""
 TIMED_OUT = 4
 """The deadline passed; the line says what is still under way."""
 INTERRUPTED = 130
@@ -21,6 +21,6 @@ def status_of(error: HasysError) -> int:
     """The exit status that tells a script what it may do next."""
     if isinstance(error, TimedOut):
         return TIMED_OUT
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unreached):
         return UNREACHED
     return REFUSED

@@ -141,7 +141,7 @@ def title(spec: pb.OperationSpec) -> str:
 
 async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float) -> pb.Operation:
     """Create the operation and follow it to its end. Raises ``TimedOut`` saying what is still under way."""
-    latest = await cluster.operate(spec)
+    latest = await cluster.create_operation(spec)
 
     async def follow() -> pb.Operation:
         nonlocal latest

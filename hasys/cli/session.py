@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from hasys.api.convert import parse_duration, seconds
+from hasys.api.kinds import Ref
 from hasys.cli.context import context_path
-from hasys.model.errors import TimedOut
+from hasys.model.errors import TimedOut, Unreached
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -24,12 +25,12 @@ class Cluster(Protocol):
     async def apply(
         self, objects: Sequence[pb.Object], *, dry_run: bool = False, prune: bool = False
     ) -> api.ApplyResponse: ...
-    async def get(self, key: pb.Key) -> pb.Object: ...
-    async def list(self, kind: str = "", group: str = "", limit: int = 0) -> api.ListResponse: ...
-    def watch(self, kinds: Sequence[str] = (), group: str = "", start: int = 0) -> AsyncIterator[api.WatchResponse]: ...
-    async def delete(self, key: pb.Key) -> int: ...
-    async def operate(self, spec: pb.OperationSpec) -> pb.Operation: ...
-    async def operation(self, name: str) -> pb.Operation: ...
+    async def list(self, kind: str = "", group: str = "", *, limit: int = 0) -> api.ListResponse: ...
+    def watch(
+        self, kinds: Sequence[str] = (), group: str = "", *, start: int = 0
+    ) -> AsyncIterator[api.WatchResponse]: ...
+    async def delete(self, ref: Ref) -> api.DeleteResponse: ...
+    async def create_operation(self, spec: pb.OperationSpec) -> pb.Operation: ...
     async def status(self, group: str = "") -> api.StatusResponse: ...
     def watch_status(self, group: str = "") -> AsyncIterator[api.StatusResponse]: ...
 
@@ -48,7 +49,14 @@ def talk(conversation: Callable[[Cluster], Coroutine[Any, Any, _Result]]) -> _Re
         async with connect() as cluster:
             return await conversation(cluster)
 
-    return asyncio.run(whole())
+    try:
+        return asyncio.run(whole())
+    except Unreached as silence:
+        from hasys.api.client import load_context
+        from hasys.cli.reach import explain
+
+        cause = explain(load_context(context_path()))
+        raise Unreached(f"{silence}: {cause}" if cause else str(silence)) from None
 
 
 async def within(limit: float, work: Awaitable[_Result], still: Callable[[], str]) -> _Result:

@@ -90,6 +90,6 @@ async def _live(cluster: Cluster, group: str) -> None:
 
 async def _latest_events(cluster: Cluster, group: str) -> list[pb.Event]:
     with suppress(HasysError):
-        found = await cluster.list("Event", group, _EVENTS_SHOWN)
+        found = await cluster.list("Event", group, limit=_EVENTS_SHOWN)
         return sorted((o.event for o in found.objects), key=lambda e: e.metadata.resource_version)
     return []

@@ -23,6 +23,10 @@ class Unavailable(HasysError):
     """No leader, or no server reached: nothing changed; the same call may succeed later."""
 
 
+class Unreached(Unavailable):
+    """No server answered at all, not even to say that there is no leader."""
+
+
 class Unknown(HasysError):
     """The answer was lost: the change may or may not have happened. Read before repeating."""
 

@@ -1,0 +1,54 @@
+"""Why no server could be reached: one look at the certificates and at each server, to say more than "no answer"."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from pathlib import Path
+
+from hasys.api.client import Context
+
+_PATIENCE = 1.0
+"""Seconds per server."""
+
+
+def explain(context: Context) -> str:
+    """One line for the first cause that is found; empty when every server is just silent."""
+    ended = _expired(context.certificate)
+    if ended:
+        return f"the certificate {context.certificate} ended on {ended}: hasys cert renew {context.certificate.parent}"
+    try:
+        settings = ssl.create_default_context(cafile=str(context.ca))
+        settings.load_cert_chain(context.certificate, context.key)
+    except (ssl.SSLError, OSError) as error:
+        return f"{context.certificate} with {context.key.name} cannot be used: {error.strerror or error}"
+    for target in context.servers:
+        refusal = _refusal(target, settings)
+        if refusal:
+            return f"{target} is there, but {refusal}"
+    return ""
+
+
+def _expired(path: Path) -> str:
+    from hasys.cli.pki import read_certificate
+
+    end = read_certificate(path).not_valid_after_utc
+    return f"{end:%Y-%m-%d}" if end < datetime.datetime.now(datetime.UTC) else ""
+
+
+def _refusal(target: str, settings: ssl.SSLContext) -> str:
+    """What is wrong between us and a server that answers; empty when it is silent or all is well."""
+    host, _, port = target.rpartition(":")
+    host = host.strip("[]")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_PATIENCE) as plain:
+            with settings.wrap_socket(plain, server_hostname=host) as secure:
+                secure.recv(1)  # TLS 1.3: the server's verdict on our certificate comes after the handshake
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not of our cluster ({error.verify_message})"
+    except ssl.SSLError as error:
+        return f"it refuses our certificate ({(error.reason or 'TLS failed').lower().replace('_', ' ')})"
+    except (OSError, ValueError):
+        return ""
+    return ""
