@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import anyio
 
 from hasys.guard.protocol import Address
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.ports import Guard
-from hasys.resources.settings import interface_on
+from hasys.resources.settings import address_of, interface_on
 from hasys.v1 import objects_pb2 as pb
 
 
@@ -43,5 +41,5 @@ class Gates:
                 continue
             for resource in self._cache.resources(name).values():
                 if isinstance(resource, pb.VirtualIP) and (interface := interface_on(resource.spec, self._node)):
-                    found.add(Address(interface, str(ipaddress.ip_interface(resource.spec.address).ip)))
+                    found.add(Address(interface, address_of(resource.spec)))
         return found

@@ -6,7 +6,6 @@ their own and wake the group when something is different.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from hasys.reconciler.runtime import FORGET
 from hasys.reconciler.unit import Unit
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.port import Condition, Driver, Place, State, Surroundings
+from hasys.resources.settings import address_of
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ class GroupReconciler:
         m = self._machine
         plan = m.guard.planned(self.name)
         addresses = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
-        virtual = {_address(r): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
+        virtual = {address_of(r.spec): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
         for held in await m.leftovers.sweep(self.name, addresses | virtual.keys()):
             if not expected and held.address in virtual:
                 where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
@@ -347,7 +347,3 @@ def _material(resource: Resource) -> bytes:
 
 def _ref(resource: Resource) -> Ref:
     return Ref(type(resource).__name__, resource.metadata.group, resource.metadata.name)
-
-
-def _address(resource: pb.VirtualIP) -> str:
-    return str(ipaddress.ip_interface(resource.spec.address).ip)

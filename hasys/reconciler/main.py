@@ -35,6 +35,7 @@ from hasys.resources.drivers import Drivers
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.output import Outputs
 from hasys.resources.records import Records
+from hasys.resources.settings import address_of
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Agent:
         """Wake the groups whose addresses appeared or went."""
         for name in self.cache.groups:
             for resource in self.cache.resources(name).values():
-                if isinstance(resource, pb.VirtualIP) and resource.spec.address.partition("/")[0] in addresses:
+                if isinstance(resource, pb.VirtualIP) and address_of(resource.spec) in addresses:
                     self.runtime.wake(name)
 
     def _inhabited(self) -> set[str]:

@@ -46,9 +46,13 @@ class Cluster(Protocol):
 class Guard(Protocol):
     """The gate of all effects; see hasys/guard/client.py. Each call raises ``GuardGone`` while there is none."""
 
-    session: int
-    """Grows with each connection: what was told before must be told again. 0: never connected."""
-    connected: bool
+    @property
+    def session(self) -> int:
+        """Grows with each connection: what was told before must be told again. 0: never connected."""
+        ...
+
+    @property
+    def connected(self) -> bool: ...
 
     def permits(self, group: str, epoch: int) -> bool:
         """As the guard last said."""

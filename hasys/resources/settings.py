@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from google.protobuf.duration_pb2 import Duration
@@ -41,6 +42,11 @@ def retries(spec: objects_pb2.ApplicationSpec) -> int:
 def interface_on(spec: objects_pb2.VirtualIPSpec, node: str) -> str:
     """The interface of a virtual IP on this node; empty when the spec names none for it."""
     return spec.interface.per_node.get(node, "") or spec.interface.name
+
+
+def address_of(spec: objects_pb2.VirtualIPSpec) -> str:
+    """The address of a virtual IP in canonical spelling, without prefix length."""
+    return str(ipaddress.ip_interface(spec.address).ip)
 
 
 def _parse(value: str) -> float:

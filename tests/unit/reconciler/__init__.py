@@ -1,0 +1,1 @@
+"""The agent's reconcilers against fakes, in virtual time."""
