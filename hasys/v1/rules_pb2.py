@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hasys/v1/rules.proto\x12\x08hasys.v1\x1a google/protobuf/descriptor.proto\"\x83\x02\n\x04Rule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12 \n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x10.hasys.v1.Format\x12\x0f\n\x07minimum\x18\x03 \x01(\x03\x12\x0f\n\x07maximum\x18\x04 \x01(\x03\x12\x13\n\x0bhas_minimum\x18\x05 \x01(\x08\x12\x13\n\x0bhas_maximum\x18\x06 \x01(\x08\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\x14\n\x0cmin_duration\x18\x08 \x01(\t\x12\x14\n\x0cmax_duration\x18\t \x01(\t\x12\x15\n\rdefault_value\x18\n \x01(\t\x12\x11\n\timmutable\x18\x0b \x01(\x08\x12\x11\n\tmin_items\x18\x0c \x01(\r\")\n\x05Union\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\x10\n\x08required\x18\x02 \x01(\x08\",\n\tShorthand\x12\x0e\n\x06scalar\x18\x01 \x01(\t\x12\x0f\n\x07mapping\x18\x02 \x01(\t*\xc4\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ORMAT_DNS_LABEL\x10\x01\x12\x14\n\x10\x46ORMAT_IP_PREFIX\x10\x02\x12\x14\n\x10\x46ORMAT_INTERFACE\x10\x03\x12\x18\n\x14\x46ORMAT_ABSOLUTE_PATH\x10\x04\x12\x0f\n\x0b\x46ORMAT_USER\x10\x05\x12\x13\n\x0f\x46ORMAT_ENV_NAME\x10\x06\x12\x11\n\rFORMAT_SIGNAL\x10\x07\x12\r\n\tFORMAT_IP\x10\x08:=\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xeb\x89\x03 \x01(\x0b\x32\x0e.hasys.v1.Rule:A\n\x05union\x12\x1f.google.protobuf.MessageOptions\x18\xec\x89\x03 \x03(\x0b\x32\x0f.hasys.v1.Union:I\n\tshorthand\x12\x1f.google.protobuf.MessageOptions\x18\xed\x89\x03 \x01(\x0b\x32\x13.hasys.v1.Shorthandb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hasys/v1/rules.proto\x12\x08hasys.v1\x1a google/protobuf/descriptor.proto\"\xa9\x02\n\x04Rule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12 \n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x10.hasys.v1.Format\x12\x0f\n\x07minimum\x18\x03 \x01(\x03\x12\x0f\n\x07maximum\x18\x04 \x01(\x03\x12\x13\n\x0bhas_minimum\x18\x05 \x01(\x08\x12\x13\n\x0bhas_maximum\x18\x06 \x01(\x08\x12\x12\n\nmax_length\x18\x07 \x01(\r\x12\x14\n\x0cmin_duration\x18\x08 \x01(\t\x12\x14\n\x0cmax_duration\x18\t \x01(\t\x12\x15\n\rdefault_value\x18\n \x01(\t\x12\x11\n\timmutable\x18\x0b \x01(\x08\x12\x11\n\tmin_items\x18\x0c \x01(\r\x12$\n\nkey_format\x18\r \x01(\x0e\x32\x10.hasys.v1.Format\")\n\x05Union\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\x10\n\x08required\x18\x02 \x01(\x08\",\n\tShorthand\x12\x0e\n\x06scalar\x18\x01 \x01(\t\x12\x0f\n\x07mapping\x18\x02 \x01(\t*\xc4\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ORMAT_DNS_LABEL\x10\x01\x12\x14\n\x10\x46ORMAT_IP_PREFIX\x10\x02\x12\x14\n\x10\x46ORMAT_INTERFACE\x10\x03\x12\x18\n\x14\x46ORMAT_ABSOLUTE_PATH\x10\x04\x12\x0f\n\x0b\x46ORMAT_USER\x10\x05\x12\x13\n\x0f\x46ORMAT_ENV_NAME\x10\x06\x12\x11\n\rFORMAT_SIGNAL\x10\x07\x12\r\n\tFORMAT_IP\x10\x08:=\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xeb\x89\x03 \x01(\x0b\x32\x0e.hasys.v1.Rule:A\n\x05union\x12\x1f.google.protobuf.MessageOptions\x18\xec\x89\x03 \x03(\x0b\x32\x0f.hasys.v1.Union:I\n\tshorthand\x12\x1f.google.protobuf.MessageOptions\x18\xed\x89\x03 \x01(\x0b\x32\x13.hasys.v1.Shorthandb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hasys.v1.rules_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMAT']._serialized_start=420
-  _globals['_FORMAT']._serialized_end=616
+  _globals['_FORMAT']._serialized_start=458
+  _globals['_FORMAT']._serialized_end=654
   _globals['_RULE']._serialized_start=69
-  _globals['_RULE']._serialized_end=328
-  _globals['_UNION']._serialized_start=330
-  _globals['_UNION']._serialized_end=371
-  _globals['_SHORTHAND']._serialized_start=373
-  _globals['_SHORTHAND']._serialized_end=417
+  _globals['_RULE']._serialized_end=366
+  _globals['_UNION']._serialized_start=368
+  _globals['_UNION']._serialized_end=409
+  _globals['_SHORTHAND']._serialized_start=411
+  _globals['_SHORTHAND']._serialized_end=455
 # @@protoc_insertion_point(module_scope)

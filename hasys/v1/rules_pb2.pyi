@@ -80,6 +80,7 @@ class Rule(_message.Message):
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     IMMUTABLE_FIELD_NUMBER: _builtins.int
     MIN_ITEMS_FIELD_NUMBER: _builtins.int
+    KEY_FORMAT_FIELD_NUMBER: _builtins.int
     required: _builtins.bool
     """must be present and not empty"""
     format: Global___Format.ValueType
@@ -102,6 +103,8 @@ class Rule(_message.Message):
     """may not change after creation: delete and create again"""
     min_items: _builtins.int
     """lists and maps: fewest items"""
+    key_format: Global___Format.ValueType
+    """maps: the text form of a key; "format" is that of a value"""
     def __init__(
         self,
         *,
@@ -117,10 +120,11 @@ class Rule(_message.Message):
         default_value: _builtins.str = ...,
         immutable: _builtins.bool = ...,
         min_items: _builtins.int = ...,
+        key_format: Global___Format.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value", "format", b"format", "has_maximum", b"has_maximum", "has_minimum", b"has_minimum", "immutable", b"immutable", "max_duration", b"max_duration", "max_length", b"max_length", "maximum", b"maximum", "min_duration", b"min_duration", "min_items", b"min_items", "minimum", b"minimum", "required", b"required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value", "format", b"format", "has_maximum", b"has_maximum", "has_minimum", b"has_minimum", "immutable", b"immutable", "key_format", b"key_format", "max_duration", b"max_duration", "max_length", b"max_length", "maximum", b"maximum", "min_duration", b"min_duration", "min_items", b"min_items", "minimum", b"minimum", "required", b"required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

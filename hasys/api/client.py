@@ -1,0 +1,399 @@
+"""The client that everything of hasys uses: CLI, agents, tests. Several servers, any of them serves.
+
+It finds a server that answers, prefers the leader (or the node's own server), repeats what may be repeated until the
+deadline, and raises ``hasys.model.errors``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import yaml
+from google.protobuf.message import Message
+
+from hasys.api.errors import Relist, from_status
+from hasys.api.kinds import Ref
+from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
+from hasys.api.watching import Merger
+from hasys.config import NodeConfig
+from hasys.model.errors import ConfigRefused, HasysError, NotFound, TimedOut, Unavailable, Unknown, Unreached
+from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
+
+TIMEOUT = 5.0
+"""Seconds for one call, all attempts together, unless the caller says otherwise."""
+STAGGER = 0.15
+"""Seconds after which the next server is tried beside one that has not answered."""
+CONNECT = 1.0
+"""Seconds that one server may take to connect before it counts as down."""
+PAUSE, LONGEST_PAUSE = 0.02, 0.3
+"""Seconds between attempts: the first and the longest; each pause is a random part of a growing one."""
+
+LEADER = "hasys-leader"
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the servers are and who we are."""
+
+    cluster: str
+    servers: tuple[str, ...]
+    """``IP:PORT``, ``[IPv6]:PORT``; the first is tried first."""
+    ca: Path
+    certificate: Path
+    key: Path
+    follow_leader: bool = True
+    """Go to the leader once a server tells where it is. Agents stay with their own node's server: it notices a lost
+    leader first."""
+
+
+def load_context(path: Path | str) -> Context:
+    """Read a client.yaml. Raises ``ConfigRefused`` with file, field and mend in one line."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / "client.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as e:
+        raise ConfigRefused(f"{path}: {e.strerror}: give the client.yaml that 'hasys init' wrote") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigRefused(f"{path}: not YAML: give the client.yaml that 'hasys init' wrote") from None
+    servers = raw.get("servers") if isinstance(raw, dict) else None
+    tls = raw.get("tls", {}) if isinstance(raw, dict) else None
+    if not isinstance(servers, list) or not servers or not all(isinstance(one, str) for one in servers):
+        raise ConfigRefused(f"{path}: servers: expected a list of IP:PORT")
+    if not isinstance(tls, dict):
+        raise ConfigRefused(f"{path}: tls: expected a mapping with ca, certificate, key")
+    base = path.resolve().parent
+    files = {}
+    for name, default in (("ca", "ca.crt"), ("certificate", "client.crt"), ("key", "client.key")):
+        value = tls.get(name, default)
+        if not isinstance(value, str) or not value:
+            raise ConfigRefused(f"{path}: tls.{name}: expected the name of a file")
+        files[name] = base / value
+    return Context(
+        cluster=str(raw.get("cluster", "")),
+        servers=tuple(servers),
+        ca=files["ca"],
+        certificate=files["certificate"],
+        key=files["key"],
+    )
+
+
+def from_node_config(config: NodeConfig) -> Context:
+    """The context of a node's own processes: its own server first, then every other that votes."""
+    members = sorted(config.voters, key=lambda member: member.name != config.name)
+    servers = [
+        f"[{address}]:{member.api_port}" if ":" in address else f"{address}:{member.api_port}"
+        for member in members
+        for address in member.addresses
+    ]
+    return Context(config.cluster, tuple(servers), config.ca, config.certificate, config.key, follow_leader=False)
+
+
+class _Backoff:
+    """Growing pauses, each a random part of its length, so that clients do not come back in step."""
+
+    def __init__(self) -> None:
+        self._next = PAUSE
+
+    def reset(self) -> None:
+        """It works again: the next pause is the shortest."""
+        self._next = PAUSE
+
+    async def pause(self, at_most: float = LONGEST_PAUSE) -> None:
+        """Sleep, not longer than this."""
+        length = self._next * random.uniform(0.5, 1.0)  # noqa: S311  (no secret)
+        self._next = min(2 * self._next, LONGEST_PAUSE)
+        await asyncio.sleep(max(0.0, min(length, at_most)))
+
+
+@dataclass(slots=True)
+class _Server:
+    """One server and our connection to it."""
+
+    target: str
+    credentials: grpc.ChannelCredentials
+    channel: Any = None
+    calls: dict[str, Any] = field(default_factory=dict)
+
+    def open(self) -> Any:
+        if self.channel is None:
+            self.channel = grpc.aio.secure_channel(self.target, self.credentials, options=list(CHANNEL_OPTIONS))
+        return self.channel
+
+    def ready(self) -> bool:
+        """Connected? Starts to connect when idle."""
+        return bool(self.open().get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY)
+
+    async def connect(self) -> bool:
+        """Wait until it is connected (True) or known to be down (False)."""
+        channel = self.open()
+        try:
+            async with asyncio.timeout(CONNECT):
+                while True:
+                    state = channel.get_state(try_to_connect=True)
+                    if state is grpc.ChannelConnectivity.READY:
+                        return True
+                    if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                        return False
+                    await channel.wait_for_state_change(state)
+        except TimeoutError:
+            return False
+
+    def unary(self, path: str, response: type[Message]) -> Any:
+        call = self.calls.get(path)
+        if call is None:
+            call = self.open().unary_unary(path, _serialize, response.FromString)
+            self.calls[path] = call
+        return call
+
+    def stream(self, path: str, response: type[Message]) -> Any:
+        return self.open().unary_stream(path, _serialize, response.FromString)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+class Client:
+    """``async with Client(context) as client: await client.list("Group")``. Every call takes ``timeout`` in seconds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        credentials = client_credentials(context.ca, context.certificate, context.key)
+        self._servers = [_Server(target, credentials) for target in context.servers]
+        self._known = {server.target: server for server in self._servers}
+        self._preferred = self._servers[0]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for server in self._servers:
+            if server.channel is not None:
+                await server.channel.close(None)
+                server.channel = None
+
+    # ------------------------------------------------------------ Resources
+
+    async def apply(
+        self, objects: Sequence[pb.Object], *, dry_run: bool = False, prune: bool = False, timeout: float = TIMEOUT
+    ) -> api_pb2.ApplyResponse:
+        """All objects or none. Raises ``hasys.api.errors.Invalid`` with the faults."""
+        request = api_pb2.ApplyRequest(objects=objects, dry_run=dry_run, prune=prune)
+        return await self._call("/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout)
+
+    async def get(self, kind: str, name: str, group: str = "", *, timeout: float = TIMEOUT) -> pb.Object:
+        """One object. Raises ``NotFound``."""
+        request = api_pb2.GetRequest(key=pb.Key(kind=kind, group=group, name=name))
+        return await self._call("/hasys.v1.Resources/Get", request, pb.Object, timeout)
+
+    async def list(
+        self, kind: str = "", group: str = "", *, limit: int = 0, timeout: float = TIMEOUT
+    ) -> api_pb2.ListResponse:
+        """Objects of a kind (empty: all) about a group (empty: all)."""
+        request = api_pb2.ListRequest(kind=kind, group=group, limit=limit)
+        return await self._call("/hasys.v1.Resources/List", request, api_pb2.ListResponse, timeout)
+
+    async def delete(self, ref: Ref, *, version: int = 0, timeout: float = TIMEOUT) -> api_pb2.DeleteResponse:
+        """Ask for deletion; with a version only if that is the object's. Raises ``NotFound``."""
+        request = api_pb2.DeleteRequest(key=ref.key(), resource_version=version)
+        return await self._call(
+            "/hasys.v1.Resources/Delete", request, api_pb2.DeleteResponse, timeout,
+            absent=lambda: api_pb2.DeleteResponse(),
+        )  # fmt: skip
+
+    async def report(
+        self,
+        node: str,
+        statuses: Sequence[api_pb2.StatusReport] = (),
+        events: Sequence[pb.Event] = (),
+        *,
+        timeout: float = TIMEOUT,
+    ) -> api_pb2.ReportResponse:
+        """What a node sees; the answer names the refused items."""
+        request = api_pb2.ReportRequest(node=node, statuses=statuses, events=events)
+        return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
+
+    async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:
+        """Changes for ever: what there is as ADDED, SYNCED, then each change. A lost connection is resumed. When the
+        history is gone it lists again by itself and gives only the differences (DELETED for what went meanwhile).
+        Raises only what repeating cannot mend (``Denied``, ``Invalid``)."""
+        merger, backoff = Merger(), _Backoff()
+        while True:
+            request = api_pb2.WatchRequest(kinds=kinds, group=group, **{"from": merger.version})
+            try:
+                server = await self._find()
+                call = server.stream("/hasys.v1.Resources/Watch", api_pb2.WatchResponse)(request)
+                try:
+                    async for answer in call:
+                        backoff.reset()
+                        merged = merger.merge(answer)
+                        if merged.changes:
+                            yield merged
+                except grpc.aio.AioRpcError as e:
+                    raise from_status(e) from None
+                finally:
+                    call.cancel()
+            except Relist:
+                merger.begin_again()
+                continue
+            except (Unavailable, Unknown):
+                pass
+            if merger.version == 0:
+                merger.begin_again()
+            await backoff.pause()
+
+    # ------------------------------------------------------------ Operations and Status
+
+    async def create_operation(self, spec: pb.OperationSpec, *, timeout: float = TIMEOUT) -> pb.Operation:
+        """Ask for an operation; done at most once however often the connection breaks."""
+        request = api_pb2.CreateOperationRequest(spec=spec, request_id=secrets.token_hex(12))
+        return await self._call("/hasys.v1.Operations/Create", request, pb.Operation, timeout)
+
+    async def get_operation(self, name: str, *, timeout: float = TIMEOUT) -> pb.Operation:
+        """One operation. Raises ``NotFound``."""
+        request = api_pb2.GetOperationRequest(name=name)
+        return await self._call("/hasys.v1.Operations/Get", request, pb.Operation, timeout)
+
+    async def list_operations(
+        self, group: str = "", *, limit: int = 0, timeout: float = TIMEOUT
+    ) -> api_pb2.ListOperationsResponse:
+        """Newest first."""
+        request = api_pb2.ListOperationsRequest(group=group, limit=limit)
+        return await self._call("/hasys.v1.Operations/List", request, api_pb2.ListOperationsResponse, timeout)
+
+    async def status(self, group: str = "", *, timeout: float = TIMEOUT) -> api_pb2.StatusResponse:
+        """What ``hasys status`` shows."""
+        request = api_pb2.StatusRequest(group=group)
+        return await self._call("/hasys.v1.Status/Get", request, api_pb2.StatusResponse, timeout)
+
+    async def watch_status(self, group: str = "") -> AsyncIterator[api_pb2.StatusResponse]:
+        """The status now, after each change, and each second; resumed for ever. Raises what repeating cannot mend."""
+        backoff = _Backoff()
+        while True:
+            try:
+                server = await self._find()
+                call = server.stream("/hasys.v1.Status/Watch", api_pb2.StatusResponse)(
+                    api_pb2.StatusRequest(group=group)
+                )
+                try:
+                    async for answer in call:
+                        backoff.reset()
+                        yield answer
+                except grpc.aio.AioRpcError as e:
+                    raise from_status(e) from None
+                finally:
+                    call.cancel()
+            except (Unavailable, Unknown):
+                pass
+            await backoff.pause()
+
+    # ------------------------------------------------------------ finding a server, repeating
+
+    async def _call(
+        self,
+        path: str,
+        request: Message,
+        response: type[Answer],
+        timeout: float,
+        *,
+        absent: Callable[[], Answer] | None = None,
+    ) -> Answer:
+        """One unary RPC, repeated until the deadline while servers are unavailable. Every request of ours may be
+        repeated: apply and report state what is wanted, operations carry an id, and ``absent`` answers for a deletion
+        whose first attempt was lost."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        last: HasysError | None = None
+        lost, backoff = False, _Backoff()
+        while (left := deadline - loop.time()) > 0:
+            server: _Server | None = None
+            try:
+                server = await self._find(deadline)
+                call = server.unary(path, response)(request, timeout=max(0.001, min(left, deadline - loop.time())))
+                answer: Answer = await call
+                if self._context.follow_leader:
+                    await self._learn_leader(call)
+                return answer
+            except grpc.aio.AioRpcError as e:
+                error = from_status(e)
+                if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise TimedOut(f"no answer within {timeout:g} s; the request may still be done") from None
+                if isinstance(error, NotFound) and lost and absent is not None:
+                    return absent()
+                if e.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise error from None
+                lost = lost or isinstance(error, Unknown)
+                last = error
+                self._avoid(server)
+            except Unavailable as e:
+                last = e
+            await backoff.pause(at_most=deadline - loop.time())
+        if lost:
+            raise TimedOut(f"no answer within {timeout:g} s; the request may have been done: {last}")
+        raise last if last is not None else TimedOut(f"no server answered within {timeout:g} s")
+
+    async def _learn_leader(self, call: Any) -> None:
+        pairs: Any = await call.trailing_metadata() or ()
+        for key, value in pairs:
+            if key != LEADER:
+                continue
+            for target in value.split(","):
+                if target in self._known:
+                    self._preferred = self._known[target]
+                    return
+
+    def _avoid(self, server: _Server | None) -> None:
+        """The next attempt begins with the server after this one."""
+        if server is not None and server is self._preferred and self._context.follow_leader:
+            position = self._servers.index(server)
+            self._preferred = self._servers[(position + 1) % len(self._servers)]
+
+    async def _find(self, deadline: float | None = None) -> _Server:
+        """A connected server: the preferred one if it is; else whichever answers first, begun one after the other.
+        Raises ``Unavailable`` when none does."""
+        if self._preferred.ready():
+            return self._preferred
+        order = [self._preferred, *(server for server in self._servers if server is not self._preferred)]
+        if not self._context.follow_leader:
+            for server in order:
+                if server.channel is not None and server.ready():
+                    return server
+        waiting: dict[asyncio.Task[bool], _Server] = {}
+        left = list(order)
+        try:
+            while left or waiting:
+                if left:
+                    server = left.pop(0)
+                    waiting[asyncio.ensure_future(server.connect())] = server
+                done, _ = await asyncio.wait(
+                    waiting, timeout=STAGGER if left else CONNECT, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    server = waiting.pop(task)
+                    if task.result():
+                        if self._context.follow_leader:
+                            self._preferred = server
+                        return server
+        finally:
+            for task in waiting:
+                task.cancel()
+        raise Unreached(f"no server reached: tried {', '.join(self._context.servers)}")

@@ -1,0 +1,112 @@
+"""The text forms that a rule of the schema can ask for. Each check returns what is wrong and how to mend it, or ""."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import signal
+from collections.abc import Callable, Mapping
+
+from hasys.v1 import rules_pb2
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_INTERFACE = re.compile(r"[!-.0-~]{1,15}", re.ASCII)
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|\d{1,10}", re.ASCII)
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
+
+
+def label(text: str) -> str:
+    """RFC 1123 label."""
+    if _LABEL.fullmatch(text):
+        return ""
+    return f"{_short(text)} is no DNS label: use a-z, 0-9 and '-', at most 63 characters, no '-' at either end"
+
+
+def ip_prefix(text: str) -> str:
+    """An address that a host can have, with its prefix length."""
+    address, slash, _ = text.partition("/")
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError:
+        return f"{_short(text)} is no address with prefix length: write it like 10.0.0.1/24 or fd00::1/64"
+    if not slash:
+        return f"{_short(text)} has no prefix length: write {text}/{24 if interface.version == 4 else 64}"
+    if not text.rpartition("/")[2].isdecimal():
+        return f"{_short(text)}: write the prefix as a length: {address}/{interface.network.prefixlen}"
+    ip, network = interface.ip, interface.network
+    if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
+        return f"{address} cannot move between nodes: use an address of your network"
+    if "%" in text:
+        return f"{_short(text)}: leave the scope out: the interface is a field of its own"
+    if interface.version == 4 and network.prefixlen < 31:
+        if ip == network.network_address:
+            return f"{address} is the name of the network {network}: use an address inside it"
+        if ip == network.broadcast_address:
+            return f"{address} is the broadcast address of {network}: use an address inside it"
+    return ""
+
+
+def ip_address(text: str) -> str:
+    """An IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return f"{_short(text)} is no IP address"
+    return ""
+
+
+def interface(text: str) -> str:
+    """A Linux interface name."""
+    if _INTERFACE.fullmatch(text) and text not in (".", ".."):
+        return ""
+    return f"{_short(text)} is no interface name: 1 to 15 characters, no '/' and no white space"
+
+
+def absolute_path(text: str) -> str:
+    """A path from the root."""
+    if text.startswith("/") and len(text) < 4096:
+        return ""
+    return f"{_short(text)} is no absolute path: begin with '/'"
+
+
+def user(text: str) -> str:
+    """A user name or a decimal uid."""
+    return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
+
+
+def env_name(text: str) -> str:
+    """A name that an environment variable can have."""
+    if _ENV.fullmatch(text):
+        return ""
+    return f"{_short(text)} is no name of an environment variable: use letters, digits and '_', no digit first"
+
+
+def signal_name(text: str) -> str:
+    """``SIGTERM``, ``TERM`` or ``15``."""
+    return "" if signal_number(text) else f"{_short(text)} is no signal: write it like SIGTERM, TERM or 15"
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal in one of these spellings; 0 for none."""
+    if text.isascii() and text.isdecimal():
+        number = int(text) if len(text) < 4 else 0
+        return number if number in signal.valid_signals() else 0
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    found = signal.Signals.__members__.get(name)
+    return int(found) if found is not None else 0
+
+
+CHECKS: Mapping[int, Callable[[str], str]] = {
+    rules_pb2.FORMAT_DNS_LABEL: label,
+    rules_pb2.FORMAT_IP_PREFIX: ip_prefix,
+    rules_pb2.FORMAT_INTERFACE: interface,
+    rules_pb2.FORMAT_ABSOLUTE_PATH: absolute_path,
+    rules_pb2.FORMAT_USER: user,
+    rules_pb2.FORMAT_ENV_NAME: env_name,
+    rules_pb2.FORMAT_SIGNAL: signal_name,
+    rules_pb2.FORMAT_IP: ip_address,
+}
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

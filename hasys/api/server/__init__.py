@@ -1,0 +1,5 @@
+"""The API server inside every store process."""
+
+from hasys.api.server.serving import ApiServer
+
+__all__ = ["ApiServer"]

@@ -1,0 +1,81 @@
+"""What an RPC looks like to the services: the caller, the time left, and a way to change the replicated state."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from hasys.api.auth import Caller
+from hasys.api.convert import now
+from hasys.api.errors import Invalid, TooLarge
+from hasys.model.errors import Conflict, HasysError, NotFound, Refused
+from hasys.store.port import Engine
+from hasys.v1 import store_pb2
+
+LONGEST_WRITE = 10.0
+"""Seconds that a write may wait for a majority when the client sets no deadline or a later one."""
+COMMAND_BYTES = 4 * 1024 * 1024
+"""Largest command in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Circumstances of one RPC."""
+
+    caller: Caller
+    time_left: float | None
+    """Seconds until the client's deadline; None when it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC: its path, messages, and the function that serves it on the leader."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    serve: Callable[[Any, Call], Awaitable[Message]] | None = None
+    stream: Callable[[Any, Call], AsyncIterator[Message]] | None = None
+    """Exactly one of ``serve`` and ``stream`` is set."""
+
+
+class Writer:
+    """Proposes commands and turns their outcomes into errors."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._prefix = f"{name}-{secrets.token_hex(6)}"
+        self._serial = 0
+
+    async def write(self, call: Call, mutations: Sequence[store_pb2.Mutation]) -> int:
+        """Commit the mutations as one command; returns its resource version. Raises what the outcome says."""
+        self._serial += 1
+        command = store_pb2.Command(
+            id=f"{self._prefix}-{self._serial}", actor=call.caller.actor, time=now(), mutations=mutations
+        ).SerializeToString()
+        if len(command) > COMMAND_BYTES:
+            raise TooLarge(f"the change is larger than {COMMAND_BYTES >> 20} MiB: split it")
+        timeout = LONGEST_WRITE if call.time_left is None else min(call.time_left, LONGEST_WRITE)
+        applied = await self._engine.propose(command, timeout=timeout)
+        outcome = store_pb2.Outcome.FromString(applied.answer)
+        if outcome.done:
+            return outcome.resource_version
+        raise refusal(outcome)
+
+
+def refusal(outcome: store_pb2.Outcome) -> HasysError:
+    """The error that a refused command stands for."""
+    match outcome.code:
+        case "Conflict" | "Exists":
+            return Conflict(outcome.message)
+        case "NotFound":
+            return NotFound(outcome.message)
+        case "Invalid":
+            return Invalid((), outcome.message)
+        case "TooLarge":
+            return TooLarge(outcome.message)
+    return Refused(outcome.message)

@@ -1,0 +1,164 @@
+"""A follower passes every RPC on to the leader, as bytes: one hop, the caller's identity along, cut when the leader
+changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from hasys.api.auth import FORWARDED, Caller
+from hasys.api.errors import FAULTS, NOTHING_CHANGED
+from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
+from hasys.config import Member, NodeConfig
+from hasys.model.errors import Unavailable
+from hasys.store.port import Engine
+
+LEADER = "hasys-leader"
+"""Trailing metadata of a passed-on answer: the leader's servers, ``IP:PORT`` separated by commas. A client that goes
+there saves the hop."""
+
+FORWARD_LONGEST = 15.0
+"""Seconds that a passed-on unary call may take when the client set no deadline."""
+
+
+class Forwarder:
+    """Keeps a channel to the leader of the moment."""
+
+    def __init__(self, config: NodeConfig, engine: Engine) -> None:
+        self._config = config
+        self._engine = engine
+        self._credentials = client_credentials(config.ca, config.certificate, config.key)
+        self._leader: str | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._running: set[Any] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def leader_changed(self) -> None:
+        """Forget the channel to a leader that leads no longer, and cut what still waits for it."""
+        leader = self._engine.status().leader
+        if leader == self._leader:
+            return
+        self._leader = leader
+        channel, self._channel = self._channel, None
+        for call in tuple(self._running):
+            call.cancel()
+        if channel is not None:
+            task = asyncio.get_running_loop().create_task(channel.close(None))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+    async def unary(self, method: str, request: bytes, caller: Caller, context: Any) -> bytes:
+        """Pass a unary RPC on and relay its answer or refusal. Raises ``Unavailable`` without a leader."""
+        member, channel = self._route(caller)
+        left = context.time_remaining()
+        call = channel.unary_unary(method, None, None)(
+            request, timeout=FORWARD_LONGEST if left is None else left, metadata=_identity(caller)
+        )
+        self._running.add(call)
+        try:
+            answer: bytes = await call
+        except grpc.aio.AioRpcError as e:
+            await _relay(context, e)
+            raise AssertionError("unreachable") from None
+        except asyncio.CancelledError:
+            if _cancelled_from_outside():
+                raise
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the leader changed while it worked on this")
+            raise AssertionError("unreachable") from None
+        finally:
+            self._running.discard(call)
+            call.cancel()
+        context.set_trailing_metadata(((LEADER, _servers(member)),))
+        return answer
+
+    async def stream(self, method: str, request: bytes, caller: Caller, context: Any) -> AsyncIterator[bytes]:
+        """Pass a streaming RPC on until either side or the leadership ends."""
+        member, channel = self._route(caller)
+        await context.send_initial_metadata(((LEADER, _servers(member)),))
+        call = channel.unary_stream(method, None, None)(
+            request, timeout=context.time_remaining(), metadata=_identity(caller)
+        )
+        self._running.add(call)
+        try:
+            async for item in call:
+                yield item
+        except grpc.aio.AioRpcError as e:
+            await _relay(context, e)
+        except asyncio.CancelledError:
+            if _cancelled_from_outside():
+                raise
+            await _abort_nothing_changed(context, "the leader changed")
+        finally:
+            self._running.discard(call)
+            call.cancel()
+
+    def _route(self, caller: Caller) -> tuple[Member, grpc.aio.Channel]:
+        self.leader_changed()
+        leader = self._leader
+        if leader is None or leader == self._config.name:
+            raise Unavailable(no_leader(self._engine))
+        if caller.forwarded:
+            raise Unavailable(f"{self._config.name} does not lead any more")
+        member = self._config.member(leader)
+        if self._channel is None:
+            self._channel = grpc.aio.secure_channel(
+                _target(member),
+                self._credentials,
+                options=[*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", leader)],
+            )
+        return member, self._channel
+
+
+def no_leader(engine: Engine) -> str:
+    """Why there is no leader to ask, as well as this member knows."""
+    status = engine.status()
+    if status.leader is not None:
+        return f"{status.leader} was just elected: try again"
+    return (
+        f"no leader: {len(status.connected)} of {len(status.voters)} voters see each other"
+        f" ({', '.join(status.connected) or 'none'}), a majority is needed"
+    )
+
+
+def _target(member: Member) -> str:
+    """All addresses of one family: gRPC takes the first that answers."""
+    family = "ipv6" if ":" in member.addresses[0] else "ipv4"
+    same = [address for address in member.addresses if (":" in address) == (family == "ipv6")]
+    host: Callable[[str], str] = (lambda a: f"[{a}]") if family == "ipv6" else str
+    return f"{family}:{','.join(f'{host(address)}:{member.api_port}' for address in same)}"
+
+
+def _servers(member: Member) -> str:
+    return ",".join(
+        f"[{address}]:{member.api_port}" if ":" in address else f"{address}:{member.api_port}"
+        for address in member.addresses
+    )
+
+
+def _identity(caller: Caller) -> Sequence[tuple[str, str]]:
+    return ((FORWARDED, f"{caller.role}/{caller.name}"),)
+
+
+def _cancelled_from_outside() -> bool:
+    """Is it our own task that is cancelled, and not the call that we made?"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _relay(context: Any, error: grpc.aio.AioRpcError) -> None:
+    pairs: Any = error.trailing_metadata() or ()
+    trailing = tuple((key, value) for key, value in pairs if key in (FAULTS, NOTHING_CHANGED))
+    await context.abort(error.code(), error.details() or "", trailing)
+
+
+async def _abort_nothing_changed(context: Any, text: str) -> None:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, text, ((NOTHING_CHANGED, "1"),))

@@ -1,0 +1,87 @@
+"""What an agent reports becomes mutations, item by item: a stale one is refused and the rest goes on."""
+
+from __future__ import annotations
+
+from hasys.api.auth import NODE, Caller
+from hasys.api.errors import TooLarge
+from hasys.api.kinds import Ref, copy, resource
+from hasys.store.machine import Machine
+from hasys.v1 import api_pb2, store_pb2
+from hasys.v1 import objects_pb2 as pb
+
+ITEMS = 5_000
+"""Most statuses, and most events, of one report."""
+OUTPUT = 4 * 1024
+"""Most characters kept of a program's output."""
+MESSAGE = 1_024
+"""Most characters of a message."""
+STATES = ("Stopped", "Starting", "Running", "Stopping", "Failed", "Unknown")
+
+
+def plan_report(
+    request: api_pb2.ReportRequest, caller: Caller, machine: Machine
+) -> tuple[list[str], list[store_pb2.Mutation]]:
+    """The refused items, one line each, and the mutations for the others. Raises ``TooLarge``."""
+    if max(len(request.statuses), len(request.events)) > ITEMS:
+        raise TooLarge(f"a report of more than {ITEMS} items: split it")
+    refused: list[str] = []
+    mutations: list[store_pb2.Mutation] = []
+    for item in request.statuses:
+        ref = Ref.of_key(item.key)
+        old = machine.get(ref)
+        why = _why_not(request.node, item.status, old, machine)
+        if why:
+            refused.append(f"{ref}: {why}")
+        elif old is not None:
+            new = _with_status(old, item.status)
+            if new is not None:
+                mutations.append(store_pb2.Mutation(put_status=new))
+    for event in request.events:
+        mutation = store_pb2.Mutation(record=event)
+        mutation.record.node = request.node
+        mutation.record.message = event.message[:MESSAGE]
+        if caller.role == NODE or not event.actor:
+            mutation.record.actor = caller.actor
+        mutations.append(mutation)
+    return refused, mutations
+
+
+def _why_not(node: str, status: pb.ResourceStatus, old: pb.Object | None, machine: Machine) -> str:
+    """Why this status is refused; empty when it is welcome."""
+    part = resource(old) if old is not None else None
+    if part is None:
+        return "does not exist"
+    if status.node != node:
+        return f"reported by {node} for node {status.node!r}"
+    if status.state not in STATES:
+        return f"state {status.state[:40]!r} is none of {', '.join(STATES)}"
+    group = machine.group(part.metadata.group)
+    if group is None:
+        return "its group does not exist"
+    assignment = group.status.assignment
+    if node == assignment.node:
+        epoch = assignment.epoch
+    elif node == assignment.previous_node:
+        epoch = assignment.previous_epoch
+    else:
+        return f"node {node} is not assigned to group {part.metadata.group!r} (epoch {assignment.epoch})"
+    if node == assignment.node == assignment.previous_node and status.epoch == assignment.previous_epoch:
+        epoch = assignment.previous_epoch
+    if status.epoch < epoch:
+        return f"epoch {status.epoch} is older than {epoch}"
+    if status.epoch > epoch:
+        return f"epoch {status.epoch} was never assigned (now {epoch})"
+    if status.epoch < part.status.epoch:
+        return f"epoch {status.epoch} is older than {part.status.epoch}, which reported already"
+    return ""
+
+
+def _with_status(old: pb.Object, status: pb.ResourceStatus) -> pb.Object | None:
+    """The object with the new status; None when that is what it has."""
+    new = copy(old)
+    part = resource(new)
+    assert part is not None
+    part.status.CopyFrom(status)
+    part.status.message = status.message[:MESSAGE]
+    part.status.output = status.output[-OUTPUT:]
+    return None if new == old else new

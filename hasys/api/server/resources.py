@@ -1,0 +1,199 @@
+"""The Resources service: apply, get, list, watch, delete, report."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from hasys.api.errors import Invalid, Relist, TooLarge
+from hasys.api.kinds import KINDS, Ref, inner, ref_of
+from hasys.api.rules import fill_defaults
+from hasys.api.server.calls import Call, Method, Writer
+from hasys.api.server.reports import plan_report
+from hasys.api.validation import check_deletion, check_objects
+from hasys.model.errors import Conflict, NotFound, Unavailable
+from hasys.store import watch
+from hasys.store.machine import Machine
+from hasys.v1 import api_pb2, store_pb2
+from hasys.v1 import objects_pb2 as pb
+
+OBJECTS = 5_000
+"""Most objects of one apply."""
+WATCHERS = 512
+"""Most watches at once."""
+REREADS = 5
+"""How often a write is worked out anew because the state changed in between."""
+
+
+class Resources:
+    """Serves on the leader alone; knows nothing of gRPC."""
+
+    def __init__(self, machine: Machine, hub: watch.WatchHub, writer: Writer) -> None:
+        self._machine = machine
+        self._hub = hub
+        self._writer = writer
+        self._watchers = 0
+
+    def methods(self) -> Iterator[Method]:
+        """This service's RPCs."""
+        base = "/hasys.v1.Resources/"
+        yield Method(base + "Apply", api_pb2.ApplyRequest, api_pb2.ApplyResponse, self.apply)
+        yield Method(base + "Get", api_pb2.GetRequest, pb.Object, self.get)
+        yield Method(base + "List", api_pb2.ListRequest, api_pb2.ListResponse, self.list)
+        yield Method(base + "Watch", api_pb2.WatchRequest, api_pb2.WatchResponse, stream=self.watch)
+        yield Method(base + "Delete", api_pb2.DeleteRequest, api_pb2.DeleteResponse, self.delete)
+        yield Method(base + "Report", api_pb2.ReportRequest, api_pb2.ReportResponse, self.report)
+
+    # ------------------------------------------------------------ reads
+
+    async def get(self, request: api_pb2.GetRequest, call: Call) -> pb.Object:
+        """One object. Raises ``NotFound``."""
+        return self._find(Ref.of_key(request.key))
+
+    async def list(self, request: api_pb2.ListRequest, call: Call) -> api_pb2.ListResponse:
+        """Objects of a kind and group, and the version to watch from."""
+        if request.kind and request.kind not in KINDS:
+            raise Invalid((), f"kind {request.kind[:40]!r} is unknown: use one of {', '.join(KINDS)}")
+        return api_pb2.ListResponse(
+            objects=self._machine.list(request.kind, request.group, request.limit),
+            resource_version=self._machine.revision,
+        )
+
+    async def watch(self, request: api_pb2.WatchRequest, call: Call) -> AsyncIterator[api_pb2.WatchResponse]:
+        """Changes as they are committed. Raises ``Relist`` when the version is out of reach."""
+        for kind in request.kinds:
+            if kind not in KINDS:
+                raise Invalid((), f"kind {kind[:40]!r} is unknown: use one of {', '.join(KINDS)}")
+        if self._watchers >= WATCHERS:
+            raise TooLarge(f"{WATCHERS} watches are open: close some")
+        self._watchers += 1
+        try:
+            start = getattr(request, "from")  # a keyword of Python
+            async for answer in self._hub.watch(request.kinds, request.group, start):
+                yield answer
+        except watch.Relist as e:
+            raise Relist(str(e)) from None
+        except watch.Ended as e:
+            raise Unavailable(str(e)) from None
+        finally:
+            self._watchers -= 1
+
+    def _find(self, ref: Ref) -> pb.Object:
+        if ref.kind not in KINDS:
+            raise Invalid((), f"kind {ref.kind[:40]!r} is unknown: use one of {', '.join(KINDS)}")
+        obj = self._machine.get(ref)
+        if obj is None:
+            where = f" in group {ref.group!r}" if ref.group else ""
+            raise NotFound(f"{ref.kind} {ref.name!r} does not exist{where}")
+        return obj
+
+    # ------------------------------------------------------------ apply and delete
+
+    async def apply(self, request: api_pb2.ApplyRequest, call: Call) -> api_pb2.ApplyResponse:
+        """Put all objects or none. Raises ``Invalid`` with every fault, ``Conflict`` when an object that named its
+        resource version changed."""
+        call.caller.must_be_admin("apply objects")
+        if len(request.objects) > OBJECTS:
+            raise TooLarge(f"{len(request.objects)} objects at once: at most {OBJECTS}")
+        for obj in request.objects:
+            fill_defaults(obj)
+        for attempt in range(REREADS):
+            response, mutations = self._plan_apply(request)
+            if request.dry_run or not mutations:
+                response.resource_version = self._machine.revision
+                return response
+            try:
+                response.resource_version = await self._writer.write(call, mutations)
+            except Conflict:
+                if attempt == REREADS - 1:
+                    raise
+                continue
+            return response
+        raise AssertionError("unreachable")
+
+    def _plan_apply(self, request: api_pb2.ApplyRequest) -> tuple[api_pb2.ApplyResponse, Sequence[store_pb2.Mutation]]:
+        pruned = self._pruned(request) if request.prune else []
+        faults = check_objects(request.objects, self._machine, removed=frozenset(pruned))
+        if faults:
+            raise Invalid(faults)
+        response, mutations = api_pb2.ApplyResponse(), []
+        for obj in request.objects:
+            ref = ref_of(obj)
+            action, mutation = self._plan_put(ref, obj)
+            response.results.add(key=ref.key(), action=action)
+            if mutation is not None:
+                mutations.append(mutation)
+        for ref in pruned:
+            response.results.add(key=ref.key(), action="pruned")
+            mutations.append(store_pb2.Mutation(delete=ref.key()))
+        return response, mutations
+
+    def _plan_put(self, ref: Ref, obj: pb.Object) -> tuple[str, store_pb2.Mutation | None]:
+        old = self._machine.get(ref)
+        asked = inner(obj).metadata.resource_version
+        if old is None:
+            if asked:
+                raise Conflict(f"{ref}: was deleted since version {asked}: take resourceVersion out to create it")
+            return "created", store_pb2.Mutation(put_spec=obj, expect_absent=True)
+        before = inner(old)
+        if asked and asked != before.metadata.resource_version:
+            raise Conflict(
+                f"{ref}: changed since version {asked} (now {before.metadata.resource_version}): read it again,"
+                " or take resourceVersion out"
+            )
+        if before.metadata.HasField("deleting"):
+            raise Conflict(f"{ref}: is being deleted: wait until it is gone")
+        if same_intent(old, obj):
+            return "unchanged", None
+        return "configured", store_pb2.Mutation(put_spec=obj, expect_version=before.metadata.resource_version)
+
+    def _pruned(self, request: api_pb2.ApplyRequest) -> Sequence[Ref]:
+        """Resources of the groups that the input names as ``Group``, which the input does not name."""
+        named = {ref_of(obj) for obj in request.objects if obj.WhichOneof("kind")}
+        return sorted(
+            member
+            for ref in named
+            if ref.kind == "Group"
+            for member, obj in self._machine.members_of(ref.name).items()
+            if member not in named and not inner(obj).metadata.HasField("deleting")
+        )
+
+    async def delete(self, request: api_pb2.DeleteRequest, call: Call) -> api_pb2.DeleteResponse:
+        """Ask for deletion; the object goes when no node can have it any more."""
+        call.caller.must_be_admin("delete objects")
+        ref = Ref.of_key(request.key)
+        old = self._find(ref)
+        if not KINDS[ref.kind].applied or ref.kind == "Cluster":
+            raise Invalid((), f"{ref}: {KINDS[ref.kind].plural} cannot be deleted")
+        if inner(old).metadata.HasField("deleting"):
+            return api_pb2.DeleteResponse(resource_version=self._machine.revision)
+        faults = check_deletion(ref, self._machine)
+        if faults:
+            raise Invalid(faults)
+        mutation = store_pb2.Mutation(delete=ref.key(), expect_version=request.resource_version)
+        return api_pb2.DeleteResponse(resource_version=await self._writer.write(call, [mutation]))
+
+    # ------------------------------------------------------------ report
+
+    async def report(self, request: api_pb2.ReportRequest, call: Call) -> api_pb2.ReportResponse:
+        """Record what a node sees. Stale items are refused one by one; the rest is stored."""
+        call.caller.must_speak_for(request.node, "report")
+        for attempt in range(REREADS):
+            refused, mutations = plan_report(request, call.caller, self._machine)
+            if not mutations:
+                return api_pb2.ReportResponse(resource_version=self._machine.revision, refused=refused)
+            try:
+                version = await self._writer.write(call, mutations)
+            except (Conflict, NotFound):
+                if attempt == REREADS - 1:
+                    raise
+                continue
+            return api_pb2.ReportResponse(resource_version=version, refused=refused)
+        raise AssertionError("unreachable")
+
+
+def same_intent(old: pb.Object, new: pb.Object) -> bool:
+    """Nothing that users write differs: spec and labels."""
+    before, after = inner(old), inner(new)
+    if isinstance(before, pb.Event) or isinstance(after, pb.Event):
+        return False
+    return before.spec == after.spec and before.metadata.labels == after.metadata.labels

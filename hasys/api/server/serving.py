@@ -1,0 +1,202 @@
+"""gRPC around the services: a server per own address, mutual TLS, every RPC served here (leader) or passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from hasys.api.auth import FORWARDED, Authenticator, Caller
+from hasys.api.errors import to_status
+from hasys.api.server.calls import Call, Method, Writer
+from hasys.api.server.forwarding import Forwarder, no_leader
+from hasys.api.server.operations import OperationsService
+from hasys.api.server.resources import Resources
+from hasys.api.server.status import StatusService, StatusSource
+from hasys.api.tls import SERVER_OPTIONS, server_credentials
+from hasys.config import NodeConfig
+from hasys.model.errors import HasysError, Unavailable
+from hasys.store.machine import Machine
+from hasys.store.port import Engine
+from hasys.store.watch import WatchHub
+
+log = logging.getLogger(__name__)
+
+SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status")
+BIND_AGAIN = 1.0
+"""Seconds between attempts to listen on an address that this machine does not have yet."""
+STOP_GRACE = 0.5
+"""Seconds that running calls get when the server stops."""
+
+
+class ApiServer:
+    """The API of one store process. ``run`` serves until cancelled."""
+
+    def __init__(
+        self, config: NodeConfig, engine: Engine, machine: Machine, hub: WatchHub, status_source: StatusSource
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._hub = hub
+        self._auth = Authenticator(config.cluster_id, {m.name: m.votes for m in config.members})
+        self._forwarder = Forwarder(config, engine)
+        writer = Writer(engine, config.name)
+        self._status = StatusService(machine, status_source)
+        services = (Resources(machine, hub, writer), OperationsService(machine, writer), self._status)
+        self._router = _Router(self, (method for service in services for method in service.methods()))
+        self._led = False
+        self.bound: dict[str, int] = {}
+        """Address -> port, of what is listened on."""
+        engine.on_change(self._on_change)
+
+    def status_changed(self) -> None:
+        """Tell watchers of the status at once about a change outside the replicated state (leases)."""
+        self._status.poke()
+
+    async def run(self) -> None:
+        """Listen on every own address; one that is missing is tried again quietly. Raises OSError when none works
+        because the port is taken."""
+        credentials = server_credentials(self._config.ca, self._config.certificate, self._config.key)
+        servers: dict[str, grpc.aio.Server] = {}
+        try:
+            while True:
+                for address in self._config.me.addresses:
+                    if address not in servers:
+                        server = await self._listen(address, credentials)
+                        if server is not None:
+                            servers[address] = server
+                if len(servers) == len(self._config.me.addresses):
+                    await asyncio.Event().wait()
+                await asyncio.sleep(BIND_AGAIN)
+        finally:
+            self._hub.end_all("the server stops")
+            self._status.end_all()
+            await asyncio.gather(*(server.stop(STOP_GRACE) for server in servers.values()))
+            await self._forwarder.close()
+
+    async def _listen(self, address: str, credentials: grpc.ServerCredentials) -> grpc.aio.Server | None:
+        server = grpc.aio.server(options=list(SERVER_OPTIONS))
+        server.add_generic_rpc_handlers((self._router,))
+        checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        for service in ("", *SERVICES):
+            await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        host = f"[{address}]" if ":" in address else address
+        try:
+            port = server.add_secure_port(f"{host}:{self._config.me.api_port}", credentials)
+        except RuntimeError as e:
+            log.warning("API: cannot listen on %s port %s yet: %s", address, self._config.me.api_port, e)
+            return None
+        await server.start()
+        self.bound[address] = port
+        return server
+
+    # ------------------------------------------------------------ leading or not
+
+    def leads(self) -> bool:
+        """May this member answer from its own state? Only with evidence of a majority, and of its own term."""
+        return self._engine.authority() is not None
+
+    def _on_change(self) -> None:
+        leads = self.leads()
+        if self._led and not leads:
+            self._hub.end_all("this server leads no longer: ask another")
+            self._status.end_all()
+        self._led = leads
+        self._forwarder.leader_changed()
+        self._status.poke()
+
+    # ------------------------------------------------------------ one call
+
+    def caller(self, context: Any) -> Caller:
+        """Who calls. Raises ``Denied``."""
+        subjects = context.auth_context().get("x509_subject")
+        forwarded = None
+        for key, value in context.invocation_metadata() or ():
+            if key == FORWARDED:
+                forwarded = value
+        return self._auth.caller(subjects[0] if subjects else None, forwarded)
+
+    def unary(self, method: Method) -> Callable[[Message, Any], Any]:
+        """The handler of a unary RPC on the leader."""
+        serve = method.serve
+        assert serve is not None
+
+        async def handle(request: Message, context: Any) -> Message:
+            try:
+                call = Call(self.caller(context), context.time_remaining())
+                if not self.leads():
+                    raise Unavailable(no_leader(self._engine))
+                return await serve(request, call)
+            except HasysError as e:
+                await context.abort(*to_status(e))
+                raise AssertionError("unreachable") from None
+
+        return handle
+
+    def stream(self, method: Method) -> Callable[[Message, Any], Any]:
+        """The handler of a streaming RPC on the leader."""
+        stream = method.stream
+        assert stream is not None
+
+        async def handle(request: Message, context: Any) -> AsyncIterator[Message]:
+            try:
+                call = Call(self.caller(context), context.time_remaining())
+                async for answer in stream(request, call):
+                    yield answer
+            except HasysError as e:
+                await context.abort(*to_status(e))
+
+        return handle
+
+    def forward_unary(self, path: str) -> Callable[[bytes, Any], Any]:
+        """The handler of a unary RPC on a follower."""
+
+        async def handle(request: bytes, context: Any) -> bytes:
+            try:
+                return await self._forwarder.unary(path, request, self.caller(context), context)
+            except HasysError as e:
+                await context.abort(*to_status(e))
+                raise AssertionError("unreachable") from None
+
+        return handle
+
+    def forward_stream(self, path: str) -> Callable[[bytes, Any], Any]:
+        """The handler of a streaming RPC on a follower."""
+
+        async def handle(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            try:
+                async for item in self._forwarder.stream(path, request, self.caller(context), context):
+                    yield item
+            except HasysError as e:
+                await context.abort(*to_status(e))
+
+        return handle
+
+
+class _Router(grpc.GenericRpcHandler[Any, Any]):
+    """Chooses per call: served here, or passed on without even parsing it."""
+
+    def __init__(self, server: ApiServer, methods: Iterable[Method]) -> None:
+        self._leads = server.leads
+        self._here: dict[str, Any] = {}
+        self._away: dict[str, Any] = {}
+        for method in methods:
+            parse, write = method.request.FromString, method.response.SerializeToString
+            if method.stream is None:
+                self._here[method.path] = grpc.unary_unary_rpc_method_handler(server.unary(method), parse, write)
+                self._away[method.path] = grpc.unary_unary_rpc_method_handler(server.forward_unary(method.path))
+            else:
+                self._here[method.path] = grpc.unary_stream_rpc_method_handler(server.stream(method), parse, write)
+                self._away[method.path] = grpc.unary_stream_rpc_method_handler(server.forward_stream(method.path))
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler of a path; None for one that is not ours."""
+        return (self._here if self._leads() else self._away).get(handler_call_details.method)
