@@ -12,6 +12,7 @@ from hasys.cli.context import context_option
 from hasys.cli.output import output_option, print_json, print_table, styled
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
 _ROLE_CHANGES = frozenset({
@@ -54,10 +55,12 @@ async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output
         print_table(EVENT_COLUMNS, map(event_row, found))
     if not follow:
         return
-    async for answer in cluster.watch(["Event"], group, start=listed.resource_version):
+    async for answer in cluster.watch(["Event"], group):
         for change in answer.changes:
-            if change.object.HasField("event"):
-                _print_new(change.object.event, output)
+            event = change.object.event
+            is_new = event.metadata.resource_version > listed.resource_version
+            if is_new and change.type != api.WatchResponse.DELETED:
+                _print_new(event, output)
 
 
 def _print_new(event: pb.Event, output: str) -> None:

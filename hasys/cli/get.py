@@ -62,37 +62,47 @@ class Selection:
             return False
         return not self.name or metadata(obj).name == self.name
 
-    async def fetch(self, cluster: Cluster) -> tuple[list[pb.Object], int]:
-        """The objects, in order of kind, group and name, and the version to watch from."""
+    async def fetch(self, cluster: Cluster) -> list[pb.Object]:
+        """The objects, in order of kind, group and name."""
         answers = [await cluster.list(kind, self.group) for kind in self.kinds]
-        found = [obj for answer in answers for obj in answer.objects if self.matches(obj)]
-        return found, min(answer.resource_version for answer in answers)
+        return [obj for answer in answers for obj in answer.objects if self.matches(obj)]
 
-    async def fetch_named(self, cluster: Cluster) -> tuple[pb.Object, int]:
+    async def fetch_named(self, cluster: Cluster) -> pb.Object:
         """The one object of that name. Raises ``NotFound``, or ``Refused`` when several groups have one."""
-        found, version = await self.fetch(cluster)
+        found = await self.fetch(cluster)
         if not found:
             where = f" in group {self.group}" if self.group else ""
             raise NotFound(f"{'/'.join(self.kinds)}/{self.name}: no such object{where}")
         if len(found) > 1:
             groups = ", ".join(sorted(metadata(obj).group for obj in found))
             raise Refused(f"{self.name} is in the groups {groups}: say which with -g GROUP")
-        return found[0], version
+        return found[0]
 
 
 async def _get(cluster: Cluster, wanted: Selection, watch: bool, output: str) -> None:
     if wanted.name:
-        one, version = await wanted.fetch_named(cluster)
-        found = [one]
+        found = [await wanted.fetch_named(cluster)]
     else:
-        found, version = await wanted.fetch(cluster)
+        found = await wanted.fetch(cluster)
     _print(found, wanted, output, compact=watch)
     if not watch:
         return
-    async for answer in cluster.watch(wanted.kinds, wanted.group, version):
+    shown = {ref_of(obj): metadata(obj).resource_version for obj in found}
+    async for answer in cluster.watch(wanted.kinds, wanted.group):
         for change in answer.changes:
-            if wanted.matches(change.object):
+            if wanted.matches(change.object) and _is_news(change, shown):
                 _print_change(change, output)
+
+
+def _is_news(change: api.Change, shown: dict[Ref, int]) -> bool:
+    """A watch begins with what there is: that was printed already."""
+    ref, version = ref_of(change.object), metadata(change.object).resource_version
+    if change.type == api.WatchResponse.DELETED:
+        return shown.pop(ref, None) is not None
+    if shown.get(ref) == version:
+        return False
+    shown[ref] = version
+    return True
 
 
 def _print(found: list[pb.Object], wanted: Selection, output: str, *, compact: bool) -> None:
@@ -142,7 +152,7 @@ def _print_change(change: api.Change, output: str) -> None:
 
 
 async def _describe(cluster: Cluster, wanted: Selection) -> None:
-    obj, _ = await wanted.fetch_named(cluster)
+    obj = await wanted.fetch_named(cluster)
     click.echo(to_yaml(obj), nl=False)
     about = ref_of(obj)
     listed = await cluster.list("Event", about.name if about.kind == "Group" else about.group)

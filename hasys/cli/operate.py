@@ -145,10 +145,10 @@ async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float
 
     async def follow() -> pb.Operation:
         nonlocal latest
-        name, start = latest.metadata.name, latest.metadata.resource_version
+        name = latest.metadata.name
         if latest.status.state in _ENDED:
             return latest
-        async for answer in cluster.watch(["Operation"], start=start):
+        async for answer in cluster.watch(["Operation"], spec.group):
             for change in answer.changes:
                 if change.object.operation.metadata.name == name:
                     latest = change.object.operation

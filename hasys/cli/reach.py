@@ -42,9 +42,11 @@ def _refusal(target: str, settings: ssl.SSLContext) -> str:
     host, _, port = target.rpartition(":")
     host = host.strip("[]")
     try:
-        with socket.create_connection((host, int(port)), timeout=_PATIENCE) as plain:
-            with settings.wrap_socket(plain, server_hostname=host) as secure:
-                secure.recv(1)  # TLS 1.3: the server's verdict on our certificate comes after the handshake
+        with (
+            socket.create_connection((host, int(port)), timeout=_PATIENCE) as plain,
+            settings.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            secure.recv(1)  # TLS 1.3: the server's verdict on our certificate comes after the handshake
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not of our cluster ({error.verify_message})"
     except ssl.SSLError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import click
@@ -26,16 +26,23 @@ class Cluster(Protocol):
         self, objects: Sequence[pb.Object], *, dry_run: bool = False, prune: bool = False
     ) -> api.ApplyResponse: ...
     async def list(self, kind: str = "", group: str = "", *, limit: int = 0) -> api.ListResponse: ...
-    def watch(
-        self, kinds: Sequence[str] = (), group: str = "", *, start: int = 0
-    ) -> AsyncIterator[api.WatchResponse]: ...
+    def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api.WatchResponse]: ...
     async def delete(self, ref: Ref) -> api.DeleteResponse: ...
     async def create_operation(self, spec: pb.OperationSpec) -> pb.Operation: ...
     async def status(self, group: str = "") -> api.StatusResponse: ...
     def watch_status(self, group: str = "") -> AsyncIterator[api.StatusResponse]: ...
 
 
-def connect() -> AbstractAsyncContextManager[Cluster]:
+class Connection(Protocol):
+    """``async with`` gives the cluster and closes the connection at the end."""
+
+    async def __aenter__(self) -> Cluster: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> object: ...
+
+
+def connect() -> Connection:
     """The cluster of the current context. Raises ``ConfigRefused`` naming the file when its settings are wrong."""
     from hasys.api.client import Client, load_context
 

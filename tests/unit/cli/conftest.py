@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hasys.cli.main import app
+from tests.unit.cli.fake import FakeCluster
 
 Run = Callable[..., Result]
 
@@ -33,3 +34,11 @@ def folders(hasys: Run, tmp_path: Path) -> Path:
     result = hasys("init", "--cluster", "demo", *nodes, "--out", out)
     assert result.exit_code == 0, result.output
     return out
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    """The cluster that every command of the test speaks to."""
+    fake = FakeCluster()
+    monkeypatch.setattr("hasys.cli.session.connect", lambda: fake)
+    return fake

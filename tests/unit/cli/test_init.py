@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import stat
 from pathlib import Path
@@ -68,8 +69,8 @@ def test_node_certificates_are_valid_for_their_addresses_as_server_and_client(ha
     assert hasys("init", "--cluster", "c", *TRIO, "--out", out).exit_code == 0
     store = Store([_certificate(out / "ca" / "ca.crt")])
     leaf = _certificate(out / "n1" / "node.crt")
-    names: list[x509.GeneralName] = [x509.DNSName("n1")]
-    names += [x509.IPAddress(node_config.ipaddress.ip_address(a)) for a in ("10.77.0.1", "10.78.0.1")]
+    names: list[x509.DNSName | x509.IPAddress] = [x509.DNSName("n1")]
+    names += [x509.IPAddress(ipaddress.ip_address(a)) for a in ("10.77.0.1", "10.78.0.1")]
     for name in names:
         PolicyBuilder().store(store).build_server_verifier(name).verify(leaf, [])
     PolicyBuilder().store(store).build_client_verifier().verify(leaf, [])

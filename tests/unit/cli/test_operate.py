@@ -1,0 +1,68 @@
+"""The commands that ask for something: what they ask, and how they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasys.v1 import objects_pb2 as pb
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeCluster, ended
+
+T = pb.OperationSpec
+
+
+@pytest.mark.parametrize(
+    ("words", "spec"),
+    [
+        ("switchover web", T(type=T.Switchover, group="web")),
+        ("switchover web --to n2 --reason patch", T(type=T.Switchover, group="web", node="n2", reason="patch")),
+        ("failover web --force --to n2", T(type=T.Failover, group="web", node="n2", force=True)),
+        ("resolve web --node n1 --role active", T(type=T.Resolve, group="web", node="n1", role="active")),
+        ("fence-confirm n1 --yes", T(type=T.FenceConfirm, node="n1")),
+        ("pause web", T(type=T.Pause, group="web")),
+        ("resume web", T(type=T.Resume, group="web")),
+        ("retry web", T(type=T.Retry, group="web")),
+        ("retry web web-app", T(type=T.Retry, group="web", step="web-app")),
+        ("drain n1", T(type=T.Drain, node="n1")),
+        ("undrain n1", T(type=T.Undrain, node="n1")),
+    ],
+)
+def test_each_command_asks_for_its_operation(hasys: Run, cluster: FakeCluster, words: str, spec: T) -> None:
+    cluster.changes = [ended("Running"), ended("Succeeded", milliseconds=140)]
+    result = hasys(*words.split())
+    assert result.exit_code == 0, result.output
+    assert cluster.asked == [spec]
+    assert "done in 140ms" in result.stdout
+
+
+def test_a_failed_operation_is_status_1_with_its_reason(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes = [ended("Failed", "n2 is not ready")]
+    result = hasys("switchover", "web", "--to", "n2")
+    assert result.exit_code == 1
+    assert result.stderr == "hasys: switchover of web to n2 failed: n2 is not ready\n"
+
+
+def test_a_timeout_is_status_4_and_says_what_is_still_under_way(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes = [ended("Running", "web-app stops on n1")]
+    result = hasys("switchover", "web", "--timeout", "50ms")
+    assert result.exit_code == 4
+    assert "switchover of web is still Running (web-app stops on n1); operation op-1" in result.stderr
+
+
+def test_a_forced_failover_wants_the_word_force(hasys: Run, cluster: FakeCluster) -> None:
+    result = hasys("failover", "web", "--to", "n2")
+    assert result.exit_code == 2
+    assert "hasys switchover web --to n2" in result.stderr
+    assert cluster.asked == []
+
+
+def test_fence_confirm_asks_first_and_a_no_changes_nothing(hasys: Run, cluster: FakeCluster) -> None:
+    result = hasys("fence-confirm", "n1", text="n\n")
+    assert result.exit_code != 0
+    assert cluster.asked == []
+    assert "switched off" in result.stderr
+
+
+@pytest.mark.parametrize("timeout", ["10", "soon", "-1s"])
+def test_a_duration_without_unit_is_wrong_usage(hasys: Run, cluster: FakeCluster, timeout: str) -> None:
+    assert hasys("pause", "web", "--timeout", timeout).exit_code == 2
