@@ -9,15 +9,26 @@ from hasys.model.errors import Unavailable
 from hasys.store.port import Applied, Authority, EngineStatus, StateMachine
 
 
+class _Log:
+    """The state machine with the index of its last entry."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.index = 0
+        self._machine = machine
+
+    def append(self, command: bytes) -> bytes:
+        self.index += 1
+        return self._machine.apply(self.index, command)
+
+
 class MemoryEngine:
     """Implements ``hasys.store.port.Engine``. ``elect`` plays elections."""
 
     def __init__(self, machine: StateMachine, *, name: str = "n1") -> None:
-        self._machine = machine
         self._name = name
         self._leader: str | None = name
         self._term = 1
-        self._index = 0
+        self._log = _Log(machine)
         self._changed: list[Callable[[], None]] = []
         self._applied: list[Callable[[int], None]] = []
 
@@ -30,18 +41,25 @@ class MemoryEngine:
         await asyncio.sleep(0)
         if self._leader is None:
             raise Unavailable("no leader")
-        self._index += 1
-        answer = self._machine.apply(self._index, command)
+        return self.apply_now(command)
+
+    def apply_now(self, command: bytes) -> Applied:
+        """The same without waiting."""
+        answer = self._log.append(command)
         for callback in self._applied:
-            callback(self._index)
-        return Applied(self._index, answer)
+            callback(self._log.index)
+        return Applied(self._log.index, answer)
+
+    def join(self, other: MemoryEngine) -> None:
+        """Share the log of another member, as if replication were instant."""
+        self._log = other._log
 
     def authority(self) -> Authority | None:
         """Evidence as of now, while this member leads."""
         if self._leader != self._name:
             return None
         now = asyncio.get_running_loop().time()
-        return Authority(term=self._term, applied=self._index, t_q=now, silent_since=now)
+        return Authority(term=self._term, applied=self._log.index, t_q=now, silent_since=now)
 
     def status(self) -> EngineStatus:
         """One voter, always in agreement with itself."""
@@ -49,8 +67,8 @@ class MemoryEngine:
             role="Leader" if self._leader == self._name else "Follower",
             leader=self._leader,
             term=self._term,
-            committed=self._index,
-            applied=self._index,
+            committed=self._log.index,
+            applied=self._log.index,
             voters=(self._name,),
             connected=(self._name,),
             quorum=self._leader is not None,

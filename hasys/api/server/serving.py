@@ -181,7 +181,7 @@ class ApiServer:
         return handle
 
 
-class _Router(grpc.GenericRpcHandler[Any, Any]):
+class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
     """Chooses per call: served here, or passed on without even parsing it."""
 
     def __init__(self, server: ApiServer, methods: Iterable[Method]) -> None:

@@ -1,0 +1,190 @@
+"""The API end to end on loopback: real gRPC and TLS, an in-memory engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hasys.api.errors import Denied, Invalid
+from hasys.api.kinds import Ref
+from hasys.model.errors import Conflict, NotFound
+from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
+from hasys.v1.api_pb2 import WatchResponse
+from tests.unit.api.cluster import Cluster, running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running(tmp_path) as one:
+        yield one
+
+
+def group(name: str, *nodes: str) -> pb.Object:
+    obj = pb.Object()
+    obj.group.metadata.name = name
+    for node in nodes or ("n1", "n2"):
+        obj.group.spec.nodes.add(name=node, priority=10)
+    return obj
+
+
+def vip(name: str, of: str, address: str = "10.77.0.100/24") -> pb.Object:
+    obj = pb.Object()
+    obj.virtual_ip.metadata.name = name
+    obj.virtual_ip.metadata.group = of
+    obj.virtual_ip.spec.address = address
+    obj.virtual_ip.spec.interface.name = "eth0"
+    return obj
+
+
+async def test_apply_creates_then_leaves_unchanged_then_configures(cluster: Cluster) -> None:
+    client = await cluster.client()
+    first = await client.apply([group("web"), vip("web-ip", "web")])
+    assert [(one.key.name, one.action) for one in first.results] == [("web", "created"), ("web-ip", "created")]
+    again = await client.apply([group("web"), vip("web-ip", "web")])
+    assert {one.action for one in again.results} == {"unchanged"}
+    third = await client.apply([group("web", "n1", "n2", "n3")])
+    assert [one.action for one in third.results] == ["configured"]
+    stored = await client.get("Group", "web")
+    assert stored.group.metadata.generation == 2
+    assert stored.group.spec.failover.stop_timeout.seconds == 60
+
+
+async def test_follower_passes_everything_on_and_names_the_leader(cluster: Cluster) -> None:
+    client = await cluster.client("admin", "alice", "n2", "n1")
+    await client.apply([group("web")])
+    listed = await client.list("Group")
+    assert [obj.group.metadata.name for obj in listed.objects] == ["web"]
+    operation = await client.create_operation(pb.OperationSpec(type=pb.OperationSpec.Pause, group="web"))
+    assert operation.spec.actor == "alice"
+    assert operation.status.state == "Pending"
+
+
+async def test_refused_input_names_every_fault_and_changes_nothing(cluster: Cluster) -> None:
+    client = await cluster.client()
+    revision = cluster.machine.revision
+    with pytest.raises(Invalid) as refused:
+        await client.apply(
+            [group("web", "n1", "n9"), vip("web-ip", "nope", "10.77.0.100"), vip("ip2", "web", "10.77.0.1/24")]
+        )
+    assert [(fault.ref.name, fault.field) for fault in refused.value.faults] == [
+        ("web-ip", "spec.address"),
+        ("web", "spec.nodes[1].name"),
+        ("ip2", "spec.address"),
+    ]
+    assert "node n1" in str(refused.value) or "node 'n1'" in str(refused.value)
+    assert cluster.machine.revision == revision
+
+
+async def test_dry_run_answers_and_changes_nothing(cluster: Cluster) -> None:
+    client = await cluster.client()
+    revision = cluster.machine.revision
+    answer = await client.apply([group("web")], dry_run=True)
+    assert [one.action for one in answer.results] == ["created"]
+    assert cluster.machine.revision == revision
+
+
+async def test_prune_removes_what_the_named_group_no_longer_names(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply(
+        [
+            group("web"),
+            group("db"),
+            vip("a", "web"),
+            vip("b", "web", "10.77.0.101/24"),
+            vip("c", "db", "10.77.0.102/24"),
+        ]
+    )
+    answer = await client.apply([group("web"), vip("a", "web")], prune=True)
+    assert [(one.key.name, one.action) for one in answer.results] == [
+        ("web", "unchanged"), ("a", "unchanged"), ("b", "pruned"),
+    ]  # fmt: skip
+    with pytest.raises(NotFound):
+        await client.get("VirtualIP", "b", "web")
+    assert (await client.get("VirtualIP", "c", "db")).virtual_ip.metadata.name == "c"
+
+
+async def test_stale_resource_version_is_a_conflict(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group("web")])
+    stale = await client.get("Group", "web")
+    await client.apply([group("web", "n1")])
+    stale.group.spec.nodes[0].priority = 77
+    with pytest.raises(Conflict):
+        await client.apply([stale])
+
+
+async def test_watch_gives_what_there_is_then_changes(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group("web")])
+    seen: list[tuple[int, str]] = []
+    async for answer in client.watch(["Group"]):
+        for change in answer.changes:
+            seen.append((change.type, change.object.group.metadata.name))
+            if change.type == WatchResponse.SYNCED:
+                await client.apply([group("db")])
+        if "db" in {name for _, name in seen}:
+            break
+    assert seen == [(WatchResponse.ADDED, "web"), (WatchResponse.SYNCED, ""), (WatchResponse.ADDED, "db")]
+
+
+async def test_watch_survives_a_change_of_leader_without_gap_or_repetition(cluster: Cluster) -> None:
+    client = await cluster.client("node", "n2", "n2", follow_leader=False)
+    admin = await cluster.client("admin", "admin", "n1", "n3")
+    names = []
+    async for answer in client.watch(["Group"]):
+        for change in answer.changes:
+            if change.type == WatchResponse.SYNCED:
+                await admin.apply([group("g1")])
+            else:
+                names.append((change.type, change.object.group.metadata.name))
+                if names[-1][1] == "g1":
+                    cluster.elect("n3")
+                    await admin.apply([group("g2")])
+        if len(names) >= 2:
+            break
+    assert names == [(WatchResponse.ADDED, "g1"), (WatchResponse.ADDED, "g2")]
+
+
+async def test_node_reports_for_itself_alone_and_stale_epochs_are_refused(cluster: Cluster) -> None:
+    admin = await cluster.client()
+    node = await cluster.client("node", "n1")
+    await admin.apply([group("web"), vip("web-ip", "web")])
+    status = pb.ResourceStatus(node="n1", epoch=1, state="Running")
+    report = api_pb2.StatusReport(key=Ref("VirtualIP", "web", "web-ip").key(), status=status)
+    answer = await node.report("n1", [report], [pb.Event(type="Normal", reason="Started", message="up")])
+    assert answer.refused == ["VirtualIP/web-ip: node n1 is not assigned to group 'web' (epoch 0)"]
+    with pytest.raises(Denied):
+        await node.report("n2", [report])
+    with pytest.raises(Denied):
+        await node.apply([group("db")])
+    events = await admin.list("Event")
+    assert [(one.event.reason, one.event.actor, one.event.node) for one in events.objects] == [
+        ("Started", "agent/n1", "n1")
+    ]
+
+
+async def test_delete_of_an_unassigned_group_takes_its_resources_along(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group("web"), vip("web-ip", "web")])
+    await client.delete(Ref("Group", "", "web"))
+    assert not (await client.list("VirtualIP")).objects
+    with pytest.raises(NotFound):
+        await client.delete(Ref("Group", "", "web"))
+
+
+async def test_status_is_served_once_and_as_a_stream(cluster: Cluster) -> None:
+    client = await cluster.client("admin", "admin", "n2")
+    assert (await client.status()).cluster.name == "demo"
+    async for answer in client.watch_status():
+        assert answer.cluster.name == "demo"
+        break
