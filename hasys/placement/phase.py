@@ -16,7 +16,7 @@ def phase_of(group: GroupInfo, *, moved: bool) -> tuple[Phase, str]:
         return (Phase.STOPPING, f"{waiting_for} stops it") if waiting_for else (Phase.STOPPED, a.cause)
     if waiting_for and not _serves(group):
         if a.revoked:
-            return Phase.FAILING_OVER, f"the grant of {waiting_for} ends"
+            return Phase.FAILING_OVER, a.cause
         return Phase.STOPPING, f"{waiting_for} stops it, then {a.node} starts it"
     return _by_resources(group, moved=moved)
 
@@ -44,7 +44,7 @@ def _by_resources(group: GroupInfo, *, moved: bool) -> tuple[Phase, str]:
     if before is Phase.RUNNING:
         return Phase.RUNNING, ""  # a resource was added and is not reported yet: the others serve
     took_over = a.revoked and a.previous_node not in ("", a.node)
-    return (Phase.FAILING_OVER if took_over else Phase.STARTING), f"{a.node} starts it"
+    return (Phase.FAILING_OVER, a.cause) if took_over else (Phase.STARTING, f"{a.node} starts it")
 
 
 def _name(resources: list[ResourceInfo]) -> str:

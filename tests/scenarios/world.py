@@ -1,0 +1,422 @@
+"""A cluster in virtual time: real decisions, real grants, real guards' keepers; agents that obey, and faults.
+
+Only what moves between them is simulated: datagrams arrive at once or never, a write is applied at once, a resource
+starts within 50 ms unless it was broken. After every step of 10 ms the invariants of :meth:`World.check` must hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hasys.lease.assignments import Assignments, GroupAssignment
+from hasys.lease.granting import Granter
+from hasys.lease.keeping import Keeper, Permit, Revoke
+from hasys.lease.wire import Health
+from hasys.model.timing import PROFILES, Timing
+from hasys.model.view import (
+    Failure,
+    GroupInfo,
+    NodeInfo,
+    OperationInfo,
+    Phase,
+    ResourceInfo,
+    ResourceState,
+    Role,
+    View,
+)
+from hasys.placement.decide import decide
+from hasys.placement.effects import (
+    Effect,
+    FinishOperation,
+    Purge,
+    Record,
+    SetAssignment,
+    SetDrained,
+    SetFailure,
+    SetFenceConfirmed,
+    SetNodeState,
+    SetPaused,
+    SetPhase,
+    SetShutdown,
+    StartOperation,
+)
+from hasys.store.port import Authority
+
+STEP = 0.01
+ELECTION = 0.5
+"""Seconds without a leader after one was lost."""
+ROUNDS = 20
+"""A picture that needs more decisions in a row than this never comes to rest."""
+
+
+@dataclass
+class Machine:
+    """One member: its guard's keeper, and what its agent has running."""
+
+    name: str
+    role: Role
+    keeper: Keeper | None = None
+    boot: int = 0
+    up: bool = True
+    silent: bool = False
+    """Its datagrams and reports are lost."""
+    deaf: bool = False
+    """Grants and news of the store do not reach it."""
+    agent: bool = True
+    agent_gone_at: float | None = None
+    armed: bool = True
+    broken: dict[str, str] = field(default_factory=dict)
+    """Resource -> what it says when it fails to start."""
+    stuck: set[str] = field(default_factory=set)
+    """Resources that do not stop."""
+    running: dict[str, dict[str, tuple[ResourceState, float]]] = field(default_factory=dict)
+    """Group -> resource -> state and since when."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    """Group -> epoch for which it runs things."""
+
+
+class World:
+    """The store's content, its leader, and the members. ``tell`` receives one line per thing that happens."""
+
+    def __init__(self, members: dict[str, Role], timing: Timing = PROFILES["default"]) -> None:
+        self.now = 0.0
+        self.timing = timing
+        self.lines: list[str] = []
+        self.machines = {name: Machine(name, role) for name, role in members.items()}
+        self.nodes = {name: NodeInfo(name, role) for name, role in members.items()}
+        self.groups: dict[str, GroupInfo] = {}
+        self.operations: dict[str, OperationInfo] = {}
+        self.index = 1
+        self.term = 0
+        self.leading = False
+        self.elects_at: float | None = 0.0
+        self.silent_since = 0.0
+        self.leader_since = 0.0
+        self.quorum = True
+        self._nonce = 0
+        self._next_look = 0.0
+        self._assignments = Assignments({})
+        self._granter = Granter("c", "leader", [n for n, r in members.items() if r is not Role.WITNESS], timing)
+        for name in members:
+            self.boot(name)
+
+    def tell(self, line: str) -> None:
+        self.lines.append(f"{self.now:.2f}  {line}")
+
+    # ------------------------------------------------------------ faults
+    def boot(self, name: str) -> None:
+        m = self.machines[name]
+        m.up, m.agent, m.boot = True, True, m.boot + 1
+        m.running, m.epochs, m.agent_gone_at = {}, {}, None
+        if m.role is not Role.WITNESS:
+            m.keeper = Keeper("c", name, ["leader"], self.timing, f"{name}-{m.boot}", self._next_nonce)
+
+    def power_off(self, name: str) -> None:
+        m = self.machines[name]
+        m.up, m.keeper, m.running, m.epochs = False, None, {}, {}
+
+    def lose_leader(self) -> None:
+        """The leading store dies; another one leads after an election."""
+        self.leading, self.silent_since, self.elects_at = False, self.now, self.now + ELECTION
+
+    def set_quorum(self, there: bool) -> None:
+        self.quorum = there
+        if there:
+            self.elects_at = self.now + ELECTION
+        else:
+            self.leading, self.silent_since, self.elects_at = False, self.now, None
+
+    def _next_nonce(self) -> int:
+        self._nonce += 1
+        return self._nonce
+
+    # ------------------------------------------------------------ time
+    def advance(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until - STEP / 2:
+            self.now = round(self.now + STEP, 4)
+            self.step()
+
+    def step(self) -> None:
+        if not self.leading and self.elects_at is not None and self.now >= self.elects_at:
+            self._elect()
+        for m in self.machines.values():
+            if m.keeper is not None:
+                self._guard(m, m.keeper)
+        self._push()
+        for m in self.machines.values():
+            for name in list(self.groups):
+                self._agent(m, name)
+        self.look()
+        self.check()
+
+    def _elect(self) -> None:
+        self.term += 1
+        self.leading, self.leader_since, self.elects_at = True, self.now, None
+        self._granter.lead(self._evidence())
+        self.groups = {
+            name: replace(g, epoch_since=None, phase_since=None, attempt_version=0) for name, g in self.groups.items()
+        }
+        self.operations = {name: replace(op, since=None) for name, op in self.operations.items()}
+        self._next_look = self.now
+        if self.term > 1:
+            self.tell(f"a new leader, term {self.term}")
+
+    def _evidence(self) -> Authority:
+        return Authority(self.term, self.index, self.now, self.silent_since)
+
+    # ------------------------------------------------------------ guards
+    def _guard(self, m: Machine, keeper: Keeper) -> None:
+        self._obey(m, keeper, keeper.expire(self.now))
+        if m.agent_gone_at is not None and self.now >= m.agent_gone_at + self.timing.agent_grace:
+            self._obey(m, keeper, keeper.give_up_all("the agent stayed away"))
+        if not keeper.keepalive_due(self.now):
+            return
+        health = Health(armed=m.armed, agent=m.agent, message="" if m.armed else "its gate is missing")
+        message, _ = keeper.keepalive(self.now, health)
+        if m.silent or not self.leading:
+            return
+        grant = self._granter.heard(message, self.now, self._evidence(), self._assignments)
+        if self._granter.take_news():
+            self._next_look = self.now
+        if grant is not None and not m.deaf:
+            self._obey(m, keeper, keeper.received(grant, self.now))
+
+    def _push(self) -> None:
+        if not self.leading:
+            return
+        for grant in self._granter.due(self.now, self._evidence(), self._assignments):
+            m = self.machines[grant.node]
+            if m.keeper is not None and not m.deaf and not m.silent:
+                self._obey(m, m.keeper, m.keeper.received(grant, self.now))
+
+    def _obey(self, m: Machine, keeper: Keeper, effects: list[object] | list[Permit | Revoke]) -> None:
+        for effect in effects:
+            if isinstance(effect, Permit):
+                self.tell(f"{m.name} may act for {effect.group}@{effect.epoch}")
+            elif isinstance(effect, Revoke):
+                self.tell(f"{m.name} fences {effect.group}@{effect.epoch}: {effect.reason}")
+                m.running.pop(effect.group, None)
+                keeper.released(effect.group, effect.epoch, self.now)
+
+    # ------------------------------------------------------------ agents
+    def _agent(self, m: Machine, name: str) -> None:
+        if m.keeper is None or not m.agent or m.silent or m.deaf or not self.leading:
+            return
+        group = self.groups[name]
+        a = group.assignment
+        if a.node == m.name:
+            self._run(m, m.keeper, group)
+        elif a.previous_node == m.name and not a.revoked:
+            self._stop(m, m.keeper, group)
+
+    def _run(self, m: Machine, keeper: Keeper, group: GroupInfo) -> None:
+        a = group.assignment
+        if keeper.state().floors.get(group.name, -1) >= a.epoch:
+            return
+        _, effects = keeper.plan(group.name, a.epoch, 1, self.now)
+        self._obey(m, keeper, list(effects))
+        if keeper.permitted(group.name, a.epoch, self.now) != "permitted":
+            return
+        if m.epochs.get(group.name) != a.epoch:
+            m.epochs[group.name], m.attempts[group.name] = a.epoch, a.attempt
+        here = m.running.setdefault(group.name, {})
+        if m.attempts[group.name] != a.attempt:
+            m.attempts[group.name] = a.attempt
+            for resource in [r for r, (state, _) in here.items() if state is ResourceState.FAILED]:
+                del here[resource]
+        for resource in group.resources:
+            if not self._progress(m, group, resource):
+                return
+
+    def _progress(self, m: Machine, group: GroupInfo, resource: ResourceInfo) -> bool:
+        """Start one resource; True when the next may start."""
+        here, name = m.running[group.name], resource.name
+        state, since = here.get(name, (None, self.now))
+        if state is None:
+            here[name] = (ResourceState.STARTING, self.now)
+            self._report(m, group, name, ResourceState.STARTING)
+        elif name in m.broken and state is not ResourceState.FAILED and self.now >= since + 0.05:
+            here[name] = (ResourceState.FAILED, self.now)
+            self._report(m, group, name, ResourceState.FAILED, m.broken[name])
+        elif state is ResourceState.STARTING and name not in m.broken and self.now >= since + 0.05:
+            here[name] = (ResourceState.RUNNING, self.now)
+            self._report(m, group, name, ResourceState.RUNNING)
+        after = here[name][0]
+        return after is ResourceState.RUNNING or (after is ResourceState.FAILED and not resource.vital)
+
+    def _stop(self, m: Machine, keeper: Keeper, group: GroupInfo) -> None:
+        here = m.running.get(group.name, {})
+        epoch = group.assignment.previous_epoch
+        for resource in reversed([r.name for r in group.resources if r.name in here]):
+            if resource in m.stuck:
+                if here[resource][0] is not ResourceState.STOPPING:
+                    here[resource] = (ResourceState.STOPPING, self.now)
+                    self._report(m, group, resource, ResourceState.STOPPING, "does not react", epoch)
+                return
+            del here[resource]
+            self._report(m, group, resource, ResourceState.STOPPED, "", epoch)
+            return
+        if keeper.state().floors.get(group.name, -1) < epoch:
+            m.running.pop(group.name, None)
+            self.tell(f"{m.name} releases {group.name}@{epoch}")
+            keeper.released(group.name, epoch, self.now)
+
+    def _report(
+        self, m: Machine, group: GroupInfo, name: str, state: ResourceState, message: str = "", epoch: int = 0
+    ) -> None:
+        epoch = epoch or group.assignment.epoch
+        group = self.groups[group.name]
+        self.index += 1
+        self.groups[group.name] = replace(
+            group,
+            resources=tuple(
+                replace(r, node=m.name, epoch=epoch, state=state, message=message, version=self.index)
+                if r.name == name and r.epoch <= epoch
+                else r
+                for r in group.resources
+            ),
+        )
+        self._next_look = self.now
+        self.tell(f"{m.name}: {name} is {state.value}" + (f": {message}" if message else ""))
+
+    # ------------------------------------------------------------ decisions
+    def look(self) -> None:
+        """Decide until there is nothing more to write."""
+        if not self.leading or self.now < self._next_look:
+            return
+        for _ in range(ROUNDS):
+            decision = decide(self.view(), self.now)
+            if not decision.batches:
+                self._next_look = decision.next_look or self.now + 5
+                return
+            for effect in decision.effects:
+                self._write(effect)
+            self._assignments = self._assigned()
+        raise AssertionError(f"decisions do not come to rest: {decision.effects}")
+
+    def view(self) -> View:
+        facts = self._granter.facts(self.now)
+        nodes = {
+            name: replace(
+                node,
+                connected=self.machines[name].up and not self.machines[name].silent,
+                **(
+                    {
+                        "heard": facts[name].last_heard,
+                        "confirmed": facts[name].confirmed,
+                        "armed": facts[name].health.armed,
+                        "agent_alive": facts[name].health.agent,
+                        "message": facts[name].health.message,
+                        "boot_id": facts[name].boot,
+                        "released": facts[name].released,
+                    }
+                    if name in facts
+                    else {}
+                ),  # type: ignore[arg-type]
+            )
+            for name, node in self.nodes.items()
+        }
+        groups = {
+            name: replace(group, may_hold=self._granter.may_hold(name, self.now))
+            for name, group in self.groups.items()
+        }
+        cold = self.term == 1
+        return View(
+            self.timing, self.leader_since, self.silent_since, cold, nodes, groups, tuple(self.operations.values())
+        )
+
+    def _assigned(self) -> Assignments:
+        groups = {}
+        for name, group in self.groups.items():
+            a = group.assignment
+            groups[name] = GroupAssignment(a.node, a.epoch, 1, a.previous_node, a.previous_epoch, a.revoked)
+        fenced = {n.name: n.fence_boot_id for n in self.nodes.values() if n.fence_confirmed}
+        return Assignments(groups, fenced)
+
+    def _write(self, effect: Effect) -> None:
+        self.index += 1
+        match effect:
+            case SetAssignment(name, a):
+                before = self.groups[name]
+                assert a.epoch >= before.assignment.epoch, "an epoch only grows"
+                moved = a.epoch != before.assignment.epoch
+                again = a.attempt != before.assignment.attempt and not moved
+                self.groups[name] = replace(
+                    before,
+                    assignment=a,
+                    epoch_since=self.now if moved else before.epoch_since,
+                    attempt_version=self.index if again else 0 if moved else before.attempt_version,
+                )
+                self.tell(f"{name} -> {_shown(effect)}")
+            case SetPhase(name, phase, reason):
+                group = self.groups[name]
+                since = group.phase_since if group.phase is phase else self.now
+                self.groups[name] = replace(group, phase=phase, reason=reason, phase_since=since)
+                self.tell(f"{name} is {phase.value}" + (f": {reason}" if reason else ""))
+            case SetFailure(name, node, failure):
+                self._failure(name, node, failure)
+            case SetPaused(name, paused):
+                self.groups[name] = replace(self.groups[name], paused=paused)
+            case Purge(name):
+                del self.groups[name]
+                self.tell(f"{name} is gone")
+            case StartOperation(name, _, _, epoch):
+                self.operations[name] = replace(self.operations[name], running=True, epoch=epoch)
+            case FinishOperation(name, _, _, succeeded, message, _, took):
+                del self.operations[name]
+                self.tell(f"{name} {'succeeded' if succeeded else 'FAILED'} after {took:.2f} s: {message}")
+            case Record(reason, message):
+                if not reason.startswith("Operation"):
+                    self.tell(f"event {reason}: {message}")
+            case SetNodeState(name, state, message):
+                self.nodes[name] = replace(self.nodes[name], last_state=state)
+            case SetDrained(name, drained):
+                self.nodes[name] = replace(self.nodes[name], drained=drained)
+            case SetShutdown(name, boot_id):
+                self.nodes[name] = replace(self.nodes[name], shutdown_boot_id=boot_id)
+            case SetFenceConfirmed(name, confirmed, boot_id):
+                self.nodes[name] = replace(self.nodes[name], fence_confirmed=confirmed, fence_boot_id=boot_id)
+
+    def _failure(self, name: str, node: str, failure: Failure | None) -> None:
+        failures = {n: f for n, f in self.groups[name].failures.items() if n != node}
+        if failure is not None:
+            failures[node] = failure
+        self.groups[name] = replace(self.groups[name], failures=failures)
+        self.tell(f"{name}: failures on {node}: {failure.count if failure else 'forgotten'}")
+
+    # ------------------------------------------------------------ what users do
+    def wake(self) -> None:
+        self._next_look = self.now
+
+    def operate(self, operation: OperationInfo) -> None:
+        self.operations[operation.name] = replace(operation, since=self.now)
+        self.wake()
+        self.look()
+
+    # ------------------------------------------------------------ invariants
+    def check(self) -> None:
+        """S1a by the guards' own counts, S1b by what runs."""
+        for name in self.groups:
+            holders = [
+                m.name
+                for m in self.machines.values()
+                if m.keeper is not None
+                and (h := m.keeper.holdings().get(name)) is not None
+                and h.permitted is not None
+                and h.until > self.now
+            ]
+            assert len(holders) <= 1, f"{self.now}: {name} is held by {holders}"
+            runners = [m.name for m in self.machines.values() if m.running.get(name)]
+            assert len(runners) <= 1, f"{self.now}: {name} runs on {runners}"
+
+
+def _shown(effect: SetAssignment) -> str:
+    a = effect.assignment
+    after = f", after {a.previous_node}@{a.previous_epoch} {'revoked' if a.revoked else 'stops'}" if a.previous_node else ""
+    again = f", attempt {a.attempt}" if a.attempt else ""
+    return f"{a.node or 'nobody'}@{a.epoch}{after}{again}"
+
+
+__all__ = ["Machine", "Phase", "World"]
