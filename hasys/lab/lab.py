@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,7 @@ class Lab:
         self.machines: dict[str, Machine] = {}
         self.addresses = AddressLog()
         self._instruments: list[Instrument] = []
+        self._at_close: list[Callable[[], None]] = []
 
     def __enter__(self) -> Lab:
         try:
@@ -76,7 +77,7 @@ class Lab:
 
     def close(self) -> None:
         """Remove everything."""
-        self.addresses.close()
+        self._wind_up()
         self.record.remove()
         for machine in self.machines.values():
             machine.reap()
@@ -84,10 +85,22 @@ class Lab:
             instrument.close()
         self._instruments.clear()
 
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Call ``action`` before the machines go."""
+        self._at_close.append(action)
+
+    def _wind_up(self) -> None:
+        """Stop what runs in this process."""
+        while self._at_close:
+            self._at_close.pop()()
+        self.addresses.close()
+
     def keep(self) -> Path:
         """Leave the lab running after this process; returns the script that enters its machines and removes it."""
         (self.record.folder / "keep").touch()
-        self.addresses.close()
+        self._wind_up()
+        for machine in (self.client, self.machines[OBSERVER]):
+            machine.kill_all()
         script = self.record.folder / "lab"
         script.write_text(self._script())
         script.chmod(0o700)
@@ -110,6 +123,11 @@ class Lab:
     def power_off(self, name: str) -> None:
         """Pull a machine's plug."""
         self.machines[name].power_off()
+        self.addresses.unfollow(name)
+
+    def shutdown(self, name: str, role: str, timeout: float = 30.0) -> None:
+        """Shut a machine down in order; see :meth:`Machine.shutdown`."""
+        self.machines[name].shutdown(role, timeout)
         self.addresses.unfollow(name)
 
     @property

@@ -213,7 +213,7 @@ class Machine:
         self, *argv: str, output: IO[bytes] | None = None, pass_fds: tuple[int, ...] = ()
     ) -> subprocess.Popen[bytes]:
         """Start a program inside that runs until it ends, is ended, or the machine goes off."""
-        child = self._start(self.command(*argv), pass_fds=pass_fds)
+        child = self._start(self.command(*argv), output, pass_fds=pass_fds)
         self._children = [c for c in self._children if c.poll() is None] + [child]
         return child
 
@@ -231,6 +231,12 @@ class Machine:
         for pid in pids:
             os.kill(pid, signum)
         return pids
+
+    def kill_all(self, *words: str) -> None:
+        """SIGKILL every process inside (but PID 1) whose command line has all these words; none is fine."""
+        for pid in self.processes():
+            if set(words) <= set(_argv(pid)):
+                os.kill(pid, signal.SIGKILL)
 
     def freeze(self, *roles: str) -> list[int]:
         """SIGSTOP every hasys process, or those of the roles; returns what to hand to :meth:`thaw`."""

@@ -1,0 +1,118 @@
+"""The products of the failover benchmark behind one face: hasys, and keepalived at two advert intervals.
+
+Every product runs on machines n1 and n2 of a lab of its own (hasys with a witness w beside them) and keeps one address.
+"""
+
+from __future__ import annotations
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+from bench import keepalived
+from hasys.lab.cluster import Cluster, address_manifest, group_manifest
+from hasys.lab.instruments import Probe, Watch
+from hasys.lab.lab import Lab
+from hasys.lab.shell import until
+
+VIP = "10.77.0.100"
+NODES = ("n1", "n2")
+
+
+class Product(ABC):
+    """A product that keeps one address on one of two machines."""
+
+    name: str
+    faults: tuple[str, ...]
+    """What this product is put through, in this order."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.start()
+        self.watch: Watch = lab.watch([VIP], NODES)
+        self.probe: Probe = lab.probe(VIP)
+        self.probe.wait_answer(60)
+
+    @abstractmethod
+    def start(self) -> None:
+        """Boot the machines and set the product up."""
+
+    @abstractmethod
+    def settle(self) -> str:
+        """Undo the last fault and wait until the product could survive the next; returns the Active."""
+
+    @abstractmethod
+    def planned_move(self, active: str) -> None:
+        """Move the address away from the Active in the product's orderly way; returns when it was asked for."""
+
+    def strike(self, fault: str, active: str) -> None:
+        """Do a fault to the Active. Raises :class:`KeyError` for a fault unknown to this product."""
+        machine = self.lab.machines[active]
+        acts: dict[str, Callable[[], object]] = {
+            "power loss": partial(self.lab.power_off, active),
+            "silent drop": machine.drop,
+            "switchover": partial(self.planned_move, active),
+            **{f"kill {role}": partial(machine.kill, role, signal.SIGKILL) for role in _ROLES},
+        }
+        acts[fault]()
+
+    def _one_holder(self) -> str:
+        until(lambda: len(self.watch.holders(VIP)) == 1, 30, f"one holder of {VIP}")
+        return self.watch.holders(VIP)[0]
+
+
+_ROLES = ("agent", "store", "node", "guard")
+
+
+class Hasys(Product):
+    """hasys with a witness, both networks, default profile unless told otherwise."""
+
+    faults = ("power loss", "silent drop", "switchover", "kill agent", "kill store", "kill node")
+
+    def __init__(self, lab: Lab, profile: str = "default") -> None:
+        self.name = "hasys" if profile == "default" else f"hasys ({profile})"
+        self.cluster = Cluster(lab, profile=profile)
+        super().__init__(lab)
+
+    def start(self) -> None:
+        self.cluster.start()
+        self.cluster.wait_ready()
+        self.cluster.apply(group_manifest() + address_manifest(f"{VIP}/24"))
+        self.cluster.wait_redundant("web")
+
+    def settle(self) -> str:
+        self.cluster.restore()
+        return self.cluster.wait_redundant("web")
+
+    def planned_move(self, active: str) -> None:
+        self.cluster.hasys("switchover", "web")
+
+
+class Keepalived(Product):
+    """keepalived with its defaults; stopping it is its planned move."""
+
+    faults = ("power loss", "silent drop", "switchover")
+
+    def __init__(self, lab: Lab, interval: float) -> None:
+        self.name = f"keepalived, adverts each {interval:g} s"
+        self._interval = interval
+        super().__init__(lab)
+
+    def start(self) -> None:
+        keepalived.start(self.lab, {n: i for i, n in enumerate(NODES, start=1)}, f"{VIP}/24", self._interval)
+
+    def settle(self) -> str:
+        self.lab.heal()
+        for name in NODES:
+            if not self.lab.machines[name].on:
+                self.lab.power_on(name)
+            until(partial(self._runs, name), 10, f"keepalived on {name}")
+        return self._one_holder()
+
+    def _runs(self, name: str) -> bool:
+        """Parent and VRRP child are there."""
+        return len(self.lab.machines[name].processes(keepalived.ROLE)) >= 2
+
+    def planned_move(self, active: str) -> None:
+        self.lab.shutdown(active, keepalived.ROLE)

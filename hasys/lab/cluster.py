@@ -1,0 +1,189 @@
+"""A hasys cluster in a lab: made by ``hasys init``, run by ``hasys node run``, driven by commands from the client.
+
+Nothing here knows the inside of hasys: a cluster is used as its operators use it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hasys.lab.feed import Status, StatusFeed
+from hasys.lab.lab import Lab
+from hasys.lab.machine import Machine
+from hasys.lab.shell import LabError, run
+
+READY = 30.0
+"""Seconds within which a whole cluster must be ready; far above what it takes, so that only a fault reaches it."""
+
+
+class CommandFailed(LabError):
+    """A hasys command ended with another exit status than 0."""
+
+    def __init__(self, argv: Sequence[str], status: int, said: str) -> None:
+        super().__init__(f"hasys {' '.join(argv)}: exit {status}: {said.strip()}")
+        self.status = status
+        self.said = said
+
+
+class Cluster:
+    """Nodes, a witness, and the command line."""
+
+    def __init__(
+        self, lab: Lab, *, nodes: Sequence[str] = ("n1", "n2"), witness: str | None = "w", profile: str = "default"
+    ) -> None:
+        self.lab = lab
+        self.nodes = tuple(nodes)
+        self.witness = witness
+        self.folder = lab.record.data / "cluster"
+        self._hosts = {name: host for host, name in enumerate([*nodes, *([witness] if witness else [])], start=1)}
+        self._feed: StatusFeed | None = None
+        self._init(profile)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(self._hosts)
+
+    def machine(self, name: str) -> Machine:
+        return self.lab.machines[name]
+
+    # ------------------------------------------------------------------ life
+
+    def start(self, *, pid1: bool = False) -> None:
+        """Switch every machine on; ``pid1``: ``hasys node run`` is PID 1 of its machine."""
+        for name, host in self._hosts.items():
+            role = "witness" if name == self.witness else "node"
+            config = str(self.folder / name / "node.yaml")
+            self.lab.machine(name, host, (*hasys_command(), role, "run", "--config", config), pid1=pid1)
+
+    def wait_ready(self, timeout: float = READY) -> Status:
+        """Wait until there is a quorum and every member is ready; returns that status."""
+        return self.wait(
+            lambda s: s["cluster"]["quorum"] and all(n["state"] == "Ready" for n in s["nodes"]) and s["nodes"],
+            timeout,
+            "every member to be ready",
+        )
+
+    def restore(self, timeout: float = READY) -> None:
+        """After a fault: end silent losses, plug in cables, switch on what is off, and wait for redundancy."""
+        self.lab.heal()
+        for name in self.members:
+            machine = self.machine(name)
+            if machine.on:
+                machine.cable(plugged=True)
+            else:
+                self.lab.power_on(name)
+        self.wait_ready(timeout)
+
+    # -------------------------------------------------------------- commands
+
+    def command(self, *argv: str) -> list[str]:
+        """A hasys command line for use on the client machine."""
+        return [*hasys_command(), "--context", str(self.folder / "client" / "client.yaml"), *argv]
+
+    def hasys(self, *argv: str, feed: str | None = None, timeout: float = 30.0) -> str:
+        """Run a command on the client machine. Raises :class:`CommandFailed` with exit status and message."""
+        full = self.lab.client.command(*self.command(*argv))
+        try:
+            done = subprocess.run(full, input=feed, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"hasys {' '.join(argv)}: no end after {timeout:g} s") from None
+        if done.returncode:
+            raise CommandFailed(argv, done.returncode, done.stderr or done.stdout)
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """``hasys status -o json``."""
+        found: dict[str, Any] = json.loads(self.hasys("status", "-o", "json"))
+        return found
+
+    def apply(self, manifest: str) -> str:
+        """Apply manifests; returns what was printed."""
+        return self.hasys("apply", "-f", "-", feed=manifest)
+
+    def group(self, name: str) -> dict[str, Any]:
+        """One group of the status. Raises :class:`KeyError`."""
+        return group_of(self.status(), name)
+
+    def wait_running(self, group: str, active: str | None = None, timeout: float = READY) -> str:
+        """Wait until a group runs (on ``active``, if given) with all its resources; returns its Active node."""
+
+        def runs(status: Status) -> bool:
+            found = group_of(status, group)
+            return bool(
+                found["phase"] == "Running"
+                and found.get("active")
+                and active in (None, found.get("active"))
+                and all(r["state"] == "Running" and r["node"] == found["active"] for r in found["resources"])
+            )
+
+        status = self.wait(runs, timeout, f"group {group} to run" + (f" on {active}" if active else ""))
+        return str(group_of(status, group)["active"])
+
+    def wait_redundant(self, group: str, timeout: float = READY) -> str:
+        """Wait until a group runs and another node could take over; returns its Active node."""
+        self.wait(lambda s: group_of(s, group)["redundant"], timeout, f"group {group} to be redundant")
+        return self.wait_running(group, timeout=timeout)
+
+    def wait(self, condition: Callable[[Status], object], timeout: float, what: str) -> Status:
+        """Wait until a status meets ``condition``. Raises :class:`TimeoutError` with the end of every machine's log."""
+        if self._feed is None:
+            command = self.command("status", "-w", "-o", "json")
+            self._feed = StatusFeed(self.lab.client, command)
+            self.lab.on_close(self._feed.close)
+        try:
+            return self._feed.wait(condition, timeout, what)
+        except TimeoutError as e:
+            logs = "\n".join(f"--- log of {m}\n{self.machine(m).tail(15)}" for m in self.members)
+            raise TimeoutError(f"{e}\n{logs}") from None
+
+    def _init(self, profile: str) -> None:
+        argv = [*hasys_command(), "init", "--cluster", "demo", "--profile", profile, "--out", str(self.folder)]
+        for name, host in self._hosts.items():
+            kind = "--witness" if name == self.witness else "--node"
+            argv += [kind, f"{name}=10.77.0.{host},10.78.0.{host}"]
+        run(*argv)
+
+
+def hasys_command() -> list[str]:
+    """How to start hasys with this very installation."""
+    script = Path(sys.executable).with_name("hasys")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "hasys"]
+
+
+def group_of(status: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One group of a status. Raises :class:`KeyError`."""
+    for group in status["groups"]:
+        if group["name"] == name:
+            found: dict[str, Any] = group
+            return found
+    raise KeyError(f"status shows no group {name}")
+
+
+def group_manifest(name: str = "web", nodes: Mapping[str, int] | None = None) -> str:
+    """A Mirror group; ``nodes`` is name -> priority."""
+    listed = ", ".join(f"{{name: {n}, priority: {p}}}" for n, p in (nodes or {"n1": 100, "n2": 50}).items())
+    return f"---\napiVersion: hasys/v1\nkind: Group\nmetadata: {{name: {name}}}\nspec: {{nodes: [{listed}]}}\n"
+
+
+def address_manifest(address: str, name: str = "web-ip", group: str = "web") -> str:
+    """A virtual IP on the public network; ``address`` with prefix length."""
+    return (
+        f"---\napiVersion: hasys/v1\nkind: VirtualIP\nmetadata: {{name: {name}, group: {group}}}\n"
+        f"spec: {{address: {address}, interface: eth0}}\n"
+    )
+
+
+def application_manifest(
+    command: Sequence[str], name: str = "web-app", group: str = "web", extra: Mapping[str, Any] | None = None
+) -> str:
+    """A supervised program that starts after the group's address ``<group>-ip``; ``extra`` adds fields of its spec."""
+    spec = {"after": [f"{group}-ip"], "run": {"command": list(command), "stopTimeout": "2s"}, **(extra or {})}
+    return (
+        f"---\napiVersion: hasys/v1\nkind: Application\nmetadata: {{name: {name}, group: {group}}}\n"
+        f"spec: {json.dumps(spec)}\n"
+    )
