@@ -1,0 +1,145 @@
+"""One member of the Raft group, without any I/O: PySyncObj's ``SyncObj``, the layers below, and the entry points.
+
+Whoever drives it (the engine, a simulation) calls an entry point with the present time, then sends what
+:meth:`~Foundation.take_outgoing` gives, runs the disk job that :meth:`Core.take_job` gives, and comes back at
+:meth:`Core.next_deadline` at the latest. Several inputs may be handed in before one :meth:`Core.advance`.
+
+Private methods of the library are overridden under their mangled names (``_SyncObj__...``); the version is pinned.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hasys.model.timing import Timing
+from hasys.store.raft.frames import SnapshotFile
+from hasys.store.raft.journal import Job
+from hasys.store.raft.leading import Leading
+from hasys.store.raft.pysyncobj_shim import Clock
+from hasys.v1 import raft_pb2 as pb
+
+COMPACT_BYTES = 8 * 1024 * 1024
+"""Log written since the last snapshot that asks for the next one (or twice the snapshot, if that is more)."""
+COMPACT_ENTRIES = 20_000
+KEEP_ENTRIES = 1_000
+KEEP_BYTES = 1024 * 1024
+"""Of the log behind a snapshot, for followers that are a little behind."""
+
+
+class Core(Leading):
+    """The entry points. After a :class:`SafetyViolated` or any other exception the core must not be used any more."""
+
+    compact_bytes = COMPACT_BYTES
+    compact_entries = COMPACT_ENTRIES
+
+    def _enter(self, now: float) -> None:
+        Clock.now = now
+        self._fall_back()
+
+    def receive(self, now: float, peer: str, message: pb.Message, network: int = 0) -> None:
+        """A message of another voter, from the network with that number."""
+        self._enter(now)
+        kind = message.WhichOneof("body")
+        if kind in ("heartbeat", "append", "snapshot_chunk"):
+            getattr(self, f"_on_{kind}")(peer, message, network)
+        elif kind in ("proposal_answer",):
+            self._on_proposal_answer(message)
+        elif kind is not None:
+            getattr(self, f"_on_{kind}")(peer, message)
+
+    def advance(self, now: float) -> None:
+        """Do everything that is due: timers, replication, commit, applying, acknowledgements, compaction."""
+        self._enter(now)
+        self._ask_standing()
+        self._election_timer()
+        if self.leading:
+            self._admit()
+            self._advance_commit()
+            self._send_round()
+            self._replicate()
+            self._hand_over()
+        self._SyncObj__applyLogEntries()
+        self._acknowledge()
+        self._compact()
+
+    def connected(self, now: float, peer: str) -> None:
+        """There is a way to that member."""
+        self._enter(now)
+        self._connected.add(peer)
+        if peer in self._progress:
+            progress = self._progress[peer]
+            progress.connected = True
+            progress.probe(progress.match + 1 if progress.match else progress.next, self._requests)
+
+    def disconnected(self, now: float, peer: str) -> None:
+        """There is none any more."""
+        self._enter(now)
+        self._connected.discard(peer)
+        if peer in self._progress:
+            self._progress[peer].connected = False
+
+    # ------------------------------------------------------------ disk
+    def take_job(self, now: float) -> Job | None:
+        """A disk job to run, one at a time; then call :meth:`persisted`."""
+        job = self._journal.take_job()
+        if job is not None:
+            self._job_since = now
+        return job
+
+    def persisted(self, now: float, job: Job) -> None:
+        """The job has run without an error."""
+        self._job_since = None
+        self._journal.done(job)
+        self._enter(now)
+        self._release_held()
+
+    def _compact(self) -> None:
+        journal = self._journal
+        snapshot = journal.snapshot
+        wanted = max(self.compact_bytes, 2 * len(snapshot.data) if snapshot else 0)
+        many = self.applied - (snapshot.index if snapshot else 0) >= self.compact_entries
+        if not (journal.written > wanted or many) or self.applied <= journal.first:
+            return
+        taken = SnapshotFile(self.applied, journal.term_at(self.applied), self._machine.snapshot())
+        journal.compact(taken, self._entries_to_keep(taken.index))
+
+    def _entries_to_keep(self, index: int) -> int:
+        items = self._journal.items
+        kept = size = 0
+        while kept < min(KEEP_ENTRIES, index - self._journal.first) and size < KEEP_BYTES:
+            kept += 1
+            size += len(items[index - kept + 1 - self._journal.first][0])
+        return kept
+
+    # ------------------------------------------------------------ time
+    def next_deadline(self) -> float:
+        """When :meth:`advance` is due at the latest."""
+        if self.leading:
+            return self._next_round
+        if self._undecided():
+            return self._next_question
+        return self._deadline if self.voting else math.inf
+
+    def set_timing(self, timing: Timing) -> None:
+        """Use other durations from now on."""
+        self.timing = timing
+
+    # ------------------------------------------------------------ for people
+    @property
+    def role(self) -> str:
+        """Leader | Follower | Candidate | NonVoting."""
+        if self.leading:
+            return "Leader"
+        if not self.voting:
+            return "NonVoting"
+        return "Candidate" if self.candidate else "Follower"
+
+    def why_not_voting(self) -> str:
+        """One line, or empty when this member votes."""
+        if self.voting:
+            return ""
+        if self._lost:
+            return f"does not vote until admitted again: {self._lost}"
+        if self._joining:
+            return "does not vote until admitted: it has no journal of the running cluster"
+        return "waits for the other members before the first election"

@@ -1,0 +1,360 @@
+"""The engine: one core, its disk thread, its connections and its timers, in the event loop that calls it.
+
+Everything that happens in one turn of the loop (messages, proposals, a finished disk job) is handled by one advance of
+the core at the end of that turn: one append, one message per follower, one disk job for all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import fcntl
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hasys.config import NodeConfig
+from hasys.model.errors import HasysError, Refused, Unavailable, Unknown
+from hasys.model.timing import Timing, show
+from hasys.store.port import Applied, Authority, EngineStatus, StateMachine
+from hasys.store.raft.core import Core
+from hasys.store.raft.disk import Folder
+from hasys.store.raft.following import Done, Failure
+from hasys.store.raft.journal import Job, Opened, open_journal
+from hasys.store.raft.transport import Callbacks, Transport
+
+log = logging.getLogger(__name__)
+
+MAX_COMMAND = 4 * 1024 * 1024
+"""Bytes of one command; a frame carries it whole."""
+MAX_WAITING = 4096
+"""Proposals that wait for a leader."""
+RETRY = 0.02
+"""Seconds before a proposal that was not accepted is handed in again."""
+
+
+class DiskFailed(HasysError):
+    """The journal's disk failed: this member must stop. The text names folder and error."""
+
+
+@dataclass(slots=True)
+class _Proposal:
+    command: bytes
+    future: asyncio.Future[Applied | Failure]
+    handed_in: bool = False
+    """The core has it: its outcome is open until the core answers."""
+
+
+class RaftEngine:
+    """See ``hasys.store.port.Engine``. Use within one event loop; :meth:`run` serves until it is cancelled."""
+
+    def __init__(self, config: NodeConfig, timing: Timing, machine: StateMachine, *, data_dir: Path) -> None:
+        if config.name not in {v.name for v in config.voters}:
+            raise Refused(f"{config.name} is no voter: it keeps no log")
+        self._config = config
+        self._timing = timing
+        self._machine = machine
+        self._folder = data_dir
+        self._core: Core | None = None
+        self._transport: Transport | None = None
+        self._disk = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._waiting: deque[_Proposal] = deque()
+        self._pump_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._on_change: list[Callable[[], None]] = []
+        self._on_applied: list[Callable[[int], None]] = []
+        self._seen: tuple[object, ...] = ()
+        self._seen_applied = 0
+        self._lost = ""
+
+    # ------------------------------------------------------------ the port
+    async def run(self) -> None:
+        """Serve until cancelled. Ends with :class:`DiskFailed`, or any other exception, when it cannot go on."""
+        loop = asyncio.get_running_loop()
+        with self._locked():
+            folder = Folder(self._folder)
+            try:
+                opened = await loop.run_in_executor(self._disk, open_journal, folder)
+                self._failure = loop.create_future()
+                await self._serve(opened)
+            except OSError as e:
+                raise DiskFailed(f"{self._folder}: {e.strerror or e}: this member cannot keep its log") from e
+            finally:
+                self._core = None
+                self._fail_waiting()
+                await asyncio.shield(loop.run_in_executor(None, self._disk.shutdown))
+                folder.close()
+
+    async def propose(self, command: bytes, *, timeout: float) -> Applied:
+        if len(command) > MAX_COMMAND:
+            raise Refused(f"a change of {len(command)} bytes: the limit is {MAX_COMMAND}")
+        if len(self._waiting) >= MAX_WAITING:
+            raise Unavailable(f"{MAX_WAITING} changes already wait for a leader")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        proposal = _Proposal(command, loop.create_future())
+        self._waiting.append(proposal)
+        self._pump_soon()
+        return await self._outcome(proposal, deadline, timeout)
+
+    def authority(self) -> Authority | None:
+        return self._core.authority() if self._core is not None else None
+
+    def status(self) -> EngineStatus:
+        voters = tuple(v.name for v in self._config.voters)
+        core, transport = self._core, self._transport
+        if core is None or transport is None:
+            return EngineStatus("Follower", None, 0, 0, 0, voters, (), quorum=False, message="starting")
+        connected = tuple(p.name for p in transport.peers.values() if p.reachable)
+        return EngineStatus(
+            role=core.role,
+            leader=core.leader,
+            term=core.term,
+            committed=core.committed,
+            applied=core.applied,
+            voters=voters,
+            connected=connected,
+            quorum=core.leader is not None and core.hears_leader(),
+            message=core.why_not_voting(),
+        )
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        self._on_change.append(callback)
+
+    def on_applied(self, callback: Callable[[int], None]) -> None:
+        self._on_applied.append(callback)
+
+    async def hand_over(self) -> None:
+        """Ask a caught-up member to lead, and wait until one does; gives up after a few elections' time."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 2 * self._timing.election_max
+        while self._core is not None and self._core.leading and loop.time() < until:
+            self._core.hand_over(loop.time())
+            self._pump_soon()
+            changed = loop.create_future()
+            callback = _resolve(changed)
+            self._on_change.append(callback)
+            try:
+                async with asyncio.timeout(self._timing.election_min):
+                    await changed
+            except TimeoutError:
+                pass
+            finally:
+                self._on_change.remove(callback)
+
+    # ------------------------------------------------------------ beyond the port
+    def set_timing(self, timing: Timing) -> None:
+        """Use other durations from now on; the caller sees to the order of changes (design, "Timings")."""
+        self._timing = timing
+        if self._core is not None:
+            self._core.set_timing(timing)
+            self._pump_soon()
+
+    def networks(self) -> dict[str, tuple[float | None, ...]]:
+        """Seconds since each other voter was heard, by network; None: never, or the connection is down."""
+        now = asyncio.get_running_loop().time()
+        peers = self._transport.peers.values() if self._transport is not None else ()
+        return {p.name: tuple(now - path.heard if path.open else None for path in p.paths) for p in peers}
+
+    @property
+    def refusals(self) -> int:
+        """Connections refused on the consensus port."""
+        return self._transport.refusals if self._transport is not None else 0
+
+    # ------------------------------------------------------------ serving
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Two processes on one journal would each believe in it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(f"{self._folder} is in use by another store process") from None
+            yield
+        finally:
+            os.close(fd)
+
+    async def _serve(self, opened: Opened) -> None:
+        loop = asyncio.get_running_loop()
+        if opened.lost:
+            log.error(
+                "%s: %s; it was set aside, this member will not vote until admitted again", self._folder, opened.lost
+            )
+        assert self._failure is not None
+        core = Core(
+            self._config.name,
+            tuple(v.name for v in self._config.voters),
+            timing=self._timing,
+            opened=opened,
+            machine=self._machine,
+            now=loop.time(),
+        )
+        transport = Transport(
+            self._config,
+            Callbacks(
+                message=lambda peer, message, network: self._do(lambda now: core.receive(now, peer, message, network)),
+                connected=lambda peer: self._do(lambda now: core.connected(now, peer)),
+                disconnected=lambda peer: self._do(lambda now: core.disconnected(now, peer)),
+                closed=lambda peer: self._do(lambda now: core.peer_closed(now, peer)),
+                failed=self._fail,
+            ),
+        )
+        self._core, self._transport = core, transport
+        try:
+            await transport.start()
+            self._pump_soon()
+            await self._failure
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await transport.stop()
+
+    def _do(self, step: Callable[[float], None]) -> None:
+        """Hand one event to the core; any exception ends the engine."""
+        if self._failure is None or self._failure.done():
+            return
+        try:
+            step(asyncio.get_running_loop().time())
+        except Exception as e:
+            self._fail(e)
+        else:
+            self._pump_soon()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due and self._core is not None:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """The end of a turn: let the core do what is due, then send, write and sleep as it says."""
+        self._pump_due = False
+        core, transport, failure = self._core, self._transport, self._failure
+        if core is None or transport is None or failure is None or failure.done():
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            self._hand_in(core, loop.time())
+            core.advance(loop.time())
+            for out in core.take_outgoing():
+                transport.send(out)
+            self._write(core, loop)
+            self._arm(core, loop)
+            self._tell(core)
+        except Exception as e:
+            self._fail(e)
+
+    def _write(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
+        job = core.take_job(loop.time())
+        if job is not None:
+            self._disk.submit(job.run).add_done_callback(
+                lambda done: _threadsafe(loop, lambda: self._written(job, done.exception()))
+            )
+
+    def _written(self, job: Job, error: BaseException | None) -> None:
+        core = self._core
+        if core is None:
+            return
+        if error is not None:
+            self._fail(error)
+        else:
+            self._do(lambda now: core.persisted(now, job))
+
+    def _arm(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer. It is moved only to an earlier time; when it comes too early, it is set again."""
+        at = core.next_deadline()
+        if self._timer is not None and not self._timer.cancelled() and self._timer.when() <= at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._on_timer) if at != float("inf") else None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _tell(self, core: Core) -> None:
+        if core.applied != self._seen_applied:
+            self._seen_applied = core.applied
+            for applied in self._on_applied:
+                applied(core.applied)
+        seen = (core.role, core.leader, core.term, core.authority() is not None)
+        if seen != self._seen:
+            self._log_change(core)
+            self._seen = seen
+            for changed in tuple(self._on_change):
+                changed()
+
+    def _log_change(self, core: Core) -> None:
+        log.info("%s in term %d, leader %s", core.role, core.term, core.leader or "unknown")
+
+    # ------------------------------------------------------------ proposals
+    def _hand_in(self, core: Core, now: float) -> None:
+        """Give waiting proposals to the core while it can take them."""
+        while self._waiting and core.takes_proposals():
+            proposal = self._waiting.popleft()
+            if proposal.future.done():
+                continue
+            proposal.handed_in = True
+            core.propose(now, proposal.command, self._settle(proposal))
+
+    def _settle(self, proposal: _Proposal) -> Done:
+        def done(result: Applied | Failure) -> None:
+            if proposal.future.done():
+                return
+            if result is Failure.NOT_ACCEPTED:  # nothing has changed: try again while its caller waits
+                proposal.handed_in = False
+                asyncio.get_running_loop().call_later(RETRY, self._again, proposal)
+            else:
+                proposal.future.set_result(result)
+
+        return done
+
+    def _again(self, proposal: _Proposal) -> None:
+        self._waiting.append(proposal)
+        if self._core is None:
+            self._fail_waiting()
+        self._pump_soon()
+
+    async def _outcome(self, proposal: _Proposal, deadline: float, timeout: float) -> Applied:
+        try:
+            async with asyncio.timeout_at(deadline):
+                result = await proposal.future
+        except TimeoutError:
+            if proposal.handed_in:
+                raise Unknown(f"no answer within {show(timeout)}: the change may still be made") from None
+            raise Unavailable(f"no leader took the change within {show(timeout)}; nothing changed") from None
+        finally:
+            proposal.future.cancel()
+        if isinstance(result, Failure):
+            raise Unknown("the leader changed before it answered: the change may have been made")
+        return result
+
+    def _fail_waiting(self) -> None:
+        for proposal in self._waiting:
+            if not proposal.future.done():
+                proposal.future.set_exception(Unavailable("this member stops; nothing changed"))
+        self._waiting.clear()
+
+
+def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)
+
+
+def _resolve(future: asyncio.Future[None]) -> Callable[[], None]:
+    def callback() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return callback

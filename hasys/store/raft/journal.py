@@ -1,0 +1,312 @@
+"""The durable log of one member: entries, term and vote, standing; group commit, truncation, compaction.
+
+Everything is recorded in memory at once and becomes durable later, in the same order: each record has a sequence
+number, and what may only leave the process after a record waits until ``durable`` has reached that number. At most one
+disk job is under way; it carries everything recorded since the job before (group commit). The job runs wherever the
+owner likes (a worker thread, a simulator), the journal itself is used by one thread.
+
+A record is never changed in place: truncation is a record, compaction replaces the whole file atomically. So after a
+power cut the file holds a prefix of what was recorded, at least as long as what was announced as durable.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hasys.store.raft import frames
+from hasys.store.raft.disk import Disk, replace
+from hasys.store.raft.frames import Corrupt, SnapshotFile
+from hasys.v1 import raft_pb2 as pb
+
+JOURNAL = "journal"
+SNAPSHOT = "snapshot"
+FIRST_INDEX = 1
+"""Every log begins with the same entry 1 of term 0, which nobody proposed."""
+
+LogItem = tuple[bytes, int, int]
+"""(command, index, term), the shape in which PySyncObj keeps its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one group commit writes."""
+
+    seq: int
+    """Records up to this number are durable once the job is done."""
+    run: Callable[[], None]
+    """Blocking. Raises OSError; the journal must then not be used any more: what a failed sync left is unknown."""
+
+
+class Journal:
+    """See the module. Create it with :func:`open_journal`."""
+
+    def __init__(self, disk: Disk, incarnation: int, voting: bool) -> None:
+        self._disk = disk
+        self.items: list[LogItem] = [(b"", FIRST_INDEX, 0)]
+        """From the base entry on, whose command is in the snapshot."""
+        self.term = 0
+        self.voted_for = ""
+        self.incarnation = incarnation
+        self.voting = voting
+        self.snapshot: SnapshotFile | None = None
+        self.seq = 0
+        self.durable = 0
+        self.durable_index = FIRST_INDEX
+        """Entries up to this index, as they are now, are durable."""
+        self.ballot_seq = 0
+        """Number of the latest record of term or vote."""
+        self.written = 0
+        """Bytes of log since the file was last replaced."""
+        self._salt = frames.new_salt()
+        self._serial = 0
+        self._pending: list[pb.Record] = []
+        self._unsynced: deque[tuple[int, int]] = deque()  # (sequence number, last index it made)
+        self._replace = True
+        self._snapshot_due = False
+        self._job: Job | None = None
+
+    # ------------------------------------------------------------ reading
+    @property
+    def first(self) -> int:
+        """Index of the base: the oldest entry whose term is known."""
+        return self.items[0][1]
+
+    @property
+    def last(self) -> int:
+        return self.items[-1][1]
+
+    @property
+    def last_term(self) -> int:
+        return self.items[-1][2]
+
+    def term_at(self, index: int) -> int:
+        """Raises IndexError outside of [first, last]."""
+        if not self.first <= index <= self.last:
+            raise IndexError(index)
+        return self.items[index - self.first][2]
+
+    def slice(self, start: int, max_bytes: int) -> list[LogItem]:
+        """Entries from ``start`` (after the base) on: at least one if there is one, about ``max_bytes`` at most."""
+        found: list[LogItem] = []
+        size = 0
+        for at in range(start - self.first, len(self.items)):
+            item = self.items[at]
+            size += len(item[0])
+            if found and size > max_bytes:
+                break
+            found.append(item)
+        return found
+
+    @property
+    def busy(self) -> bool:
+        """A job is under way."""
+        return self._job is not None
+
+    # ------------------------------------------------------------ recording
+    def append(self, command: bytes, index: int, term: int) -> None:
+        if index != self.last + 1:
+            raise AssertionError(f"entry {index} after {self.last}")
+        self.items.append((command, index, term))
+        self._record(pb.Record(entry=pb.LogEntry(index=index, term=term, command=command)))
+        self.written += len(command)
+        self._unsynced.append((self.seq, index))
+
+    def truncate(self, index: int) -> None:
+        """Drop the entries from ``index`` on."""
+        if not self.first < index <= self.last:
+            raise AssertionError(f"truncate at {index} of {self.first}..{self.last}")
+        del self.items[index - self.first :]
+        self._record(pb.Record(truncate=index))
+        self.durable_index = min(self.durable_index, index - 1)
+        self._unsynced = deque((seq, min(last, index - 1)) for seq, last in self._unsynced)
+
+    def ballot(self, term: int, voted_for: str) -> None:
+        if (term, voted_for) == (self.term, self.voted_for):
+            return
+        if term < self.term:
+            raise AssertionError(f"term {term} after {self.term}")
+        self.term, self.voted_for = term, voted_for
+        self._record(pb.Record(ballot=pb.Ballot(term=term, voted_for=voted_for)))
+        self.ballot_seq = self.seq
+
+    def become_voter(self) -> None:
+        self.voting = True
+        self._record(pb.Record(standing=pb.Standing(incarnation=self.incarnation, voting=True)))
+        self.ballot_seq = self.seq
+
+    def compact(self, snapshot: SnapshotFile, keep: int) -> None:
+        """Store a snapshot of our own; entries up to ``keep`` entries before it are dropped."""
+        self.snapshot = snapshot
+        base = max(self.first, snapshot.index - keep)
+        term = self.term_at(base)
+        self.items = [(b"", base, term), *self.items[base + 1 - self.first :]]
+        self._rewrite()
+
+    def install(self, snapshot: SnapshotFile) -> None:
+        """Store a leader's snapshot. Entries behind it stay only if the log agrees with it."""
+        self.snapshot = snapshot
+        agrees = self.first <= snapshot.index <= self.last and self.term_at(snapshot.index) == snapshot.term
+        tail = self.items[snapshot.index + 1 - self.first :] if agrees else []
+        self.items = [(b"", snapshot.index, snapshot.term), *tail]
+        if not agrees:
+            self.durable_index = min(self.durable_index, snapshot.index - 1)
+            self._unsynced.clear()
+        self._rewrite()
+        self._unsynced.append((self.seq, snapshot.index))
+
+    def _rewrite(self) -> None:
+        self.seq += 1
+        self.written = 0
+        self._replace = self._snapshot_due = True
+
+    def _record(self, record: pb.Record) -> None:
+        self.seq += 1
+        self._pending.append(record)
+
+    # ------------------------------------------------------------ disk
+    def take_job(self) -> Job | None:
+        """The next group commit; None while one is under way or when there is nothing to write."""
+        if self._job is not None or (not self._pending and not self._replace):
+            return None
+        if self._replace:
+            self._job = self._replacement()
+        else:
+            self._serial += 1
+            payload = pb.Batch(records=self._pending).SerializeToString()
+            self._job = Job(self.seq, _Append(self._disk, frames.batch(self._salt, self._serial, payload)))
+        self._pending = []
+        return self._job
+
+    def _replacement(self) -> Job:
+        _, index, term = self.items[0]
+        records = [
+            pb.Record(base=pb.Base(index=index, term=term)),
+            pb.Record(standing=pb.Standing(incarnation=self.incarnation, voting=self.voting)),
+            pb.Record(ballot=pb.Ballot(term=self.term, voted_for=self.voted_for)),
+        ]
+        records += [pb.Record(entry=pb.LogEntry(index=i, term=t, command=c)) for c, i, t in self.items[1:]]
+        self._salt, self._serial = frames.new_salt(), 1
+        data = frames.journal_header(self._salt)
+        data += frames.batch(self._salt, 1, pb.Batch(records=records).SerializeToString())
+        snapshot = self.snapshot if self._snapshot_due else None
+        self._replace = self._snapshot_due = False
+        return Job(self.seq, _Replace(self._disk, data, snapshot))
+
+    def done(self, job: Job) -> None:
+        """The job has run: what it carried is durable."""
+        if job is not self._job:
+            raise AssertionError("done: another job is under way")
+        self._job = None
+        self.durable = job.seq
+        while self._unsynced and self._unsynced[0][0] <= job.seq:
+            self.durable_index = max(self.durable_index, self._unsynced.popleft()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    disk: Disk
+    data: bytes
+
+    def __call__(self) -> None:
+        self.disk.append(JOURNAL, self.data)
+        self.disk.sync(JOURNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Replace:
+    disk: Disk
+    data: bytes
+    snapshot: SnapshotFile | None
+
+    def __call__(self) -> None:
+        """The snapshot first: a journal whose base has no snapshot would have lost its entries."""
+        if self.snapshot is not None:
+            replace(self.disk, SNAPSHOT, frames.snapshot_file(self.snapshot))
+        replace(self.disk, JOURNAL, self.data)
+
+
+# ---------------------------------------------------------------- opening
+@dataclass(frozen=True, slots=True)
+class Opened:
+    journal: Journal
+    started: bool
+    """There was a journal: this member has been part of the cluster before."""
+    lost: str
+    """Why an earlier journal could not be used (it was set aside); empty otherwise."""
+
+
+def open_journal(disk: Disk) -> Opened:
+    """Read back what is there. Blocking; raises OSError.
+
+    A journal that was damaged is set aside, and the member starts as a new incarnation that does not vote: it may
+    have acknowledged what it no longer knows.
+    """
+    data = disk.read(JOURNAL)
+    raw_snapshot = disk.read(SNAPSHOT)
+    if data is None and raw_snapshot is None:
+        return Opened(_fresh(disk), started=False, lost="")
+    try:
+        if data is None:
+            raise Corrupt("there is a snapshot but no journal")
+        journal = _rebuild(disk, data, frames.read_snapshot(raw_snapshot) if raw_snapshot is not None else None)
+    except Corrupt as e:
+        _set_aside(disk)
+        return Opened(_fresh(disk), started=False, lost=str(e))
+    return Opened(journal, started=True, lost="")
+
+
+def _fresh(disk: Disk) -> Journal:
+    return Journal(disk, secrets.randbits(64), voting=False)
+
+
+def _set_aside(disk: Disk) -> None:
+    for name in (SNAPSHOT, JOURNAL):
+        if disk.read(name) is not None:
+            disk.rename(name, name + ".damaged")
+    disk.sync_names()
+
+
+def _rebuild(disk: Disk, data: bytes, snapshot: SnapshotFile | None) -> Journal:
+    journal = Journal(disk, 0, voting=False)
+    for payload in frames.read_journal(data):
+        for record in pb.Batch.FromString(payload).records:
+            _replay(journal, record)
+    if snapshot is None and journal.first > FIRST_INDEX:
+        raise Corrupt("the snapshot that the journal builds on is missing")
+    if snapshot is not None:
+        _join(journal, snapshot)
+    journal.durable_index = journal.last
+    return journal
+
+
+def _replay(journal: Journal, record: pb.Record) -> None:
+    kind = record.WhichOneof("record")
+    if kind == "entry":
+        entry = record.entry
+        if entry.index != journal.last + 1:
+            raise Corrupt(f"the journal has entry {entry.index} after {journal.last}")
+        journal.items.append((entry.command, entry.index, entry.term))
+        journal.written += len(entry.command)
+    elif kind == "truncate":
+        if not journal.first < record.truncate <= journal.last:
+            raise Corrupt(f"the journal truncates {journal.first}..{journal.last} at {record.truncate}")
+        del journal.items[record.truncate - journal.first :]
+    elif kind == "ballot":
+        journal.term, journal.voted_for = record.ballot.term, record.ballot.voted_for
+    elif kind == "base":
+        journal.items = [(b"", record.base.index, record.base.term)]
+    elif kind == "standing":
+        journal.incarnation, journal.voting = record.standing.incarnation, record.standing.voting
+
+
+def _join(journal: Journal, snapshot: SnapshotFile) -> None:
+    """Snapshot and journal are replaced one after the other: the snapshot may be newer than the journal's base."""
+    if snapshot.index < journal.first:
+        raise Corrupt(f"the snapshot ends at {snapshot.index}, the journal begins after {journal.first}")
+    journal.snapshot = snapshot
+    if snapshot.index > journal.last or journal.term_at(snapshot.index) != snapshot.term:
+        journal.items = [(b"", snapshot.index, snapshot.term)]
+        journal.term = max(journal.term, snapshot.term)

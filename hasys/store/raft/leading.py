@@ -1,0 +1,307 @@
+"""The leader's side: heartbeat rounds, replication, commit, evidence of authority, handing over.
+
+Rounds prove the majority and never wait for the disk. The leader counts its own log only as far as it is durable; any
+durable majority commits, so that a slow disk of the leader alone delays nobody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from hasys.store.port import Authority
+from hasys.store.raft.following import Done, Failure, Following
+from hasys.store.raft.foundation import ADMIT, BEST, BULK, EVERYWHERE, REGULAR, Route
+from hasys.store.raft.progress import (
+    BATCH_BYTES,
+    CHUNK_BYTES,
+    Progress,
+    SnapshotTransfer,
+    majority_index,
+    majority_time,
+)
+from hasys.store.raft.pysyncobj_shim import Node
+from hasys.v1 import raft_pb2 as pb
+
+ROUNDS_KEPT = 256
+EVERYWHERE_ROUND = 12
+"""Each so many rounds goes over every network, so that a silent network is noticed before it is needed."""
+MAX_UNCOMMITTED_BYTES = 32 * 1024 * 1024
+"""More is refused: memory is bounded when a majority's disks do not keep up."""
+ADMISSION_RETRY = 2.0
+"""Seconds after which an admission that did not work is proposed again."""
+
+
+class Leading(Following):
+    """What only a leader does."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        self._progress: dict[str, Progress] = {}
+        self._connected: set[str] = set()
+        self._round = 0
+        self._round_times: OrderedDict[int, float] = OrderedDict()
+        self._next_round = 0.0
+        self._requests = 0
+        self._elected_silent_since = 0.0
+        self._admitting: dict[str, float] = {}
+        self._uncommitted = 0
+        self._handing_over_until: float | None = None
+        self._told_to_lead: tuple[str, int] | None = None
+        super().__init__(*args, **named)
+
+    # ------------------------------------------------------------ coming and going
+    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802  # their name
+        start = self._journal.last + 1
+        self._progress = {p: Progress(next=start, connected=p in self._connected) for p in self.peers}
+        self._round = 0
+        self._round_times.clear()
+        self._next_round = self.now
+        self._requests = 0
+        self._elected_silent_since = self._silent_since
+        self._admitting.clear()
+        self._uncommitted = 0
+        self._handing_over_until = None
+        super()._SyncObj__onBecomeLeader()
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802  # their name
+        """Called by inherited code after an election; :meth:`_lead` does the sending."""
+
+    def _stopped_leading(self) -> None:
+        self._progress = {}
+        self._handing_over_until = None
+
+    def _fall_back(self) -> None:
+        """Step down when no majority has answered for too long. Runs before anything else at each entry: a leader that
+        overslept must not act on what it believed."""
+        if not self.leading:
+            return
+        heard = self._SyncObj__lastResponseTime
+        times: list[float | None] = [self.now]
+        times += [heard[node] for node in self._SyncObj__otherNodes]
+        latest = majority_time(times, self.majority)
+        if latest is not None and self.now - latest > self.timing.leader_fallback:
+            self._step_down(self.term)
+
+    # ------------------------------------------------------------ rounds
+    def _send_round(self) -> None:
+        if self.now < self._next_round:
+            return
+        self._next_round = self.now + self.timing.heartbeat
+        self._round += 1
+        self._round_times[self._round] = self._last_ack = self.now
+        if len(self._round_times) > ROUNDS_KEPT:
+            self._round_times.popitem(last=False)
+        for peer, progress in self._progress.items():
+            unanswered = progress.answered_round < self._round - 1
+            route = EVERYWHERE if unanswered or self._round % EVERYWHERE_ROUND == 0 else BEST
+            self._send(peer, route, heartbeat=pb.Heartbeat(round=self._round, commit=self.committed))
+            progress.told_commit = self.committed
+
+    def _progress_of(self, peer: str, message: pb.Message) -> Progress | None:
+        """The sender of an answer to this leader in this term; None when the answer is of another time."""
+        if message.term > self.term:
+            self._step_down(message.term)
+        if not self.leading or message.term != self.term:
+            return None
+        progress = self._progress[peer]
+        progress.heard_from(message.incarnation, self._requests)
+        progress.voting = message.voting
+        if message.voting:
+            self._SyncObj__lastResponseTime[Node(peer)] = self.now
+        return progress
+
+    def _on_heartbeat_answer(self, peer: str, message: pb.Message) -> None:
+        progress = self._progress_of(peer, message)
+        answer = message.heartbeat_answer
+        if progress is None:
+            return
+        sent = self._round_times.get(answer.round)
+        if sent is not None and message.voting:
+            progress.round_time = max(progress.round_time or sent, sent)
+        progress.answered_round = max(progress.answered_round, answer.round)
+        progress.received = answer.received
+        if answer.match:
+            progress.acknowledged(answer.match)
+
+    def authority(self) -> Authority | None:
+        """Evidence for grants; see the port."""
+        if not self.leading or not self.voting:
+            return None
+        noop = self._SyncObj__noopIDx
+        if noop is None or self.applied < noop:
+            return None
+        newest = self._round_times[self._round] if self._round else None
+        t_q = majority_time([newest, *(p.round_time for p in self._progress.values() if p.voting)], self.majority)
+        if t_q is None:
+            return None
+        return Authority(self.term, self.applied, t_q, self._elected_silent_since)
+
+    # ------------------------------------------------------------ replication
+    def _on_append_answer(self, peer: str, message: pb.Message) -> None:
+        progress = self._progress_of(peer, message)
+        answer = message.append_answer
+        if progress is None:
+            return
+        if answer.refused:
+            progress.refused(answer.request, answer.next, self._requests)
+        else:
+            progress.acknowledged(answer.match)
+
+    def _replicate(self) -> None:
+        for peer, progress in self._progress.items():
+            if progress.lost(self.now, self.timing.leader_fallback):
+                progress.probe(progress.match + 1, self._requests)
+            while progress.may_send(self._journal.last):
+                if progress.next <= self._journal.first:
+                    progress.transfer = SnapshotTransfer(self._newest_snapshot())
+                    break
+                self._send_entries(peer, progress)
+            if progress.transfer is not None:
+                self._send_chunk(peer, progress.transfer)
+            if progress.wants_commit and progress.told_commit < self.committed:
+                self._tell_commit(peer, progress)
+
+    def _send_entries(self, peer: str, progress: Progress) -> None:
+        prev = progress.next - 1
+        items = self._journal.slice(progress.next, BATCH_BYTES)
+        self._requests += 1
+        append = pb.Append(
+            request=self._requests,
+            prev_index=prev,
+            prev_term=self._journal.term_at(prev),
+            entries=[pb.Entry(term=term, command=command) for command, _, term in items],
+            commit=self.committed,
+        )
+        progress.sending(prev + len(items), sum(len(command) for command, _, _ in items), self.now)
+        progress.told_commit = self.committed
+        self._send(peer, BULK, append=append)
+
+    def _tell_commit(self, peer: str, progress: Progress) -> None:
+        """An empty request, outside of the window: only the commit index matters, and losing it costs one heartbeat."""
+        progress.wants_commit = False
+        progress.told_commit = self.committed
+        prev = min(max(progress.match, self._journal.first), self._journal.last)
+        append = pb.Append(
+            request=self._requests, prev_index=prev, prev_term=self._journal.term_at(prev), commit=self.committed
+        )
+        self._send(peer, BULK, append=append)
+
+    def _newest_snapshot(self) -> Any:
+        assert self._journal.snapshot is not None, "the log has a base without a snapshot"
+        return self._journal.snapshot
+
+    def _send_chunk(self, peer: str, transfer: SnapshotTransfer) -> None:
+        late = transfer.sent_at is not None and self.now - transfer.sent_at > self.timing.leader_fallback
+        if transfer.sent_at is not None and not late:
+            return
+        transfer.sent_at = self.now
+        snapshot = transfer.snapshot
+        offset = min(transfer.offset, max(0, len(snapshot.data) - 1))
+        chunk = pb.SnapshotChunk(
+            index=snapshot.index,
+            index_term=snapshot.term,
+            total=len(snapshot.data),
+            offset=offset,
+            data=snapshot.data[offset : offset + CHUNK_BYTES],
+        )
+        self._send(peer, BULK, snapshot_chunk=chunk)
+
+    def _on_snapshot_answer(self, peer: str, message: pb.Message) -> None:
+        progress = self._progress_of(peer, message)
+        answer = message.snapshot_answer
+        transfer = progress.transfer if progress is not None else None
+        if transfer is None or transfer.snapshot.index != answer.index:
+            return
+        total = len(transfer.snapshot.data)
+        if answer.received != transfer.offset and answer.received < total:
+            transfer.offset = answer.received
+            transfer.sent_at = None
+
+    # ------------------------------------------------------------ commit
+    def _advance_commit(self) -> None:
+        """Only an entry of the own term is committed by counting; it takes the earlier ones along."""
+        matches = [self._journal.durable_index]
+        matches += [p.match for p in self._progress.values() if p.voting]
+        index = min(majority_index(matches, self.majority), self._journal.last)
+        if index > self.committed and self._journal.term_at(index) == self.term:
+            newly = self._journal.items[self.committed + 1 - self._journal.first : index + 1 - self._journal.first]
+            self._uncommitted = max(0, self._uncommitted - sum(len(command) for command, _, _ in newly))
+            self.committed = index
+
+    # ------------------------------------------------------------ proposals
+    def _take_proposal(self, command: bytes) -> int | None:
+        """Append a command; None when it cannot be taken now."""
+        if not self.leading or self._handing_over_until is not None:
+            return None
+        if self._uncommitted + len(command) > MAX_UNCOMMITTED_BYTES:
+            return None
+        self._uncommitted += len(command)
+        index = self._journal.last + 1
+        self._journal.append(command, index, self.term)
+        return index
+
+    def takes_proposals(self) -> bool:
+        """Would :meth:`propose` do anything with a command now?"""
+        if self.leading:
+            return self._handing_over_until is None and self._uncommitted < MAX_UNCOMMITTED_BYTES
+        return self.leader is not None and self.leader in self._connected
+
+    def propose(self, now: float, command: bytes, done: Done) -> None:
+        """Bring a command into the log. ``done`` is called once, maybe at once."""
+        self._enter(now)
+        if self.leading:
+            index = self._take_proposal(REGULAR + command)
+            if index is None:
+                done(Failure.NOT_ACCEPTED)
+            else:
+                self._wait_for(index, self.term, done)
+        elif self.leader is not None and self.leader in self._connected:
+            self._forward(command, done)
+        else:
+            done(Failure.NOT_ACCEPTED)
+
+    def _on_proposal(self, peer: str, message: pb.Message) -> None:
+        proposal = message.proposal
+        index = self._take_proposal(REGULAR + proposal.command)
+        answer = pb.ProposalAnswer(request=proposal.request, accepted=index is not None)
+        if index is not None:
+            answer.index, answer.term = index, self.term
+            self._progress[peer].wants_commit = True
+        self._send(peer, Route(bulk=True), proposal_answer=answer)
+
+    # ------------------------------------------------------------ admission
+    def _admit(self) -> None:
+        """Propose the admission of followers that do not vote, once they have caught up."""
+        for peer, progress in self._progress.items():
+            if progress.voting or not progress.incarnation or progress.match < self.committed:
+                continue
+            if self.now < self._admitting.get(peer, 0.0):
+                continue
+            admission = pb.Admission(name=peer, incarnation=progress.incarnation)
+            if self._take_proposal(ADMIT + admission.SerializeToString()) is not None:
+                self._admitting[peer] = self.now + ADMISSION_RETRY
+
+    # ------------------------------------------------------------ handing over
+    def hand_over(self, now: float) -> None:
+        """Ask the best follower to lead. Proposals are not taken until it does, or until that takes too long."""
+        self._enter(now)
+        if self.leading and self._handing_over_until is None and self.peers:
+            self._handing_over_until = now + self.timing.election_max
+            self._told_to_lead = None
+
+    def _hand_over(self) -> None:
+        if self._job_since is not None and self.now - self._job_since > self.timing.ttl and self.peers:
+            self._handing_over_until = self._handing_over_until or self.now + self.timing.election_max
+        if self._handing_over_until is None:
+            return
+        if self.now >= self._handing_over_until:
+            self._handing_over_until = None
+            return
+        ready = [(p.answered_round, peer) for peer, p in self._progress.items() if self._can_lead(p)]
+        if ready and self._told_to_lead != (max(ready)[1], self._round):
+            self._told_to_lead = (max(ready)[1], self._round)
+            self._send(max(ready)[1], EVERYWHERE, timeout_now=pb.TimeoutNow())
+
+    def _can_lead(self, progress: Progress) -> bool:
+        recently = progress.answered_round >= self._round - 2
+        return progress.voting and progress.connected and progress.match == self._journal.last and recently

@@ -1,0 +1,285 @@
+"""Messages between voters over every network they share: mutual TLS, bounded, no path better than another.
+
+A message goes over the network on which its receiver was heard last; the core asks for all networks when an answer is
+missing. So the loss of one network costs one heartbeat period, and its return costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from hasys.config import Member, NodeConfig
+from hasys.store.raft.foundation import Outgoing
+from hasys.store.raft.links import (
+    PROTOCOL,
+    BadPeer,
+    Receiver,
+    ReceiverOwner,
+    Sender,
+    frame,
+    tls_context,
+)
+from hasys.v1 import raft_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
+CONNECT_TIMEOUT = 1.0
+HANDSHAKE_TIMEOUT = 5.0
+MAX_HANDSHAKES = 64
+"""Connections that have not shown a certificate yet; more are closed at once."""
+SILENT = 1.5
+"""A path on which we sent, and whose peer is heard elsewhere or nowhere for so long, is dialled anew."""
+WATCH_PERIOD = 0.5
+IP_FREEBIND, IPV6_FREEBIND = 15, 78
+"""Linux: listen on an address before the interface has it."""
+
+
+@dataclass(slots=True)
+class Path:
+    """The way to one peer over one network."""
+
+    address: str
+    port: int
+    sender: Sender | None = None
+    sent: float = 0.0
+    """When something was sent first that no message from there has followed; 0: nothing."""
+    heard: float = float("-inf")
+    open: bool = False
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another voter."""
+
+    name: str
+    paths: list[Path]
+    receivers: set[Receiver] = field(default_factory=set)
+
+    @property
+    def reachable(self) -> bool:
+        return any(p.open for p in self.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the transport tells its owner, in the event loop."""
+
+    message: Callable[[str, pb.Message, int], None]
+    connected: Callable[[str], None]
+    disconnected: Callable[[str], None]
+    closed: Callable[[str], None]
+    """Every connection from that member was closed by its end."""
+    failed: Callable[[BaseException], None]
+
+
+class Transport(ReceiverOwner):
+    """Listens on every own address, dials every other voter on every address."""
+
+    def __init__(self, config: NodeConfig, callbacks: Callbacks) -> None:
+        self._config = config
+        self._call = callbacks
+        self._server_tls = tls_context(config.ca, config.certificate, config.key, server=True)
+        self._client_tls = tls_context(config.ca, config.certificate, config.key, server=False)
+        self.peers = {m.name: _peer(m) for m in config.voters if m.name != config.name}
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handshakes = 0
+        self._stopping = False
+        self.refusals = 0
+        """Connections closed because they were not from a member, or sent no frames."""
+
+    # ------------------------------------------------------------ life
+    async def start(self) -> None:
+        """Listen and begin to dial. Raises OSError when an own address cannot be listened on."""
+        for address in self._config.me.addresses:
+            self._servers.append(await self._listen(address))
+        for peer in self.peers.values():
+            for network, path in enumerate(peer.paths):
+                self._spawn(self._keep_dialling(peer, network, path))
+        self._spawn(self._watch())
+
+    async def stop(self) -> None:
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self.peers.values():
+            for receiver in list(peer.receivers):
+                receiver.abort()
+            for path in peer.paths:
+                if path.sender is not None:
+                    path.sender.abort()
+        await asyncio.sleep(0)  # let the aborted connections report their end
+
+    def _spawn(self, job: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._call.failed(error)
+
+    # ------------------------------------------------------------ accepting
+    async def _listen(self, address: str) -> asyncio.Server:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            level, option = (
+                (socket.IPPROTO_IPV6, IPV6_FREEBIND) if family == socket.AF_INET6 else (socket.IPPROTO_IP, IP_FREEBIND)
+            )
+            sock.setsockopt(level, option, 1)
+            sock.bind((address, self._config.me.raft_port))
+            return await asyncio.get_running_loop().create_server(lambda: _Accepted(self), sock=sock, backlog=64)
+        except OSError:
+            sock.close()
+            raise
+
+    def accepted(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        """A connection without TLS yet."""
+        if self._handshakes >= MAX_HANDSHAKES or self._stopping:
+            self.refused(transport, BadPeer("too many connections at once"))
+            transport.abort()
+            return
+        self._handshakes += 1
+        self._spawn(self._shake_hands(protocol, transport))
+
+    async def _shake_hands(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        receiver = Receiver(self)
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport, receiver, self._server_tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
+        except (OSError, ConnectionError) as e:
+            self.refused(transport, e)
+            transport.abort()
+            return
+        finally:
+            self._handshakes -= 1
+        if encrypted is not None:
+            receiver.connection_made(encrypted)
+
+    def check_member(self, name: str) -> None:
+        if name not in self.peers:
+            raise BadPeer(f"{name} is no other voter of this cluster")
+
+    def greeted(self, receiver: Receiver, hello: pb.Hello) -> int:
+        if hello.protocol != PROTOCOL:
+            raise BadPeer(f"{receiver.name} speaks protocol {hello.protocol}, this is {PROTOCOL}")
+        if hello.cluster_id != self._config.cluster_id or hello.name != receiver.name:
+            raise BadPeer(f"{receiver.name} greets as {hello.name} of cluster {hello.cluster_id}")
+        peer = self.peers[receiver.name]
+        peer.receivers.add(receiver)
+        return min(hello.network, len(peer.paths) - 1)
+
+    def message(self, peer: str, message: pb.Message, network: int) -> None:
+        path = self.peers[peer].paths[network]
+        path.heard = asyncio.get_running_loop().time()
+        path.sent = 0.0
+        self._call.message(peer, message, network)
+
+    def gone(self, receiver: Receiver) -> None:
+        peer = self.peers[receiver.name]
+        peer.receivers.discard(receiver)
+        if not peer.receivers and not self._stopping:
+            self._call.closed(peer.name)
+
+    def refused(self, transport: asyncio.BaseTransport | None, why: Exception) -> None:
+        self.refusals += 1
+        where = transport.get_extra_info("peername") if transport is not None else None
+        log.warning("connection from %s refused: %s (%d so far)", where[0] if where else "?", why, self.refusals)
+
+    # ------------------------------------------------------------ dialling
+    async def _keep_dialling(self, peer: Peer, network: int, path: Path) -> None:
+        hello = pb.Hello(cluster_id=self._config.cluster_id, name=self._config.name, network=network, protocol=PROTOCOL)
+        pause = BACKOFF_FIRST
+        while True:
+            sender = Sender(peer.name, hello, lambda: self._opened(peer, path))
+            why = await sender.closed if await self._dial(path, sender) else None
+            if self._closed(peer, path):
+                pause = BACKOFF_FIRST
+            if isinstance(why, BadPeer):
+                log.warning("%s: %s", peer.name, why)
+                pause = BACKOFF_LAST
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, BACKOFF_LAST)
+
+    async def _dial(self, path: Path, sender: Sender) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            path.sender = sender
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await loop.create_connection(
+                    lambda: sender, path.address, path.port, ssl=self._client_tls, server_hostname=""
+                )
+        except (OSError, TimeoutError) as e:
+            log.debug("dialling %s port %d: %s", path.address, path.port, e)
+            sender.abort()
+            return False
+        return True
+
+    def _opened(self, peer: Peer, path: Path) -> None:
+        was = peer.reachable
+        path.open = True
+        path.sent = 0.0
+        if not was:
+            self._call.connected(peer.name)
+
+    def _closed(self, peer: Peer, path: Path) -> bool:
+        was, path.open = path.open, False
+        if was and not peer.reachable and not self._stopping:
+            self._call.disconnected(peer.name)
+        return was
+
+    # ------------------------------------------------------------ sending
+    def send(self, out: Outgoing) -> None:
+        """Hand a message to the best path, or to all; what cannot be sent is dropped."""
+        peer = self.peers[out.peer]
+        data = frame(out.message)
+        now = asyncio.get_running_loop().time()
+        for path in self._choose(peer, out):
+            if path.sender is not None and path.sender.send(data, bulk=out.bulk) and not path.sent:
+                path.sent = now
+
+    def _choose(self, peer: Peer, out: Outgoing) -> list[Path]:
+        usable = [p for p in peer.paths if p.open]
+        if out.everywhere or len(usable) <= 1:
+            return usable
+        if out.network is not None and peer.paths[out.network].open:
+            return [peer.paths[out.network]]
+        return [max(usable, key=lambda p: p.heard)]
+
+    async def _watch(self) -> None:
+        """Dial anew where we send and hear nothing: after a cut the old connection would come back only slowly."""
+        while True:
+            await asyncio.sleep(WATCH_PERIOD)
+            now = asyncio.get_running_loop().time()
+            for peer in self.peers.values():
+                for path in peer.paths:
+                    if path.open and path.sent and now - path.sent > SILENT and path.sender is not None:
+                        path.sender.abort()
+
+
+class _Accepted(asyncio.Protocol):
+    """A connection before TLS: reads nothing itself."""
+
+    def __init__(self, owner: Transport) -> None:
+        self._owner = owner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._owner.accepted(self, transport)
+
+
+def _peer(member: Member) -> Peer:
+    return Peer(member.name, [Path(address, member.raft_port) for address in member.addresses])
