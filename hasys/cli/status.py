@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 from rich.console import Group as Stack
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -19,6 +20,9 @@ from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
 _EVENTS_SHOWN = 8
+
+_SILENCE = 2.5
+"""Seconds without an answer, which otherwise comes each second, after which the live view says so."""
 
 
 @click.command()
@@ -72,20 +76,43 @@ def _summary(status: api.StatusResponse) -> str:
     return f"leader={status.cluster.leader or '-'} {nodes} {groups}".rstrip()
 
 
+class _Page:
+    """What the live view shows: the last answer, and since when there was none."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._clock = asyncio.get_running_loop().time
+        self._last: RenderableType = ""
+        self._heard = self._clock()
+
+    def show(self, answer: RenderableType) -> None:
+        """A new answer came."""
+        self._last, self._heard = answer, self._clock()
+        self._live.update(answer, refresh=True)
+
+    def grow_old(self) -> None:
+        """Time passed; say so when an answer is overdue."""
+        silent = self._clock() - self._heard
+        if silent > _SILENCE:
+            note = Text(f"\nno server has answered for {silent:.0f} s; trying on", style="bold red")
+            self._live.update(Stack(self._last, note), refresh=True)
+
+
 async def _live(cluster: Cluster, group: str) -> None:
-    """Redrawn at each change; says so when no server answers and goes on trying."""
-    page: Stack | Text = Text("asking the cluster ...", style="dim")
-    with Live(page, console=console(), auto_refresh=False, screen=False) as live:
-        while True:
-            try:
-                async for now in cluster.watch_status(group):
-                    page = status_page(_known(now, group), await _latest_events(cluster, group))
-                    live.update(page, refresh=True)
-            except NotFound:
-                raise
-            except HasysError as error:
-                live.update(Stack(page, Text(f"\n{error}; trying again", style="bold red")), refresh=True)
-            await asyncio.sleep(0.5)
+    """Redrawn at each change. When no server answers, the last page stays with a note."""
+    first = _known(await cluster.status(group), group)
+    with Live(console=console(), auto_refresh=False) as live:
+        page = _Page(live)
+        page.show(status_page(first))
+
+        async def follow() -> None:
+            async for now in cluster.watch_status(group):
+                page.show(status_page(_known(now, group), await _latest_events(cluster, group)))
+
+        following = asyncio.ensure_future(follow())
+        while not (await asyncio.wait((following,), timeout=1.0))[0]:
+            page.grow_old()
+        await following
 
 
 async def _latest_events(cluster: Cluster, group: str) -> list[pb.Event]:

@@ -1,0 +1,60 @@
+"""``--wait``: what still is missing, and when waiting is hopeless."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasys.api.kinds import Ref, wrap
+from hasys.cli.waiting import missing, until_gone, until_running
+from hasys.model.errors import Refused, TimedOut
+from tests.unit.cli.fake import FakeCluster, gone, now, web_group, web_ip
+
+GROUP, ADDRESS = Ref("Group", "", "web"), Ref("VirtualIP", "web", "web-ip")
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_it_ends_when_group_and_resources_run() -> None:
+    cluster = FakeCluster()
+    cluster.put(web_group("Starting"), web_ip("Starting"))
+    cluster.changes = [now(web_ip()), now(web_group())]
+    await until_running(cluster, [GROUP, ADDRESS], 5.0)
+
+
+async def test_a_state_of_the_earlier_spec_does_not_count() -> None:
+    cluster = FakeCluster()
+    cluster.put(web_group(), web_ip("Running", generation=2, observed=1))
+    with pytest.raises(TimedOut, match="VirtualIP/web-ip is waiting for its node"):
+        await until_running(cluster, [GROUP, ADDRESS], 0.01)
+
+
+async def test_a_resource_that_failed_on_the_present_spec_ends_the_wait() -> None:
+    cluster = FakeCluster()
+    cluster.put(web_group("Failed"), web_ip("Failed", message="no interface eth7"))
+    with pytest.raises(Refused, match="failed on n1: no interface eth7"):
+        await until_running(cluster, [ADDRESS, GROUP], 5.0)
+
+
+async def test_a_timeout_names_the_group_and_its_reason() -> None:
+    cluster = FakeCluster()
+    cluster.put(web_group("Blocked", "no node is ready"))
+    with pytest.raises(TimedOut, match="Group/web is Blocked: no node is ready"):
+        await until_running(cluster, [GROUP], 0.01)
+
+
+async def test_deleted_is_when_the_object_is_gone() -> None:
+    cluster = FakeCluster()
+    cluster.put(web_ip())
+    with pytest.raises(TimedOut, match="VirtualIP/web-ip is being deleted"):
+        await until_gone(cluster, [ADDRESS], 0.01)
+    cluster.changes = [gone(web_ip())]
+    await until_gone(cluster, [ADDRESS], 5.0)
+
+
+async def test_an_object_that_is_not_there_is_said_so() -> None:
+    assert missing(ADDRESS, {GROUP: wrap(web_group())}) == ["VirtualIP/web-ip is not there"]
