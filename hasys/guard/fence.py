@@ -1,6 +1,6 @@
 """Give up what a node may no longer hold, in the order that makes it safe, without asking anybody.
 
-1. The agent and its helpers are killed, so that nothing is begun again (SIGKILL of their cgroup works on stopped processes).
+1. The agent and its helpers are killed, so that nothing is begun again (SIGKILL of a cgroup works on stopped ones too).
 2. Addresses are muted in the kernel, then taken off their interfaces.
 3. The group's processes are killed.
 A job is not done until nothing is left; what cannot die is named, and then only a watchdog helps.
@@ -52,7 +52,7 @@ class Fencing:
     reason: str
     started: float
     mute: Callable[[Iterable[str]], None]
-    """The gate's; may raise ``Exception`` of its own, which the caller handles by fencing on."""
+    """Silences these groups in the kernel; does not raise."""
     machine: Machine
     steps: dict[str, float] = field(default_factory=dict)
     """Seconds from the start until each step was first done: agent, muted, addresses, processes."""
@@ -65,7 +65,7 @@ class Fencing:
         blockers: list[str] = []
         addresses = sorted({a.address for g in self.groups for a in g.addresses})
         self._do("agent", self._agent, blockers, now)
-        self._do("muted", lambda: self._mute(addresses), blockers, now)
+        self._do("muted", self._mute, blockers, now)
         self._do("addresses", lambda: self._addresses(addresses), blockers, now)
         self._do("processes", self._processes, blockers, now)
         self.blockers = blockers
@@ -86,13 +86,13 @@ class Fencing:
             self.steps.setdefault(name, now() - self.started)
 
     def _agent(self) -> list[str]:
-        if self.agent is None or not self.machine.agent_alive(self.agent):
-            return []
+        if self.agent is None or "agent" in self.steps or not self.machine.agent_alive(self.agent):
+            return []  # once it was dead, whoever lives in its cgroup is its successor
         self.machine.kill_agent(self.agent)
         return [f"agent (process {self.agent.pid}) does not die"] if self.machine.agent_alive(self.agent) else []
 
-    def _mute(self, addresses: list[str]) -> list[str]:
-        self.mute(addresses)
+    def _mute(self) -> list[str]:
+        self.mute([g.plan.group for g in self.groups])
         return []
 
     def _addresses(self, addresses: list[str]) -> list[str]:

@@ -3,13 +3,13 @@
 What the guard does not refresh in time the kernel mutes by itself, though every process of the node be frozen or dead.
 
 No un-mute can happen after a freeze. Every change that makes an address speak, or speak longer, is one transaction that
-deletes elements which must not have expired: the addresses themselves for a refresh, the element of the set ``lease``
-for a first un-mute. A freeze that is shorter than what was left is seen afterwards, by re-reading the clock.
+deletes elements which must not have expired: the addresses themselves and the mark of their group for a refresh, the
+mark alone for a first un-mute. A freeze that is shorter than what was left is seen afterwards, by re-reading the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,16 @@ from hasys.guard.nft import STATELESS, TERSE, NftError
 
 MARGIN = 0.005
 """Seconds. A timeout is this much shorter than the grant; a transaction that returns later than this is corrected."""
+NOT_WORTH_IT = 0.01
+"""Seconds. A refresh that gains less is left out: every grant comes once per network."""
+ATTEMPTS = 4
+"""Transactions in a row that may come late before the lease counts as over."""
 SHORTEST = 0.01
 """Seconds. Less than this is not worth a refresh: the lease counts as over."""
+
+
+Script = Callable[[Mapping[str, int]], list[str]]
+"""Commands of one transaction, given the milliseconds that each group has left."""
 
 
 class Commands(Protocol):
@@ -60,57 +68,72 @@ class Gate:
         self.table = ruleset.table_name(instance)
         self.counts = GateCounts()
         self.gated: frozenset[str] = frozenset()
-        self.live: frozenset[str] = frozenset()
-        self.leased = False
-        """Whether the kernel was told of a lease that it has not been told the end of; it may have expired."""
+        self.held: dict[str, frozenset[str]] = {}
+        """Group -> its live addresses, as the kernel was told; what was not extended in time has expired there."""
         self._nft = nft
         self._clock = clock
-        self._named: frozenset[str] = frozenset()
-        self._others: frozenset[str] = frozenset()
+        self.named: frozenset[str] = frozenset()
+        self.others: frozenset[str] = frozenset()
         self._installed = ""
-        self._ends = 0.0
+        self._ends: dict[str, float] = {}
+        """Group -> when its elements expire, at the latest."""
 
     # ---- structure
 
-    def adopt(self) -> float:
-        """Read what an earlier guard left; returns the seconds that the kernel still gives the lease (0: none).
+    def adopt(self, groups: Mapping[str, Collection[str]]) -> dict[str, float]:
+        """Read what an earlier guard left, given its groups and their addresses. Call before :meth:`install`.
 
-        Call before :meth:`install`.
+        Returns until when (seconds of the clock) the kernel still carries each group; those not named it carries not.
         """
         try:
-            held = ruleset.elements(self._list("lease"))
-            gated = {**ruleset.elements(self._list("gated4")), **ruleset.elements(self._list("gated6"))}
+            marks = ruleset.elements(self._list("held"))
+            self.gated = frozenset((*ruleset.elements(self._list("gated4")), *ruleset.elements(self._list("gated6"))))
             live = {**ruleset.elements(self._list("live4")), **ruleset.elements(self._list("live6"))}
         except NftError as e:
             if e.missing:
-                return 0.0
+                return {}
             raise GateFailed(f"gate: {e}") from None
-        self.gated = frozenset(gated)
-        remaining = held.get(ruleset.LEASE) or 0
-        self.live = frozenset(live) if remaining else frozenset()
-        self.leased = remaining > 0
-        self._ends = self._clock() + remaining / 1000
-        return remaining / 1000
+        now = self._clock()
+        for group, addresses in groups.items():
+            left = marks.get(ruleset.mark(group))
+            if left:
+                self.held[group] = frozenset(a for a in addresses if live.get(a))
+                self._ends[group] = now + left / 1000
+        return dict(self._ends)
 
-    def install(self, named: Collection[str], others: Collection[str], gated: Collection[str]) -> None:
+    def probe(self) -> None:
+        """Whether this kernel has what the gate needs: try the rules in a table of their own. Raises ``NftError``."""
+        table = f"{self.table}_probe"
+        script = ruleset.interface_chains(table, "lo", named=False)
+        self._nft.run(f"{ruleset.base(table)}\n{script}\ndelete table netdev {table}")
+
+    def install(
+        self, named: Collection[str], others: Collection[str], gated: Collection[str], *, anew: bool = False
+    ) -> None:
         """Gate ``gated`` on the interfaces: one transaction, never open in between. Live addresses stay live.
 
         ``named`` interfaces carry addresses, ``others`` get the rules for this host's own traffic. All must exist.
-        Raises :class:`GateFailed`.
+        ``anew`` throws away what is there, live addresses too. Raises :class:`GateFailed`.
         """
         named, others, wanted = frozenset(named), frozenset(others) - frozenset(named) - {"lo"}, frozenset(gated)
-        script = [ruleset.base(self.table)]
+        script = [f"add table netdev {self.table}\ndelete table netdev {self.table}"] if anew else []
+        script.append(ruleset.base(self.table))
         script += [ruleset.interface_chains(self.table, i, named=True) for i in sorted(named)]
         script += [ruleset.interface_chains(self.table, i, named=False) for i in sorted(others)]
-        script += ruleset.add(self.table, sorted(wanted))
-        for address in sorted(self.gated - wanted):
+        script += ruleset.gate(self.table, sorted(wanted))
+        for address in sorted(self.gated - wanted) if not anew else ():
             for set_name in (ruleset.live_set(address), ruleset.gated_set(address)):
                 script += ruleset.remove(self.table, set_name, [ruleset.element(address)])
         self._run("\n".join(script))
-        self._named, self._others = named, others
-        self.gated, self.live = wanted, self.live & wanted
+        self.named, self.others = named, others
+        self.gated = wanted
+        self.held = {group: live & wanted for group, live in self.held.items()}
         self._drop_old_chains()
         self._installed = self._structure()
+
+    @property
+    def installed(self) -> bool:
+        return bool(self._installed)
 
     def intact(self) -> bool:
         """Whether table, chains, rules and gated addresses are what was installed. Reads the kernel (0.2 ms)."""
@@ -122,91 +145,131 @@ class Gate:
             return False
         return held == self.gated
 
-    def repair(self, until: float | None, noticed: float) -> None:
-        """Install again what somebody removed, then make live again what was, if the lease lasts ``until``.
+    def repair(self, named: Collection[str], others: Collection[str], noticed: float) -> None:
+        """Install again what somebody removed, then make live again what was and whose time has not come.
 
         ``noticed``: when the change was first seen, for the count of how long the gate was open.
         """
-        live, self.live, self.leased = self.live, frozenset(), False
-        self._run(f"add table netdev {self.table}\ndelete table netdev {self.table}")
-        self.install(self._named, self._others, self.gated)
+        held, ends = self.held, self._ends
+        self.held, self._ends = {}, {}
+        self.install(named, others, self.gated, anew=True)
         self.counts.reinstalled += 1
         self.counts.last_open = self._clock() - noticed
         self.counts.longest_open = max(self.counts.longest_open, self.counts.last_open)
-        if until is not None:
-            self.extend(until)
-            self.unmute(live, until)
+        for group, addresses in held.items():
+            if ends[group] - self._clock() >= SHORTEST + MARGIN:
+                self.hold(group, addresses, ends[group])
 
     # ---- the lease
 
-    def extend(self, until: float) -> None:
-        """Give the lease and every live address the time ``until``; earlier than before is allowed.
+    def hold(self, group: str, addresses: Collection[str], until: float) -> None:
+        """Carry a group until then, and let these addresses of it speak; others of it fall silent.
 
-        Begins the lease when there is none: that alone makes nothing speak. Raises :class:`LeaseOver`.
+        Two transactions: the first lets nothing speak, the second fails when a freeze outlasted the first.
+        Raises :class:`LeaseOver`.
         """
-        if self.leased:
-            self._timed(until, self._renewal, self._renewal)
-        else:
-            self._timed(until, lambda ms: [ruleset.add_lease(self.table, ms)], self._renewal)
-            self.leased = True
+        wanted = frozenset(addresses)
+        if not wanted <= self.gated:
+            raise GateFailed(f"gate: not gated: {', '.join(sorted(wanted - self.gated))}")
+        live = self.held.get(group, frozenset())
+        if live - wanted:
+            self.mute(live - wanted)
+        if group not in self.held:
+            self._timed({group: until}, lambda ms: ruleset.begin(self.table, group, ms[group]))
+            self.held[group] = frozenset()
+        new, old = wanted - self.held[group], self.held[group]
+        try:
+            self._timed(
+                {group: until},
+                lambda ms: (
+                    ruleset.renew(self.table, group, sorted(old), ms[group])
+                    + ruleset.let_speak(self.table, sorted(new), ms[group])
+                ),
+                lambda ms: ruleset.renew(self.table, group, sorted(wanted), ms[group]),
+            )
+        except GateFailed:
+            self.mute(wanted)
+            raise
+        self.held[group] = wanted
 
-    def unmute(self, addresses: Collection[str], until: float) -> None:
-        """Let gated addresses speak for the first time. Only within a lease that the kernel still holds."""
-        new = frozenset(addresses) - self.live
-        if not new <= self.gated:
-            raise GateFailed(f"gate: not gated: {', '.join(sorted(new - self.gated))}")
-        if not self.leased:
-            raise LeaseOver("gate: no lease to un-mute within")
-        if new:
-            first = lambda ms: [*self._renewal(ms), *ruleset.add(self.table, sorted(new), ms)]  # noqa: E731
-            again = lambda ms: [*self._renewal(ms), *ruleset.renew(self.table, sorted(new), ms)]  # noqa: E731
-            self._timed(until, first, again)
-            self.live |= new
+    def extend(self, until: Mapping[str, float]) -> dict[str, GateFailed]:
+        """Extend held groups, each to its own time; earlier than before is allowed. Never creates anything.
 
-    def mute(self, addresses: Iterable[str]) -> None:
+        Returns what failed, by group: :class:`LeaseOver` when its time had come, :class:`GateChanged` when somebody
+        else removed it. A group that is about to end is left to end, one that would gain next to nothing as it is.
+        """
+        soonest = self._clock() + MARGIN + SHORTEST
+        wanted = {
+            group: t
+            for group, t in until.items()
+            if group in self.held and t > soonest and t - MARGIN - self._ends.get(group, 0.0) > NOT_WORTH_IT
+        }
+        if not wanted:
+            return {}
+        try:
+            self._timed(wanted, self._renewal)
+            return {}
+        except GateFailed as e:
+            if len(wanted) == 1:
+                return dict.fromkeys(wanted, e)
+        failed = {}
+        for group, t in wanted.items():  # the transaction failed as a whole: find out whose fault it was
+            failed.update(self.extend({group: t}))
+        return failed
+
+    def drop(self, groups: Collection[str]) -> None:
+        """Hold these groups no longer: silence their addresses now. Raises :class:`GateFailed`."""
+        addresses = frozenset[str]().union(*(self.held.pop(group, ()) for group in groups))
+        for group in groups:
+            self._ends.pop(group, None)
+        self.mute(addresses, marks=[ruleset.mark(group) for group in groups])
+
+    def mute(self, addresses: Iterable[str], marks: Iterable[str] = ()) -> None:
         """Silence addresses now, whatever their state. Raises :class:`GateFailed`."""
-        commands: list[str] = []
         muted = frozenset(addresses)
+        commands = ruleset.remove(self.table, "held", marks)
         for address in sorted(muted):
             commands += ruleset.remove(self.table, ruleset.live_set(address), [ruleset.element(address)])
         if commands:
             self._run("\n".join(commands))
-        self.live -= muted
-
-    def mute_all(self) -> None:
-        """Silence everything and end the lease in the kernel. Raises :class:`GateFailed`."""
-        self._run("\n".join(f"flush set netdev {self.table} {s}" for s in ("live4", "live6", "lease")))
-        self.live, self.leased = frozenset(), False
+        self.held = {group: live - muted for group, live in self.held.items()}
 
     # ---- inside
 
-    def _renewal(self, ms: int) -> list[str]:
-        return [ruleset.renew_lease(self.table, ms), *ruleset.renew(self.table, sorted(self.live), ms)]
+    def _renewal(self, ms: Mapping[str, int]) -> list[str]:
+        return [c for g, t in ms.items() for c in ruleset.renew(self.table, g, sorted(self.held[g]), t)]
 
-    def _timed(self, until: float, first: Callable[[int], list[str]], again: Callable[[int], list[str]]) -> None:
-        """Run a transaction whose timeouts end by ``until``; one that came late is corrected at once, or muted."""
+    def _timed(self, until: Mapping[str, float], first: Script, again: Script | None = None) -> None:
+        """Run a transaction whose timeouts end by ``until``; one that came late is corrected at once, or undone."""
         script = first
-        for _ in range(2):
+        for _ in range(ATTEMPTS):
             started = self._clock()
-            left = until - started - MARGIN
-            if left < SHORTEST:
+            left = {group: t - started - MARGIN for group, t in until.items()}
+            if min(left.values()) < SHORTEST:
                 break
             try:
-                self._nft.run("\n".join(script(int(left * 1000))))
+                self._nft.run("\n".join(script({group: int(t * 1000) for group, t in left.items()})))
             except NftError as e:
-                raise self._failure(e, started) from None
+                raise self._failure(e, min(self._ends.get(g, 0.0) for g in until), started) from None
+            self._ends.update((group, started + t) for group, t in left.items())
             if self._clock() - started <= MARGIN:
-                self._ends = started + left
                 return
             self.counts.overslept += 1
-            script = again
-        self.mute_all()
+            script = again or first
+        self._undo(until)
         raise LeaseOver("gate: the lease could not be extended in time")
 
-    def _failure(self, error: NftError, started: float) -> GateFailed:
+    def _undo(self, groups: Iterable[str]) -> None:
+        for group in groups:
+            if group in self.held:
+                self.mute(self.held[group], marks=(ruleset.mark(group),))
+            self._ends[group] = 0.0
+
+    @staticmethod
+    def _failure(error: NftError, ends: float, started: float) -> GateFailed:
         if not error.missing:
             return GateFailed(f"gate: {error}")
-        if started < self._ends:
+        if started < ends:
             return GateChanged("gate: an element, a set or the table is gone before its time")
         return LeaseOver("gate: the lease had ended in the kernel")
 
@@ -217,7 +280,7 @@ class Gate:
         return self._nft.run(f"list set netdev {self.table} {set_name}")
 
     def _drop_old_chains(self) -> None:
-        wanted = {ruleset.chain_suffix(i) for i in self._named | self._others}
+        wanted = {ruleset.chain_suffix(i) for i in self.named | self.others}
         for suffix in sorted(ruleset.chain_suffixes(self._structure()) - wanted):
             self._run(ruleset.remove_chains(self.table, suffix))
 

@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zlib
 from collections.abc import Iterable
-
-LEASE = "0x00000001"
-"""The one element of the set ``lease``: present while the node's lease lasts, as the kernel counts it."""
 
 _MUTED4 = "{0} @gated4 {0} != @live4"
 _MUTED6 = "{0} @gated6 {0} != @live6"
@@ -93,7 +91,7 @@ def base(table: str) -> str:
         f"add set {t} live4 {{ type ipv4_addr; flags timeout; }}",
         f"add set {t} gated6 {{ typeof {_TARGET6}; }}",
         f"add set {t} live6 {{ typeof {_TARGET6}; flags timeout; }}",
-        f"add set {t} lease {{ type mark; flags timeout; }}",
+        f"add set {t} held {{ type mark; flags timeout; }}",
         _chain(table, "lo_in", "lo", "ingress", _LO_IN),
     ))  # fmt: skip
 
@@ -123,20 +121,34 @@ def chain_suffixes(listing: str) -> set[str]:
     return set(re.findall(r"^\s*chain in_(\S+) \{", listing, re.MULTILINE))
 
 
-def add(table: str, addresses: Iterable[str], ms: int | None = None) -> list[str]:
-    """Commands that make addresses live for ``ms`` milliseconds, or gated when None."""
-    if ms is None:
-        return [f"add element netdev {table} {gated_set(a)} {{ {element(a)} }}" for a in addresses]
-    return [f"add element netdev {table} {live_set(a)} {{ {element(a)} timeout {ms}ms }}" for a in addresses]
+def gate(table: str, addresses: Iterable[str]) -> list[str]:
+    """Put addresses behind the gate."""
+    return [f"add element netdev {table} {gated_set(a)} {{ {element(a)} }}" for a in addresses]
 
 
-def renew(table: str, addresses: Iterable[str], ms: int) -> list[str]:
-    """Delete and add again: fails, and with it the whole transaction, when one has expired."""
+def mark(group: str) -> str:
+    """The element of the set ``held`` that stands for a group: present while the kernel carries its lease."""
+    return f"0x{zlib.crc32(group.encode()):08x}"
+
+
+def begin(table: str, group: str, ms: int) -> list[str]:
+    """Begin (or begin anew) to hold a group. Lets nothing speak."""
+    held = mark(group)
+    return [*remove(table, "held", [held]), f"add element netdev {table} held {{ {held} timeout {ms}ms }}"]
+
+
+def renew(table: str, group: str, addresses: Iterable[str], ms: int) -> list[str]:
+    """Extend a held group and its live addresses: delete and add again. Fails as a whole when one has expired."""
     commands = []
-    for a in addresses:
-        commands.append(f"delete element netdev {table} {live_set(a)} {{ {element(a)} }}")
-        commands.append(f"add element netdev {table} {live_set(a)} {{ {element(a)} timeout {ms}ms }}")
+    for set_name, e in [("held", mark(group)), *((live_set(a), element(a)) for a in addresses)]:
+        commands.append(f"delete element netdev {table} {set_name} {{ {e} }}")
+        commands.append(f"add element netdev {table} {set_name} {{ {e} timeout {ms}ms }}")
     return commands
+
+
+def let_speak(table: str, addresses: Iterable[str], ms: int) -> list[str]:
+    """Make addresses live for the first time. Only in one transaction with :func:`renew` of their group."""
+    return [f"add element netdev {table} {live_set(a)} {{ {element(a)} timeout {ms}ms }}" for a in addresses]
 
 
 def remove(table: str, set_name: str, elements: Iterable[str]) -> list[str]:
@@ -146,16 +158,8 @@ def remove(table: str, set_name: str, elements: Iterable[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def add_lease(table: str, ms: int) -> str:
-    return f"add element netdev {table} lease {{ {LEASE} timeout {ms}ms }}"
-
-
-def renew_lease(table: str, ms: int) -> str:
-    return f"delete element netdev {table} lease {{ {LEASE} }}\n{add_lease(table, ms)}"
-
-
 def elements(listing: str) -> dict[str, int | None]:
-    """What a listed set holds: address (or the lease's mark) -> milliseconds until it expires, None = never."""
+    """What a listed set holds: address (or a group's mark) -> milliseconds until it expires, None = never."""
     start = listing.find("elements = {")
     found: dict[str, int | None] = {}
     for text, expires in _ELEMENT.findall(listing[start:] if start >= 0 else ""):

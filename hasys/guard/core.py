@@ -1,0 +1,428 @@
+"""What the guard does with grants and plans: the one place where a lease becomes effects, or their end.
+
+Everything runs in one thread. Order in every path: durable first, then the effect, then the word to others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hasys.guard.fence import Fencing, Machine
+from hasys.guard.gate import Gate, GateChanged, GateFailed
+from hasys.guard.loop import Loop, Timer
+from hasys.guard.netlink import Link
+from hasys.guard.plan import Book, Stored
+from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, Plan
+from hasys.guard.watchdog import Watchdog
+from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, Permit, Revoke
+from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
+
+LOOK_AGAIN = 1.0
+"""Seconds between looks at the whole kernel state: events are hints, this is the truth."""
+KEPT_FENCES = 16
+
+
+class Store(Protocol):
+    """Where the book is kept. ``save`` raises ``OSError``."""
+
+    def save(self, book: Book) -> None: ...
+
+
+class Links(Protocol):
+    """Which interfaces there are. Raises ``OSError``."""
+
+    def links(self) -> list[Link]: ...
+
+
+class Sender(Protocol):
+    """Carries datagrams to stores by name."""
+
+    def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None: ...
+
+
+@dataclass
+class Parts:
+    """What a guard is made of; tests put fakes in."""
+
+    cluster: str
+    node: str
+    key: bytes
+    version: str
+    agent_grace: float
+    """Seconds that the lease is kept without an agent."""
+    clock: Callable[[], float]
+    loop: Loop
+    keeper: Keeper
+    gate: Gate | None
+    """None: this machine cannot gate addresses; ``gateless`` says why."""
+    gateless: str
+    machine: Machine
+    links: Links
+    store: Store
+    network: Sender
+    watchdog: Watchdog
+    push: Callable[[Mapping[str, Any]], None]
+    """Say something to the agent, if it is there."""
+
+
+class Refused(Exception):
+    """A plan or release that cannot be taken now; one line."""
+
+
+class Guard:
+    """Keeps the lease, opens the gate, fences. ``agent_here`` is set by whoever serves the socket."""
+
+    def __init__(self, parts: Parts, book: Book) -> None:
+        self.parts = parts
+        self.book = book
+        self.agent_here = False
+        self.fencings: list[Fencing] = []
+        self.fences: deque[dict[str, Any]] = deque(maxlen=KEPT_FENCES)
+        """The last finished ones, for status."""
+        self.counts: Counter[str] = Counter()
+        """Datagrams refused and grants ignored, by reason."""
+        self.muted: set[str] = set()
+        """Groups that began to release: silent until their next plan."""
+        self.troubles = {"gate": parts.gateless}
+        """What keeps the guard from being armed, by topic; empty texts do not."""
+        self.agent_seen = parts.clock()
+        """When the agent last showed that it works."""
+        self._timer: Timer | None = None
+        self._last_datagram = b""
+        self._quiet = ""
+
+    # ---- life
+
+    def start(self) -> None:
+        """Gate what must be gated, fence what has no time left, then send the first keep-alive."""
+        self.sync_gate()
+        for stored in tuple(self.book.plans.values()):
+            if not stored.permitted:
+                self.apply(
+                    self.parts.keeper.plan(stored.plan.group, stored.plan.epoch, stored.plan.version, self.now())[1]
+                )
+        self.tick()
+        self._look()
+
+    def now(self) -> float:
+        return self.parts.clock()
+
+    def tick(self) -> None:
+        """Give up what has ended, send the keep-alive that is due, and say when to come back."""
+        keeper, now = self.parts.keeper, self.now()
+        self.apply(keeper.expire(now))
+        now = self.now()
+        if keeper.keepalive_due(now):
+            message, targets = keeper.keepalive(now, self.health())
+            self.parts.network.send(targets, encode(message, self.parts.key), now)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.parts.loop.at(keeper.next_wakeup(now), self.tick)
+
+    def datagram(self, data: bytes) -> None:
+        """One datagram from any network; what is not a grant or a hint for this node is counted and forgotten."""
+        if data == self._last_datagram:
+            return  # the copy that came over the other network
+        parts = self.parts
+        try:
+            message = decode(data, parts.cluster, lambda node: parts.key if node == parts.node else None)
+        except DatagramRefused as e:
+            self.counts[e.reason] += 1
+            return
+        self._last_datagram = data
+        if isinstance(message, Grant):
+            self.apply(parts.keeper.received(message, self.now()))
+        elif isinstance(message, Hint):
+            parts.keeper.hinted(message, self.now())
+        self.tick()
+
+    def health(self) -> Health:
+        """What every keep-alive says about this guard."""
+        stuck = [b for f in self.fencings if f.looks > 3 for b in f.blockers]
+        message = "; ".join(filter(None, [*self.troubles.values(), *stuck]))
+        return Health(
+            not message,
+            self.parts.watchdog.name,
+            self.parts.loop.lag.worst,
+            self.agent_here,
+            self.parts.version,
+            message,
+        )
+
+    # ---- effects of the lease
+
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Carry out what the keeper decided, in its order; revocations of one batch are one fence."""
+        revoked: list[Revoke] = []
+        for effect in effects:
+            match effect:
+                case Permit():
+                    self._permit(effect)
+                case Extend(until):
+                    self._extend(until)
+                case Revoke():
+                    revoked.append(effect)
+                case LeaseChanged(valid):
+                    self.parts.push({"event": "lease", "valid": valid})
+                case Ignored(reason):
+                    self.counts[reason] += 1
+        if revoked:
+            self.fence([(r.group, r.epoch) for r in revoked], revoked[0].reason)
+
+    def _permit(self, permit: Permit) -> None:
+        stored = self.book.plans.get(permit.group)
+        if stored is None or stored.plan.epoch != permit.epoch or permit.group in self.muted:
+            return
+        addresses = [e.address for e in stored.plan.entries if isinstance(e, AddressEntry)]
+        if self.parts.gate is not None:
+            try:
+                self.parts.gate.hold(permit.group, addresses, permit.until)
+            except GateChanged:
+                self.repair(self.now())
+                self._permit_after_repair(permit, addresses)
+            except GateFailed as e:
+                self.fence([(permit.group, permit.epoch)], str(e))
+        if self.is_fencing(permit.group):
+            return
+        if not stored.permitted:
+            self._save(self.book.with_permitted(permit.group))
+        self.parts.watchdog.pet()
+        if permit.group != self._quiet:
+            self.parts.push({"event": "permitted", "group": permit.group, "epoch": permit.epoch})
+
+    def _permit_after_repair(self, permit: Permit, addresses: list[str]) -> None:
+        assert self.parts.gate is not None
+        try:
+            self.parts.gate.hold(permit.group, addresses, permit.until)
+        except GateFailed as e:
+            self.fence([(permit.group, permit.epoch)], str(e))
+
+    def _extend(self, until: Mapping[str, float]) -> None:
+        if self.parts.gate is not None:
+            failed = self.parts.gate.extend(until)
+            if any(isinstance(e, GateChanged) for e in failed.values()):
+                self.repair(self.now())
+                failed = self.parts.gate.extend(until)
+            held = self.parts.keeper.holdings()
+            lost = [(group, held[group].epoch) for group in failed if group in held]
+            if lost:
+                self.fence(lost, "; ".join({str(e) for e in failed.values()}))
+        if not self.fencings:
+            self.parts.watchdog.pet()
+
+    # ---- fencing
+
+    def is_fencing(self, group: str) -> bool:
+        return any(group == g.plan.group for f in self.fencings for g in f.groups)
+
+    def fence(self, groups: Collection[tuple[str, int]], reason: str) -> None:
+        """Give these groups up at these epochs, starting now, going on until nothing is left of them."""
+        jobs = []
+        for group, epoch in groups:
+            if self.is_fencing(group):
+                continue
+            known = self.book.plans.get(group)
+            given_up = Plan(group, epoch, known.plan.version if known else 0, known.entries if known else ())
+            jobs.append(Stored(given_up, permitted=bool(known and known.permitted)))
+        if not jobs:
+            return
+        agent = self.book.agent if any(j.permitted and j.entries for j in jobs) else None
+        job = Fencing(tuple(jobs), agent, reason, self.now(), self._drop_from_gate, self.parts.machine)
+        self.fencings.append(job)
+        self._step(job)
+        for j in jobs:
+            self.parts.push({"event": "revoked", "group": j.plan.group, "epoch": j.plan.epoch, "reason": reason})
+
+    def _drop_from_gate(self, groups: Iterable[str]) -> None:
+        if self.parts.gate is None:
+            return
+        try:
+            self.parts.gate.drop(tuple(groups))
+        except GateFailed:
+            self.repair(self.now())  # what is not held is muted in a table made anew
+
+    def _step(self, job: Fencing) -> None:
+        if not job.step(self.parts.clock):
+            self.parts.loop.at(self.now() + job.pause, lambda: self._step(job))
+            return
+        book = self.book
+        for stored in job.groups:
+            book = book.without(stored.plan.group, stored.plan.epoch)
+        if not self._save(book):
+            self.parts.loop.at(self.now() + job.pause, lambda: self._step(job))
+            return
+        self.fencings.remove(job)
+        self.fences.append({
+            "groups": [s.plan.group for s in job.groups],
+            "reason": job.reason,
+            "ms": {name: round(t * 1000, 3) for name, t in job.steps.items()},
+        })  # fmt: skip
+        for stored in job.groups:
+            self.apply(self.parts.keeper.released(stored.plan.group, stored.plan.epoch, self.now()))
+        self.tick()
+
+    # ---- the gate
+
+    def sync_gate(self) -> None:
+        """Bring table and chains to what plans and interfaces ask for now. Raises :class:`Refused`."""
+        gate = self.parts.gate
+        if gate is None:
+            return
+        wanted = frozenset(a.address for a in self.book.gated)
+        dropped = gate.gated - wanted
+        try:
+            wanted |= frozenset(self.parts.machine.present(dropped))  # un-gated only once it is off its interface
+            named, others = self._interfaces()
+            if (wanted, named, others) != (gate.gated, gate.named, gate.others) or not gate.installed:
+                gate.install(named, others, wanted)
+            self.troubles["gate"] = ""
+        except (GateFailed, OSError) as e:
+            self.troubles["gate"] = str(e)
+            raise Refused(str(e)) from None
+
+    def repair(self, noticed: float) -> None:
+        """Close the gate again after somebody else changed it; what cannot speak again in time is fenced."""
+        gate = self.parts.gate
+        if gate is None:
+            return
+        before = dict(gate.held)
+        try:
+            gate.repair(*self._interfaces(), noticed)
+            self.troubles["gate"] = ""
+        except (GateFailed, OSError) as e:
+            self.troubles["gate"] = str(e)
+        holdings = self.parts.keeper.holdings()
+        lost = [(g, holdings[g].epoch) for g in before if g not in gate.held and g in holdings]
+        if lost:
+            self.fence(lost, self.troubles["gate"] or "the gate was removed and its time had come")
+
+    def nft_changed(self) -> None:
+        """Somebody else changed the table, or may have."""
+        noticed = self.now()
+        if self.parts.gate is not None and self.parts.gate.installed and not self.parts.gate.intact():
+            self.repair(noticed)
+
+    def links_changed(self) -> None:
+        """Interfaces or addresses came or went."""
+        try:
+            self.sync_gate()
+        except Refused:
+            self.counts["gate not installed"] += 1
+
+    def _look(self) -> None:
+        self.links_changed()
+        self.nft_changed()
+        self._check_agent()
+        self.parts.loop.at(self.now() + LOOK_AGAIN, self._look)
+
+    def _check_agent(self) -> None:
+        """Without an agent nobody repairs or stops anything: keep what runs for the grace time, then give it up."""
+        self.parts.push({"event": "ping"})
+        gone = self.now() - self.agent_seen
+        if gone > self.parts.agent_grace and any(s.permitted for s in self.book.plans.values()):
+            self.apply(self.parts.keeper.give_up_all(f"the agent has not been heard for {gone:.1f} s"))
+
+    def _interfaces(self) -> tuple[frozenset[str], frozenset[str]]:
+        links = {link.name: link for link in self.parts.links.links()}
+        named = frozenset(a.interface for a in self.book.gated if a.interface in links)
+        others = frozenset(name for name, link in links.items() if not link.enslaved and name != "lo")
+        return named, others - named
+
+    # ---- the agent's side
+
+    def plan(self, plan: Plan) -> str:
+        """Store and gate a plan; ``permitted`` or ``pending``. Raises ``StaleEpoch``, ``Stale``, :class:`Refused`."""
+        group = plan.group
+        if self.is_fencing(group):
+            raise Refused(f"group {group} is being fenced here: wait for its end")
+        if self.parts.gate is None and any(isinstance(e, AddressEntry) for e in plan.entries):
+            raise Refused(f"addresses cannot be gated here: {self.parts.gateless}")
+        before = self.book
+        known = before.plans.get(group)
+        if known is None or known.plan != plan or known.leftovers:
+            self._replace_plan(plan, known)
+        self.muted.discard(group)
+        self._quiet = group
+        try:
+            state, effects = self.parts.keeper.plan(group, plan.epoch, plan.version, self.now())
+            self.apply(effects)
+        finally:
+            self._quiet = ""
+        return self.permitted(group, plan.epoch) if state == "permitted" else state
+
+    def _replace_plan(self, plan: Plan, known: Stored | None) -> None:
+        before = self.book
+        dropped = [e for e in known.entries if e not in plan.entries] if known else []
+        gone = [e for e in dropped if not self._is_there(e)]
+        book = before.with_plan(plan, gone)
+        self.remember(book)
+        try:
+            self.sync_gate()
+            if self.parts.gate is not None:
+                kept = {e.address for e in plan.entries if isinstance(e, AddressEntry)}
+                self.parts.gate.mute({e.address for e in dropped if isinstance(e, AddressEntry)} - kept)
+        except (Refused, GateFailed) as e:
+            self._save(before)
+            raise Refused(str(e)) from None
+
+    def set_gate(self, addresses: frozenset[Address]) -> None:
+        """The full set of addresses that must be gated beside those of plans. Raises :class:`Refused`."""
+        if addresses != self.book.gate:
+            self.remember(replace(self.book, gate=addresses))
+        self.sync_gate()
+
+    def remember(self, book: Book) -> None:
+        """Make a changed book durable. Raises :class:`Refused`."""
+        if not self._save(book):
+            raise Refused(self.troubles["plan"])
+
+    def permitted(self, group: str, epoch: int) -> str:
+        """``permitted`` or ``pending``, asked right before an effect. Raises ``Stale``."""
+        if self.is_fencing(group) or group in self.muted:
+            return "pending"
+        return self.parts.keeper.permitted(group, epoch, self.now())
+
+    def release(self, group: str, epoch: int) -> list[str]:
+        """Confirm that nothing is left, durably; returns what is, by name. Raises :class:`Refused`."""
+        if self.is_fencing(group):
+            return [f"group {group} is being fenced: {', '.join(self.blockers(group))}"]
+        known = self.book.plans.get(group)
+        if known is not None and known.plan.epoch <= epoch:
+            self.muted.add(group)
+            self._drop_from_gate([group])
+            left = [_name(e) for e in known.entries if self._is_there(e)]
+            if left:
+                return left
+        self.remember(self.book.without(group, epoch))
+        self.muted.discard(group)
+        self.apply(self.parts.keeper.released(group, epoch, self.now()))
+        self.tick()
+        return []
+
+    def blockers(self, group: str) -> list[str]:
+        return [b for f in self.fencings if any(g.plan.group == group for g in f.groups) for b in f.blockers]
+
+    def _is_there(self, entry: Entry) -> bool:
+        if isinstance(entry, CgroupEntry):
+            return self.parts.machine.populated(entry.path)
+        return bool(self.parts.machine.present([entry.address]))
+
+    def _save(self, book: Book) -> bool:
+        """Make the book durable, then true; False when the disk refuses."""
+        try:
+            self.parts.store.save(book)
+        except OSError as e:
+            self.troubles["plan"] = f"the plan cannot be stored: {e.strerror}"
+            return False
+        self.troubles["plan"] = ""
+        self.book = book
+        return True
+
+
+def _name(entry: Entry) -> str:
+    if isinstance(entry, AddressEntry):
+        return f"{entry.resource}: address {entry.address} is still on {entry.interface}"
+    return f"{entry.resource}: processes are still in {entry.path}"

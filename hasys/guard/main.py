@@ -1,0 +1,177 @@
+"""The guard process: puts the parts together, hardens itself, and serves until it is told to stop.
+
+It stops without fencing: what is held then ends in the kernel at the end of its lease. A planned stop hands over first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib.metadata
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hasys.config import NodeConfig
+from hasys.guard import cgroup, realtime
+from hasys.guard.core import Guard, Parts
+from hasys.guard.desk import Desk
+from hasys.guard.fence import LinuxMachine
+from hasys.guard.gate import Gate, GateFailed
+from hasys.guard.ipc import Server
+from hasys.guard.loop import Loop
+from hasys.guard.netlink import NftEvents, Route, RouteEvents
+from hasys.guard.network import Network
+from hasys.guard.nft import Nft, NftError, NftMissing
+from hasys.guard.plan import Book, Damaged, PlanFile
+from hasys.guard.watchdog import NoWatchdog
+from hasys.lease.keeping import Keeper, KeeperState, Planned
+from hasys.lease.wire import parse_secret
+from hasys.model.errors import Refused
+
+COLLECT = 60.0
+"""Seconds between garbage collections, otherwise off. What lives from the start is frozen, so they are short."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Process:
+    """Everything that one guard process owns."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.clock = time.monotonic
+        self.loop = Loop(self.clock)
+        self.file = PlanFile(config.run_dir)
+        self.route = Route()
+        self.gate, self.port, self.gateless = _open_gate(config.instance)
+        root = cgroup.mount()
+        self.base = cgroup.base(root, config.instance) if root else None
+        book = self._load()
+        self.network = Network(config, self.loop, lambda data: self.guard.datagram(data))
+        self.guard = Guard(self._parts(book), book)
+        self.desk = Desk(self.guard, config.instance, self.base, [])
+
+    def _load(self) -> Book:
+        """What an earlier guard promised to undo. When that cannot be read, everything of this node is undone now."""
+        try:
+            return self.file.load()
+        except Damaged as e:
+            say(f"{e}: fencing everything of this node")
+            if self.gate is not None:
+                self.gate.adopt({})
+                machine = LinuxMachine(self.route)
+                machine.remove_addresses(self.gate.gated)
+            if self.base is not None:
+                for part in ("agent", "groups"):
+                    cgroup.kill(self.base / part)
+            self.file.save(Book())
+            return Book()
+
+    def _parts(self, book: Book) -> Parts:
+        config = self.config
+        permitted = {g: s for g, s in book.plans.items() if s.permitted}
+        remaining: Mapping[str, float] = {}
+        if self.gate is not None:
+            remaining = self.gate.adopt({g: [a.address for a in s.addresses] for g, s in permitted.items()})
+        keeper = Keeper(
+            config.cluster_id,
+            config.name,
+            [m.name for m in config.voters],
+            config.seed_timing(),
+            f"{BOOT_ID.read_text().strip()}.{time.monotonic_ns()}",
+            lambda: secrets.randbits(64),
+            KeeperState(dict(book.floors), {g: Planned(s.plan.epoch, s.plan.version) for g, s in permitted.items()}),
+            remaining,
+        )
+        return Parts(
+            cluster=config.cluster_id,
+            node=config.name,
+            key=parse_secret(config.node_secret.read_text()),
+            version=importlib.metadata.version("hasys"),
+            agent_grace=config.seed_timing().agent_grace,
+            clock=self.clock,
+            loop=self.loop,
+            keeper=keeper,
+            gate=self.gate,
+            gateless=self.gateless,
+            machine=LinuxMachine(self.route),
+            links=self.route,
+            store=self.file,
+            network=self.network,
+            watchdog=NoWatchdog(),
+            push=lambda event: self.desk.push(event),
+        )
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self._stop_on_signals()
+        routes = RouteEvents()
+        self.loop.reader(routes.fileno(), lambda: self.guard.links_changed() if routes.drain() else None)
+        if self.gate is not None:
+            changes = NftEvents(self.gate.table, self.port)
+            self.loop.reader(changes.fileno(), lambda: self.guard.nft_changed() if changes.drain() else None)
+        self.network.open(self.clock())
+        missing = realtime.harden()
+        self.desk = Desk(self.guard, self.config.instance, self.base, missing)
+        self.guard.start()
+        server = Server(self.config.guard_socket, self.loop, self.desk)
+        self._collect()
+        say(f"guard of {self.config.instance} runs" + "".join(f"; {line}" for line in missing))
+        self.loop.run()
+        server.close()
+        self.network.close()
+        held = sorted(self.guard.parts.keeper.holdings())
+        say(
+            "guard stops"
+            + (f"; the kernel mutes what is held at the end of its lease: {', '.join(held)}" if held else "")
+        )
+
+    def _stop_on_signals(self) -> None:
+        wake, woken = socket.socketpair()
+        for end in (wake, woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(woken.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.loop.stop())
+        self.loop.reader(wake.fileno(), lambda: _empty(wake))
+        self._signals = (wake, woken)
+
+    def _collect(self) -> None:
+        gc.collect()
+        self.loop.at(self.clock() + COLLECT, self._collect)
+
+
+def run(config: NodeConfig) -> None:
+    """The guard of this node, until it is stopped. Raises :class:`hasys.model.errors.Refused` when it cannot serve."""
+    config.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    lock = os.open(config.run_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(f"{config.run_dir}: another guard of this node is running") from None
+    Process(config).run()
+
+
+def _empty(sock: socket.socket) -> None:
+    sock.recv(64)
+
+
+def say(line: str) -> None:
+    """One line of log."""
+    print(f"guard: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _open_gate(instance: str) -> tuple[Gate | None, int, str]:
+    """The gate, its netlink port, or why there is none: shown in status, and addresses are then refused."""
+    try:
+        nft = Nft()
+        gate = Gate(nft, instance, time.monotonic)
+        gate.probe()
+    except (NftMissing, NftError, GateFailed) as e:
+        return None, 0, f"{e}: the gate needs nftables with the netdev egress hook (Linux 5.16)"
+    return gate, nft.port, ""
