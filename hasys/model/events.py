@@ -64,7 +64,7 @@ _ROWS = (
     ),
     Reason("GroupStopped", N, "{group} is stopped: {cause}", "Nobody runs it, as asked or for lack of a node."),
     Reason(
-        "StartFailed", W, "{group} failed on {node}: {cause}",
+        "StartFailed", W, "{group} gives up on {node}: {cause}",
         "A resource failed there after its restarts in place; counted against that node.",
     ),
     Reason("Retrying", N, "{group} is tried again on {node}: {cause}", "Only what failed is started again."),

@@ -198,7 +198,8 @@ class GroupInfo:
     phase_since: float | None = None
     """When this leader first saw the present phase."""
     attempt_version: int = 0
-    """Log index at which this leader saw the present attempt begin: older reports do not speak of it. 0: unknown."""
+    """Log index at which this leader saw the present attempt begin: failures before it were of an earlier one. 0:
+    unknown."""
 
     @property
     def moving(self) -> bool:
@@ -212,9 +213,10 @@ class GroupInfo:
         return next((c for c in self.candidates if c.node == node), None)
 
     def current(self, resource: ResourceInfo) -> bool:
-        """Does its last report speak of the present epoch and attempt?"""
+        """Does its last report speak of the present epoch, and a failure of the present attempt?"""
         a = self.assignment
-        return resource.node == a.node and resource.epoch == a.epoch and resource.version >= self.attempt_version
+        before = resource.state is ResourceState.FAILED and resource.version < self.attempt_version
+        return resource.node == a.node and resource.epoch == a.epoch and not before
 
 
 class OperationType(StrEnum):

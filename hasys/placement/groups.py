@@ -13,7 +13,7 @@ from hasys.placement import choice
 from hasys.placement.draft import Draft
 from hasys.placement.phase import phase_of
 from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
-from hasys.placement.standing import boot_grace, lost_at
+from hasys.placement.standing import first_look, lost_at
 
 Verdict = tuple[Phase, str] | None
 
@@ -63,15 +63,18 @@ def _place(draft: Draft, name: str, seen: str) -> Verdict:
     if group.moving:
         return None
     node = choice.best(group, draft.view, draft.now)
-    grace = draft.view.leader_since + boot_grace(draft.view)
+    grace = first_look(draft.view)
     preferred = _preferred(draft, group)
     if draft.now < grace and node != preferred:
         draft.look_at(grace)
         return Phase.STOPPED, f"waits for {preferred or 'a node'}, which may still be starting"
     if node is None:
-        return Phase.BLOCKED, f"no node can run it: {choice.obstacles(group, draft.view, draft.now)}"
+        wanted = any(draft.nodes[n].leaving for n in choice.ranked(group) if n in draft.nodes)
+        return Phase.STOPPED if wanted else Phase.BLOCKED, (
+            f"no node can run it: {choice.obstacles(group, draft.view, draft.now)}"
+        )
     draft.assign(name, group.assignment.moved(node, "no node had it", revoke=False))
-    draft.group_event(name, "GroupAssigned", node=node, cause=f"{node} is the preferred node that is Ready")
+    draft.group_event(name, "GroupAssigned", node=node, cause="its first node that is Ready")
     return None
 
 
@@ -200,7 +203,6 @@ def _retry(draft: Draft, name: str) -> None:
     else:
         draft.assign(name, group.assignment.moved(node[0], cause, revoke=False))
     draft.group_event(name, "Retrying", node=node[0], cause=cause)
-    draft.phase(name, Phase.STARTING, f"{node[0]} starts it")
 
 
 def _count_failure(draft: Draft, name: str, seen: str) -> None:

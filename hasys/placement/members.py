@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hasys.model.view import NodeState
 from hasys.placement.draft import Draft
-from hasys.placement.standing import in_contact, lost_at
+from hasys.placement.standing import NOT_HEARD, in_contact, lost_at
 
 _EVENTS = {
     NodeState.READY: "NodeReady",
@@ -26,10 +26,8 @@ def look(draft: Draft, name: str) -> None:
     how = draft.standing(name)
     if node.runs_groups:
         draft.look_at(lost_at(draft.nodes[name], draft.view))
-    if how.state is node.last_state:
+    if how.state is node.last_state or how is NOT_HEARD:
         return
-    if node.last_state is None and how.state is NodeState.NOT_READY and node.confirmed is None:
-        return  # not heard yet: nothing is known
     draft.node_state(name, how.state, how.why)
     if how.state in _EVENTS:
         draft.node_event(name, _EVENTS[how.state], cause=how.why)

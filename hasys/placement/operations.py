@@ -136,7 +136,6 @@ def _retry(draft: Draft, op: OperationInfo) -> str:
         return _move(draft, op, a.node, revoke=True)
     draft.assign(op.group, a.again(op.cause, step=op.step, operation=op.name))
     draft.group_event(op.group, "Retrying", actor=op.actor, node=a.node, cause=op.cause)
-    draft.phase(op.group, Phase.STARTING, f"{a.node} starts it")
     draft.start(op, a.epoch)
     return ""
 

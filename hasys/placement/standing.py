@@ -27,6 +27,10 @@ class Standing:
         return self.state is NodeState.LOST
 
 
+NOT_HEARD = Standing(NodeState.NOT_READY, "not heard yet")
+"""Nothing is known under this leader, for or against the node."""
+
+
 def listening(view: View) -> float:
     """How long a new leader listens before it may call a node lost.
 
@@ -41,12 +45,14 @@ def boot_grace(view: View) -> float:
     return 2 * view.timing.ttl
 
 
+def first_look(view: View) -> float:
+    """When a new leader has heard everybody who can be heard."""
+    return view.leader_since + (boot_grace(view) if view.cold else listening(view))
+
+
 def contact_since(node: NodeInfo, view: View) -> float:
     """The moment from which the silence of a node counts."""
-    if view.cold:
-        base = view.leader_since + boot_grace(view) - view.timing.suspicion
-    else:
-        base = max(view.silent_since, view.leader_since + listening(view) - view.timing.suspicion)
+    base = max(view.silent_since, first_look(view) - view.timing.suspicion)
     last = contact(node, view)
     return base if last is None else max(last, base)
 
@@ -78,12 +84,12 @@ def standing(node: NodeInfo, now: float, view: View) -> Standing:
     if now >= lost_at(node, view):
         deaf = node.heard is not None and now < node.heard + view.timing.suspicion
         return Standing(NodeState.LOST, "it is heard but hears nothing" if deaf else "no keep-alive")
-    if contact(node, view) is None:
-        return Standing(NodeState.NOT_READY, "not heard yet")
+    if contact(node, view) is None or not node.boot_id:
+        return NOT_HEARD
     if not node.armed:
         return Standing(NodeState.NOT_READY, node.message or "its guard is not armed")
     if not node.agent_alive:
         return Standing(NodeState.NOT_READY, "its agent does not run")
     if node.leaving:
-        return Standing(NodeState.DRAINED, "drained" if node.drained else "shutting down")
+        return Standing(NodeState.DRAINED, "by an operator" if node.drained else "it shuts down")
     return Standing(NodeState.READY)

@@ -11,6 +11,7 @@
 Commands (one a line): ``cluster``, ``group``, ``advance TIME``, ``power-off|power-on|silence|deafen|heal NODE``,
 ``kill-agent|start-agent NODE``, ``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``mend RESOURCE on NODE``,
 ``stick|unstick RESOURCE on NODE``, ``lose leader``, ``lose quorum``, ``regain quorum``, ``nodes of GROUP NODE:PRIO...``,
+``was GROUP NODE@EPOCH``,
 ``delete GROUP``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE] [because WORDS]``, ``show``.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hasys.model.view import Candidate, GroupInfo, OperationInfo, OperationType, ResourceInfo, Role
+from hasys.model.view import Assignment, Candidate, GroupInfo, OperationInfo, OperationType, Phase, ResourceInfo, Role
 from hasys.placement.roles import role_of
 from hasys.placement.standing import standing
 from tests.scenarios.world import World
@@ -117,6 +118,13 @@ class Story:
         candidates = tuple(Candidate(node, int(priority)) for node, _, priority in pairs)
         self.world.groups[words[1]] = replace(self.world.groups[words[1]], candidates=candidates)
         self.world.wake()
+
+    def _was(self, words: list[str], line: str) -> None:
+        node, _, epoch = words[1].partition("@")
+        group = self.world.groups[words[0]]
+        self.world.groups[words[0]] = replace(
+            group, assignment=Assignment(node, int(epoch), cause="before"), phase=Phase.RUNNING
+        )
 
     def _delete(self, words: list[str], line: str) -> None:
         self.world.groups[words[0]] = replace(self.world.groups[words[0]], deleting=True)

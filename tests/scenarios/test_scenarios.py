@@ -1,4 +1,4 @@
-"""Each file of ``data`` is a claim: these commands lead to exactly this narrative, and the invariants hold throughout."""
+"""Each file of ``data`` is a claim: these commands lead to exactly this narrative; the invariants hold throughout."""
 
 from __future__ import annotations
 

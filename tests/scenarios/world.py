@@ -319,8 +319,7 @@ class World:
             for name, node in self.nodes.items()
         }
         groups = {
-            name: replace(group, may_hold=self._granter.may_hold(name, self.now))
-            for name, group in self.groups.items()
+            name: replace(group, may_hold=self._granter.may_hold(name, self.now)) for name, group in self.groups.items()
         }
         cold = self.term == 1
         return View(
@@ -414,7 +413,9 @@ class World:
 
 def _shown(effect: SetAssignment) -> str:
     a = effect.assignment
-    after = f", after {a.previous_node}@{a.previous_epoch} {'revoked' if a.revoked else 'stops'}" if a.previous_node else ""
+    after = (
+        f", after {a.previous_node}@{a.previous_epoch} {'revoked' if a.revoked else 'stops'}" if a.previous_node else ""
+    )
     again = f", attempt {a.attempt}" if a.attempt else ""
     return f"{a.node or 'nobody'}@{a.epoch}{after}{again}"
 
