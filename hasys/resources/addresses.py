@@ -197,12 +197,14 @@ class KernelAddresses:
         try:
             yield
         finally:
-            self.close()
+            await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Give the socket back; the next call opens another one."""
         kernel, self._kernel = self._kernel, None
         if kernel is not None:
-            kernel.close()
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(kernel.close)  # it runs an event loop of its own: not inside ours
 
 
 def _links(kernel: Any) -> dict[str, Link]:
