@@ -45,6 +45,21 @@ def check_objects(objects: Sequence[pb.Object], view: View, *, removed: Collecti
     return faults
 
 
+def check_alone(obj: pb.Object) -> list[Fault]:
+    """What is wrong with one object, whatever else there is."""
+    ref, message = ref_of(obj), inner(obj)
+    kind = KINDS[ref.kind]
+    if not kind.applied or isinstance(message, pb.Event):
+        return [Fault(ref, "kind", f"{kind.plural} are written by hasys itself: they cannot be applied")]
+    faults = [Fault(ref, field, why) for field, why in rules.check(message.metadata, "metadata")]
+    if kind.grouped and not ref.group:
+        faults.append(Fault(ref, "metadata.group", f"is missing: name the group that this {kind.name} belongs to"))
+    elif not kind.grouped and ref.group:
+        faults.append(Fault(ref, "metadata.group", f"a {kind.name} belongs to no group: take it out"))
+    faults.extend(Fault(ref, field, why) for field, why in rules.check(message.spec, "spec"))
+    return faults
+
+
 def check_deletion(ref: Ref, view: View) -> list[Fault]:
     """A resource that others come after stays until they let go of it."""
     if not KINDS[ref.kind].grouped:
@@ -121,40 +136,19 @@ class _Input:
             if kind is None:
                 yield Fault(Ref("Object", "", str(number)), "kind", f"is missing: use one of {', '.join(KINDS)}")
                 continue
-            found = list(self._alone(ref_of(obj), obj))
+            ref = ref_of(obj)
+            found = check_alone(obj)
+            if ref in self._given:
+                found.append(Fault(ref, "metadata.name", "is given twice in this input"))
             yield from found
+            self._given[ref] = obj
             if not found:
-                sound.append((ref_of(obj), obj))
+                sound.append((ref, obj))
         self._given = dict(sound)
         for ref, obj in sound:
             yield from self._together(ref, obj)
         for group in dict.fromkeys(ref.group for ref, _ in sound if ref.group):
             yield from self._flow(group)
-
-    # ------------------------------------------------------------ one object alone
-
-    def _alone(self, ref: Ref, obj: pb.Object) -> Iterator[Fault]:
-        kind, message = KINDS[ref.kind], inner(obj)
-        if not kind.applied:
-            yield Fault(ref, "kind", f"{kind.plural} are written by hasys itself: they cannot be applied")
-            return
-        if not ref.name:
-            yield Fault(ref, "metadata.name", "is missing: give the object a name")
-        for field, why in rules.check(message.metadata, "metadata"):
-            if field != "metadata.name" or ref.name:
-                yield Fault(ref, field, why)
-        if kind.grouped and not ref.group:
-            yield Fault(ref, "metadata.group", f"is missing: name the group that this {kind.name} belongs to")
-        elif not kind.grouped and ref.group:
-            yield Fault(ref, "metadata.group", f"a {kind.name} belongs to no group: take it out")
-        if ref in self._given:
-            yield Fault(ref, "metadata.name", "is given twice in this input")
-        self._given[ref] = obj
-        if not isinstance(message, pb.Event):
-            if not message.HasField("spec"):
-                message.spec.SetInParent()
-            for field, why in rules.check(message.spec, "spec"):
-                yield Fault(ref, field, why)
 
     # ------------------------------------------------------------ beside the others
 
