@@ -33,7 +33,7 @@ def get(kind: str, name: str, group: str, watch: bool, output: str) -> None:
     KIND: groups, nodes, virtualips (vip), applications (app), delays, operations (op), events, clusters;
     'resources' for every resource of the groups, 'all' for those and the groups. KIND/NAME works too.
     """
-    kinds, name = _parse(kind, name)
+    kinds, name = parse_kind(kind, name)
     talk(lambda cluster: _get(cluster, Selection(kinds, name, group), watch, output))
 
 
@@ -44,7 +44,7 @@ def get(kind: str, name: str, group: str, watch: bool, output: str) -> None:
 @context_option
 def describe(kind: str, name: str, group: str) -> None:
     """One object with its defaults, its state and the latest events about it."""
-    kinds, name = _parse(kind, name)
+    kinds, name = parse_kind(kind, name)
     if not name:
         raise click.UsageError("describe needs a NAME; 'hasys get' lists")
     talk(lambda cluster: _describe(cluster, Selection(kinds, name, group)))
@@ -171,7 +171,7 @@ def _is_about(event: pb.Event, about: Ref) -> bool:
     return event.regarding == about.key()
 
 
-def _parse(spelling: str, name: str) -> tuple[tuple[str, ...], str]:
+def parse_kind(spelling: str, name: str) -> tuple[tuple[str, ...], str]:
     """Kinds and name of ``vip web-ip``, ``vip/web-ip``, ``resources``, ``all``."""
     spelling, slash, tail = spelling.partition("/")
     if slash:

@@ -8,7 +8,7 @@ import click
 
 from hasys.api.convert import seconds
 from hasys.cli.operate import run_operation
-from hasys.cli.session import Cluster
+from hasys.cli.session import Cluster, Connection
 from hasys.config import NodeConfig
 from hasys.model.errors import HasysError, Unavailable
 from hasys.v1 import objects_pb2 as pb
@@ -31,9 +31,7 @@ def hand_over(config: NodeConfig) -> None:
 
 
 async def _hand_over(config: NodeConfig) -> str:
-    from hasys.api.client import Client, from_node_config
-
-    async with Client(from_node_config(config)) as cluster:
+    async with _own_cluster(config) as cluster:
         try:
             async with asyncio.timeout(_REACH):
                 here, limit = await _groups_here(cluster, config.name)
@@ -43,6 +41,12 @@ async def _hand_over(config: NodeConfig) -> str:
         ended = await run_operation(cluster, spec, limit + _SLACK)
         outcome = "all groups run elsewhere" if ended.status.state == "Succeeded" else ended.status.message
         return f"{', '.join(here)}: {outcome}" if here else "no group runs here"
+
+
+def _own_cluster(config: NodeConfig) -> Connection:
+    from hasys.api.client import Client, from_node_config
+
+    return Client(from_node_config(config))
 
 
 async def _groups_here(cluster: Cluster, node: str) -> tuple[list[str], float]:

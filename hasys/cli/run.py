@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from hasys.cli import exits
 from hasys.config import NodeConfig, load
-from hasys.model.errors import ConfigRefused
+from hasys.model.errors import ConfigRefused, HasysError
 
 _CONFIG = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path), metavar="FILE",
@@ -115,11 +117,19 @@ def command_of(config: NodeConfig, *words: str) -> list[str]:
 
 
 def _serve(role: str, config: NodeConfig, run: Callable[[NodeConfig], object]) -> None:
+    """Run one process of a node until it is told to stop. Its own faults go to its log in full."""
     from hasys.cli.processes import RoleLock
 
     RoleLock(config.run_dir, role).take()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         run(config)
+    except HasysError:
+        raise
+    except KeyboardInterrupt:
+        return
+    except Exception:
+        traceback.print_exc()
+        sys.exit(exits.REFUSED)
 
 
 def _supervise(config: NodeConfig) -> int:

@@ -1,0 +1,156 @@
+"""``hasys apply`` and ``hasys delete``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import click
+
+from hasys.api.errors import Invalid
+from hasys.api.kinds import KINDS, Ref, metadata, ref_of
+from hasys.api.manifest import Manifest, parse, to_yaml
+from hasys.cli.context import context_option
+from hasys.cli.get import Selection, parse_kind
+from hasys.cli.session import Cluster, talk, timeout_option
+from hasys.cli.sources import file_option, read_all
+from hasys.cli.waiting import until_gone, until_running
+from hasys.model.errors import NotFound, Refused
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+
+
+@click.command()
+@file_option(required=True)
+@click.option("--dry-run", is_flag=True, help="Check and show what would change; change nothing.")
+@click.option("--prune", is_flag=True, help="Remove resources that the input does not name, of groups that it names.")
+@click.option("--wait", is_flag=True, help="Until all of it runs.")
+@timeout_option("60s", "with --wait")
+@context_option
+def apply(names: Sequence[str], dry_run: bool, prune: bool, wait: bool, timeout: float) -> None:
+    """Create or change objects: all of the input, or nothing of it.
+
+    Prints "KIND/NAME created|configured|unchanged|pruned" for each.
+    """
+    manifests = [parse(text, name) for name, text in read_all(names)]
+    if not any(manifest.objects for manifest in manifests):
+        raise Refused(f"{', '.join(names)}: no object in there")
+    talk(lambda cluster: _apply(cluster, manifests, dry_run=dry_run, prune=prune, wait=timeout if wait else 0.0))
+
+
+@click.command()
+@click.argument("kind", required=False, default="")
+@click.argument("name", required=False, default="")
+@click.option("-g", "--group", default="", metavar="GROUP", help="The group it belongs to, when several have the name.")
+@file_option(required=False)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until no node can have it any more.")
+@timeout_option("90s", "for it to be gone")
+@context_option
+def delete(kind: str, name: str, group: str, names: Sequence[str], wait: bool, timeout: float) -> None:
+    """Delete KIND NAME (or KIND/NAME), or what manifests name.
+
+    Deleting a group deletes its resources; they are stopped in order first.
+    """
+    if bool(kind) == bool(names):
+        raise click.UsageError("give KIND NAME, or -f FILE")
+    limit = timeout if wait else 0.0
+    if names:
+        found = [ref_of(obj) for one, text in read_all(names) for obj in parse(text, one).objects]
+        talk(lambda cluster: _delete(cluster, list(dict.fromkeys(found)), limit))
+        return
+    kinds, name = parse_kind(kind, name)
+    if not name:
+        raise click.UsageError("delete needs a NAME")
+    talk(lambda cluster: _delete_named(cluster, Selection(kinds, name, group), limit))
+
+
+async def _apply(cluster: Cluster, manifests: Sequence[Manifest], *, dry_run: bool, prune: bool, wait: float) -> None:
+    objects = [obj for manifest in manifests for obj in manifest.objects]
+    before = await _present(cluster, objects) if dry_run else {}
+    try:
+        answer = await cluster.apply(objects, dry_run=dry_run, prune=prune)
+    except Invalid as refused:
+        raise Refused(_with_positions(refused, manifests)) from None
+    wanted = {ref_of(obj): obj for obj in objects}
+    for result in answer.results:
+        ref = Ref.of_key(result.key)
+        click.echo(f"{ref} {result.action}{' (dry run)' if dry_run else ''}")
+        if dry_run:
+            _print_difference(result, before.get(ref), wanted.get(ref))
+    if wait and not dry_run:
+        await until_running(cluster, wanted, wait)
+
+
+async def _present(cluster: Cluster, objects: Sequence[pb.Object]) -> dict[Ref, pb.Object]:
+    """The objects as they are now, for every kind and group that the input is about."""
+    groups = {(ref.kind, ref.group) for ref in map(ref_of, objects)}
+    answers = [await cluster.list(kind, group) for kind, group in sorted(groups)]
+    return {ref_of(obj): obj for answer in answers for obj in answer.objects}
+
+
+def _with_positions(refused: Invalid, manifests: Sequence[Manifest]) -> str:
+    """Each fault that the server found, with the file and line where it stands."""
+    if not refused.faults:
+        return str(refused)
+    lines = []
+    for fault in refused.faults:
+        place = next((p for m in manifests if (p := m.position(fault.ref, fault.field))), "")
+        lines.append(f"{place}: {fault}" if place else str(fault))
+    return "\n".join(lines)
+
+
+def _print_difference(result: api.ApplyResult, before: pb.Object | None, after: pb.Object | None) -> None:
+    """What would change in the spec, as a unified diff in manifest spelling."""
+    if result.action not in ("created", "configured") or after is None:
+        return
+    old = to_yaml(before, status=False).splitlines() if before is not None else []
+    new = to_yaml(_with_identity(after, before), status=False).splitlines()
+    for line in list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]:
+        click.secho(f"  {line}", fg={"+": "green", "-": "red"}.get(line[:1]))
+
+
+def _with_identity(after: pb.Object, before: pb.Object | None) -> pb.Object:
+    """The wanted object with what the store adds to metadata, so that only intended changes show."""
+    if before is None:
+        return after
+    merged = pb.Object()
+    merged.CopyFrom(after)
+    labels = dict(metadata(after).labels)
+    metadata(merged).CopyFrom(metadata(before))
+    metadata(merged).labels.clear()
+    metadata(merged).labels.update(labels)
+    return merged
+
+
+async def _delete_named(cluster: Cluster, wanted: Selection, limit: float) -> None:
+    await _delete(cluster, [ref_of(await wanted.fetch_named(cluster))], limit)
+
+
+async def _delete(cluster: Cluster, refs: Sequence[Ref], limit: float) -> None:
+    """Delete them all; what is gone already is said and does not stop the rest.
+
+    A group takes its resources along. Among other resources, what comes after another goes first.
+    """
+    groups = {ref.name for ref in refs if ref.kind == "Group"}
+    along = [ref for ref in refs if KINDS[ref.kind].grouped and ref.group in groups]
+    left, absent = [ref for ref in refs if ref not in along], list[str]()
+    while left:
+        blocked: list[tuple[Ref, Invalid]] = []
+        for ref in left:
+            try:
+                await cluster.delete(ref)
+            except NotFound as error:
+                absent.append(str(error))
+            except Invalid as needed:
+                blocked.append((ref, needed))
+            else:
+                click.echo(f"{ref} deleted")
+        if len(blocked) == len(left):
+            raise blocked[0][1]
+        left = [ref for ref, _ in blocked]
+    for ref in along:
+        click.echo(f"{ref} deleted")
+    if absent:
+        raise NotFound("\n".join(absent))
+    if limit:
+        await until_gone(cluster, refs, limit)
