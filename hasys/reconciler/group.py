@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import ReleaseBlocked
-from hasys.guard.protocol import AddressEntry, Entry, Plan
+from hasys.guard.protocol import AddressEntry, CgroupEntry, Entry, Plan
 from hasys.model.errors import HasysError
 from hasys.placement import flow
 from hasys.placement.flow import Progress, Step
@@ -27,7 +27,7 @@ from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET
 from hasys.reconciler.unit import Unit
 from hasys.resources.leftovers import Leftovers
-from hasys.resources.port import Condition, Driver, Place, State, Surroundings
+from hasys.resources.port import AddressTrace, CgroupTrace, Condition, Driver, Place, State, Surroundings, Trace
 from hasys.resources.settings import address_of
 from hasys.v1 import objects_pb2 as pb
 
@@ -332,8 +332,17 @@ def _step(unit: Unit, *, leaving: bool) -> Step:
 
 def _entries(units: Iterable[Unit]) -> tuple[Entry, ...]:
     """What the guard must undo, each once and always in the same order."""
-    found = {entry for unit in units for entry in unit.driver.entries()}
+    found = {_entry(trace, unit) for unit in units for trace in unit.driver.traces()}
     return tuple(sorted(found, key=lambda e: (type(e).__name__, e.resource, str(e))))
+
+
+def _entry(trace: Trace, unit: Unit) -> Entry:
+    resource = unit.resource.metadata.name
+    match trace:
+        case AddressTrace(interface, address):
+            return AddressEntry(interface, address, resource)
+        case CgroupTrace(path):
+            return CgroupEntry(path, resource)
 
 
 def _material(resource: Resource) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import anyio
 
-from hasys.guard.protocol import CgroupEntry, Entry
 from hasys.model.errors import HasysError
 from hasys.resources import output, settings
-from hasys.resources.port import Driver, Permanent, State, Surroundings
+from hasys.resources.port import CgroupTrace, Driver, Permanent, State, Surroundings, Trace
 from hasys.resources.restart import RestartPolicy
 from hasys.resources.service import Ending, Foreground, Home, Scripted, Service, StartFailed
 from hasys.v1 import objects_pb2
@@ -34,8 +33,8 @@ class Application(Driver):
             backoff=settings.seconds(restart, "backoff"),
         )
 
-    def entries(self) -> tuple[Entry, ...]:
-        return (CgroupEntry(str(self._cgroup.path), self.around.place.name),)
+    def traces(self) -> tuple[Trace, ...]:
+        return (CgroupTrace(str(self._cgroup.path)),)
 
     async def adopt(self) -> bool:
         return await self._service.adopt()

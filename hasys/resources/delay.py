@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from hasys.guard.protocol import Entry
 from hasys.resources import settings
-from hasys.resources.port import Driver, State, Surroundings
+from hasys.resources.port import Driver, State, Surroundings, Trace
 from hasys.resources.records import Records
 from hasys.v1 import objects_pb2
 
@@ -21,7 +20,7 @@ class Delay(Driver):
         self._seconds = settings.seconds(spec, "duration")
         self._records = records
 
-    def entries(self) -> tuple[Entry, ...]:
+    def traces(self) -> tuple[Trace, ...]:
         return ()
 
     async def adopt(self) -> bool:

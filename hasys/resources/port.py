@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
-from hasys.guard.protocol import Entry
 from hasys.model.errors import HasysError
 from hasys.model.view import ResourceState
 
@@ -25,6 +24,25 @@ class Temporary(HasysError):
     def __init__(self, text: str, delay: float | None = None) -> None:
         super().__init__(text)
         self.delay = delay
+
+
+@dataclass(frozen=True, slots=True)
+class AddressTrace:
+    """This resource may put the address (without prefix length) on the interface."""
+
+    interface: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupTrace:
+    """This resource may run processes in the cgroup (absolute path)."""
+
+    path: str
+
+
+Trace: TypeAlias = AddressTrace | CgroupTrace
+"""What a resource may leave on the machine, and the guard must be able to undo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,7 @@ class Driver(ABC):
             self.around.changed()
 
     @abstractmethod
-    def entries(self) -> tuple[Entry, ...]:
+    def traces(self) -> tuple[Trace, ...]:
         """What the guard must undo when this node loses the group: known before anything is done."""
 
     @abstractmethod

@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 import anyio
 
-from hasys.guard.protocol import AddressEntry, Entry
 from hasys.resources import announce, settings
 from hasys.resources.addresses import Addresses, Held, Link
-from hasys.resources.port import Driver, State, Surroundings, Temporary
+from hasys.resources.port import AddressTrace, Driver, State, Surroundings, Temporary, Trace
 from hasys.v1 import objects_pb2
 
 LINK_GRACE = 1.0
@@ -46,10 +45,10 @@ class VirtualIP(Driver):
         self._schedule = announce.Schedule(settings.seconds(spec, "announce_interval"))
         self._link_lost: float | None = None
 
-    def entries(self) -> tuple[Entry, ...]:
+    def traces(self) -> tuple[Trace, ...]:
         if not self.wanted.interface:
             return ()
-        return (AddressEntry(self.wanted.interface, self.wanted.address, self.around.place.name),)
+        return (AddressTrace(self.wanted.interface, self.wanted.address),)
 
     async def adopt(self) -> bool:
         return self.wanted in self._addresses.holders(self.wanted.address)

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from hasys.api import kinds
 from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import GuardGone, ReleaseBlocked, Stale
-from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, Plan
+from hasys.guard.protocol import Address, AddressEntry, Plan
 from hasys.model.errors import Unavailable
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.gates import Gates
@@ -25,7 +25,7 @@ from hasys.resources.addresses import Held, Link
 from hasys.resources.cgroup import Cgroup
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.output import Outputs
-from hasys.resources.port import Driver, State, Surroundings, Temporary
+from hasys.resources.port import CgroupTrace, Driver, State, Surroundings, Temporary, Trace
 from hasys.resources.records import Records
 from hasys.resources.virtual_ip import VirtualIP
 from hasys.v1 import objects_pb2 as pb
@@ -170,8 +170,8 @@ class FakeDriver(Driver):
     def name(self) -> str:
         return self.around.place.name
 
-    def entries(self) -> tuple[Entry, ...]:
-        return (CgroupEntry(f"/cg/{self.around.place.group}/{self.name}", self.name),)
+    def traces(self) -> tuple[Trace, ...]:
+        return (CgroupTrace(f"/cg/{self.around.place.group}/{self.name}"),)
 
     async def adopt(self) -> bool:
         return self.name in self.world.running
