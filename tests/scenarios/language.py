@@ -8,11 +8,11 @@
     0.09  event NodeReady: n1 is ready
     ...
 
-Commands (one a line): ``cluster``, ``group``, ``advance TIME``, ``power-off|power-on|silence|deafen|heal NODE``,
-``kill-agent|start-agent NODE``, ``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``mend RESOURCE on NODE``,
-``stick|unstick RESOURCE on NODE``, ``lose leader``, ``lose quorum``, ``regain quorum``, ``nodes of GROUP NODE:PRIO...``,
-``was GROUP NODE@EPOCH``,
-``delete GROUP``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE] [because WORDS]``, ``show``.
+Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, ``was GROUP NODE@EPOCH``,
+``delete GROUP``, ``advance TIME``, ``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
+``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
+``lose leader|quorum``, ``regain quorum``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE]
+[because WORDS]``, ``show``.
 """
 
 from __future__ import annotations

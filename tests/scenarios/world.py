@@ -6,9 +6,11 @@ starts within 50 ms unless it was broken. After every step of 10 ms the invarian
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hasys.lease.assignments import Assignments, GroupAssignment
+from hasys.lease.facts import NodeFacts
 from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, Permit, Revoke
 from hasys.lease.wire import Health
@@ -18,7 +20,6 @@ from hasys.model.view import (
     GroupInfo,
     NodeInfo,
     OperationInfo,
-    Phase,
     ResourceInfo,
     ResourceState,
     Role,
@@ -191,7 +192,7 @@ class World:
             if m.keeper is not None and not m.deaf and not m.silent:
                 self._obey(m, m.keeper, m.keeper.received(grant, self.now))
 
-    def _obey(self, m: Machine, keeper: Keeper, effects: list[object] | list[Permit | Revoke]) -> None:
+    def _obey(self, m: Machine, keeper: Keeper, effects: Sequence[object]) -> None:
         for effect in effects:
             if isinstance(effect, Permit):
                 self.tell(f"{m.name} may act for {effect.group}@{effect.epoch}")
@@ -216,7 +217,7 @@ class World:
         if keeper.state().floors.get(group.name, -1) >= a.epoch:
             return
         _, effects = keeper.plan(group.name, a.epoch, 1, self.now)
-        self._obey(m, keeper, list(effects))
+        self._obey(m, keeper, effects)
         if keeper.permitted(group.name, a.epoch, self.now) != "permitted":
             return
         if m.epochs.get(group.name) != a.epoch:
@@ -224,8 +225,8 @@ class World:
         here = m.running.setdefault(group.name, {})
         if m.attempts[group.name] != a.attempt:
             m.attempts[group.name] = a.attempt
-            for resource in [r for r, (state, _) in here.items() if state is ResourceState.FAILED]:
-                del here[resource]
+            for failed in [r for r, (state, _) in here.items() if state is ResourceState.FAILED]:
+                del here[failed]
         for resource in group.resources:
             if not self._progress(m, group, resource):
                 return
@@ -299,25 +300,10 @@ class World:
     def view(self) -> View:
         facts = self._granter.facts(self.now)
         nodes = {
-            name: replace(
-                node,
-                connected=self.machines[name].up and not self.machines[name].silent,
-                **(
-                    {
-                        "heard": facts[name].last_heard,
-                        "confirmed": facts[name].confirmed,
-                        "armed": facts[name].health.armed,
-                        "agent_alive": facts[name].health.agent,
-                        "message": facts[name].health.message,
-                        "boot_id": facts[name].boot,
-                        "released": facts[name].released,
-                    }
-                    if name in facts
-                    else {}
-                ),  # type: ignore[arg-type]
-            )
+            name: replace(node, connected=self.machines[name].up and not self.machines[name].silent)
             for name, node in self.nodes.items()
         }
+        nodes |= {name: _known(nodes[name], of_guard) for name, of_guard in facts.items()}
         groups = {
             name: replace(group, may_hold=self._granter.may_hold(name, self.now)) for name, group in self.groups.items()
         }
@@ -411,6 +397,19 @@ class World:
             assert len(runners) <= 1, f"{self.now}: {name} runs on {runners}"
 
 
+def _known(node: NodeInfo, facts: NodeFacts) -> NodeInfo:
+    return replace(
+        node,
+        heard=facts.last_heard,
+        confirmed=facts.confirmed,
+        armed=facts.health.armed,
+        agent_alive=facts.health.agent,
+        message=facts.health.message,
+        boot_id=facts.boot,
+        released=facts.released,
+    )
+
+
 def _shown(effect: SetAssignment) -> str:
     a = effect.assignment
     after = (
@@ -418,6 +417,3 @@ def _shown(effect: SetAssignment) -> str:
     )
     again = f", attempt {a.attempt}" if a.attempt else ""
     return f"{a.node or 'nobody'}@{a.epoch}{after}{again}"
-
-
-__all__ = ["Machine", "Phase", "World"]
