@@ -81,9 +81,13 @@ class Cluster:
 
     # -------------------------------------------------------------- commands
 
+    @property
+    def client_settings(self) -> Path:
+        return self.folder / "client" / "client.yaml"
+
     def command(self, *argv: str) -> list[str]:
         """A hasys command line for use on the client machine."""
-        return [*hasys_command(), "--context", str(self.folder / "client" / "client.yaml"), *argv]
+        return [*hasys_command(), "--context", str(self.client_settings), *argv]
 
     def hasys(self, *argv: str, feed: str | None = None, timeout: float = 30.0) -> str:
         """Run a command on the client machine. Raises :class:`CommandFailed` with exit status and message."""
@@ -129,14 +133,18 @@ class Cluster:
         self.wait(lambda s: group_of(s, group)["redundant"], timeout, f"group {group} to be redundant")
         return self.wait_running(group, timeout=timeout)
 
+    @property
+    def feed(self) -> StatusFeed:
+        """The status as it changes."""
+        if self._feed is None:
+            self._feed = StatusFeed(self.lab.client, self.command("status", "-w", "-o", "json"))
+            self.lab.on_close(self._feed.close)
+        return self._feed
+
     def wait(self, condition: Callable[[Status], object], timeout: float, what: str) -> Status:
         """Wait until a status meets ``condition``. Raises :class:`TimeoutError` with the end of every machine's log."""
-        if self._feed is None:
-            command = self.command("status", "-w", "-o", "json")
-            self._feed = StatusFeed(self.lab.client, command)
-            self.lab.on_close(self._feed.close)
         try:
-            return self._feed.wait(condition, timeout, what)
+            return self.feed.wait(condition, timeout, what)
         except TimeoutError as e:
             logs = "\n".join(f"--- log of {m}\n{self.machine(m).tail(15)}" for m in self.members)
             raise TimeoutError(f"{e}\n{logs}") from None

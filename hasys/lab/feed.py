@@ -1,4 +1,4 @@
-"""The cluster's status as it changes: one ``hasys status -w -o json`` on the client machine, started again when it ends."""
+"""The cluster's status as it changes: ``hasys status -w -o json`` on the client machine, started again when it ends."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class StatusFeed:
         self._changed = threading.Condition()
         self._latest: Status | None = None
         self._arrived = 0.0
+        self._listener: Callable[[Status], None] | None = None
         self._closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="status-feed", daemon=True)
@@ -36,6 +37,10 @@ class StatusFeed:
         """The newest status; None before the first one."""
         with self._changed:
             return self._latest
+
+    def on_change(self, listener: Callable[[Status], None]) -> None:
+        """Call ``listener`` with each status that arrives, from the feed's thread."""
+        self._listener = listener
 
     def wait(self, condition: Callable[[Status], object], timeout: float, what: str) -> Status:
         """The first status that arrives from now on and meets ``condition``; ``timeout`` in seconds.
@@ -77,6 +82,8 @@ class StatusFeed:
         with self._changed:
             self._latest, self._arrived = status, time.monotonic()
             self._changed.notify_all()
+        if self._listener is not None:
+            self._listener(status)
 
 
 def _holds(condition: Callable[[Status], object], status: Status) -> bool:

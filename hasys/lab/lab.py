@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,7 @@ class Lab:
         self.machines: dict[str, Machine] = {}
         self.addresses = AddressLog()
         self._instruments: list[Instrument] = []
+        self._kept = False
         self._at_close: list[Callable[[], None]] = []
 
     def __enter__(self) -> Lab:
@@ -76,7 +77,9 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Remove everything."""
+        """Remove everything, unless :meth:`keep` was called."""
+        if self._kept:
+            return
         self._wind_up()
         self.record.remove()
         for machine in self.machines.values():
@@ -95,14 +98,15 @@ class Lab:
             self._at_close.pop()()
         self.addresses.close()
 
-    def keep(self) -> Path:
+    def keep(self, environment: Mapping[str, str] | None = None) -> Path:
         """Leave the lab running after this process; returns the script that enters its machines and removes it."""
         (self.record.folder / "keep").touch()
+        self._kept = True
         self._wind_up()
         for machine in (self.client, self.machines[OBSERVER]):
             machine.kill_all()
         script = self.record.folder / "lab"
-        script.write_text(self._script())
+        script.write_text(self._script(environment or {}))
         script.chmod(0o700)
         return script
 
@@ -174,7 +178,7 @@ class Lab:
         self.machines[spec.name] = machine
         return machine
 
-    def _script(self) -> str:
+    def _script(self, environment: Mapping[str, str]) -> str:
         """A shell script: ``lab NAME [COMMAND...]`` enters a machine, ``lab off NAME`` pulls its plug."""
         cases = "\n".join(
             f'  {m.name}) shift; exec {shlex.join(m.command())} "$@" ;;' for m in self.machines.values() if m.on
@@ -184,9 +188,10 @@ class Lab:
             + f"; echo 1 > {m.cgroup}/cgroup.kill ;;"
             for m in self.machines.values()
         )  # fmt: skip
+        exports = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items())
         remove = shlex.join([sys.executable, "-m", "hasys.lab.registry", self.record.id])
         return (
-            f'#!/bin/sh\n[ $# -gt 1 ] || [ "$1" = remove ] || set -- "$1" sh\ncase "$1" in\n{cases}\n'
+            f'#!/bin/sh\n{exports}[ $# -gt 1 ] || [ "$1" = remove ] || set -- "$1" sh\ncase "$1" in\n{cases}\n'
             f'  off) case "$2" in\n{off}\n  esac ;;\n  remove) exec {remove} ;;\n'
             '  *) echo "use: lab MACHINE [COMMAND...] | lab off MACHINE | lab remove" >&2; exit 2 ;;\nesac\n'
         )

@@ -210,7 +210,7 @@ class Machine:
         return run(*self._join(self.command(*argv)), feed=feed, timeout=timeout)
 
     def spawn(
-        self, *argv: str, output: IO[bytes] | None = None, pass_fds: tuple[int, ...] = ()
+        self, *argv: str, output: int = subprocess.DEVNULL, pass_fds: tuple[int, ...] = ()
     ) -> subprocess.Popen[bytes]:
         """Start a program inside that runs until it ends, is ended, or the machine goes off."""
         child = self._start(self.command(*argv), output, pass_fds=pass_fds)
@@ -219,7 +219,7 @@ class Machine:
 
     def processes(self, role: str | None = None) -> list[int]:
         """Host pids of the machine's processes of a role: ``node``, ``store``, ``guard``, ``agent`` or ``witness`` of
-        hasys, or the name of any program. None: all but PID 1 and the lab's own helpers."""
+        hasys, or the name of any program, or a word of its command line. None: all but PID 1 and the lab's helpers."""
         matches = _matcher(role)
         return [pid for pid in pids_below(self.cgroup) if pid != self._init and _inside(pid) and matches(_argv(pid))]
 
@@ -311,7 +311,7 @@ def _matcher(role: str | None) -> Callable[[list[str]], bool]:
         return lambda argv: any(_is_hasys(argv, r) for r in _HASYS_ROLES)
     if role in _HASYS_ROLES:
         return lambda argv: _is_hasys(argv, role)
-    return lambda argv: bool(argv) and Path(argv[0]).name == role
+    return lambda argv: bool(argv) and (Path(argv[0]).name == role or role in argv)
 
 
 def _is_hasys(argv: list[str], role: str) -> bool:

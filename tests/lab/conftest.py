@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hasys.lab.lab import Lab, missing
+from tests.lab.stage import VIP, Act, Stage, raise_stage
 
 
 @pytest.fixture
@@ -17,3 +19,23 @@ def lab() -> Iterator[Lab]:
         pytest.skip(lack)
     with Lab() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    """One hasys cluster for all failover tests: what a fault leaves behind is the next test's to cope with."""
+    lack = missing()
+    if lack:
+        pytest.skip(lack)
+    yield from raise_stage()
+
+
+@pytest.fixture
+def act(stage: Stage) -> Iterator[Act]:
+    """A settled stage; when the test is over: never were there two holders of the address."""
+    active = stage.settle()
+    stage.wait_holder(active)
+    act = Act(stage, active, stage.other(active), time.monotonic())
+    yield act
+    stage.watch.assert_never_two(act.since)
+    assert stage.watch.asked(VIP, act.since), "the watcher did not watch"

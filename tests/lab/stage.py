@@ -1,0 +1,104 @@
+"""The stage of the failover tests: one cluster, one group (an address and a web server), every instrument running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest
+from hasys.lab.instruments import Probe, Watch
+from hasys.lab.lab import Lab
+from hasys.lab.machine import Machine
+from hasys.lab.shell import until
+
+VIP, PORT = "10.77.0.100", 8080
+GROUP = "web"
+
+WORST = 3.0
+"""Seconds: no single failover may take the address away from the client for longer."""
+UNFELT = 0.1
+"""Seconds: what must not be felt may cost no more than this, the probe's own pauses aside."""
+
+_SERVE = f"python3 -m http.server {PORT} --directory /proc/sys/kernel/random"
+WEB_SERVER = ("sh", "-c", f"test ! -e /run/broken && exec {_SERVE}")
+"""Dies at once on a machine where /run/broken exists."""
+
+MANIFEST = (
+    group_manifest(GROUP)
+    + address_manifest(f"{VIP}/24")
+    + application_manifest(WEB_SERVER, extra={"restart": {"retries": 2, "startTime": "500ms", "backoff": "200ms"}})
+)
+
+
+@dataclass
+class Stage:
+    """A settled cluster and what watches it."""
+
+    cluster: Cluster
+    watch: Watch
+    probe: Probe
+    web: Probe
+
+    @property
+    def lab(self) -> Lab:
+        return self.cluster.lab
+
+    def settle(self) -> str:
+        """Undo the last fault, wait until the group could survive the next one; returns its Active."""
+        self.cluster.restore()
+        active = self.cluster.wait_redundant(GROUP)
+        self.web.wait_answer(10)
+        return active
+
+    def other(self, node: str) -> str:
+        return next(n for n in self.cluster.nodes if n != node)
+
+    def machine(self, name: str) -> Machine:
+        return self.lab.machines[name]
+
+    def wait_holder(self, node: str | None, timeout: float = 10.0) -> None:
+        """Wait until exactly ``node`` (None: nobody) holds the address."""
+        expected = [node] if node else []
+        until(lambda: self.watch.holders(VIP) == expected, timeout, f"{node or 'nobody'} to hold {VIP}")
+
+    def assert_felt_at_most(self, since: float, seconds: float) -> None:
+        """The client missed the address for no longer than that since ``since``, the probe's own pauses aside."""
+        seen = self.probe.outage(since)
+        assert seen.recovered, f"no answer since {time.monotonic() - seen.begin:.2f} s"
+        assert seen.longest <= seconds + seen.blind, f"away for {seen.longest * 1000:.0f} ms"
+
+    def assert_stayed(self, node: str, since: float) -> None:
+        """Nobody but ``node`` answered for the address since then, and the client felt nothing."""
+        for name in self.cluster.nodes:
+            if name != node:
+                assert self.watch.last_answer(VIP, name, since) is None, f"{name} answered"
+        self.assert_felt_at_most(since, UNFELT)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One test's view of the stage."""
+
+    stage: Stage
+    active: str
+    standby: str
+    since: float
+    """When the stage was settled; never-two is asserted from here to the test's end."""
+
+
+def raise_stage() -> Iterator[Stage]:
+    """Build everything; take it down when resumed."""
+    with Lab() as lab:
+        cluster = Cluster(lab)
+        cluster.start()
+        cluster.wait_ready()
+        cluster.apply(MANIFEST)
+        cluster.wait_running(GROUP)
+        yield Stage(cluster, lab.watch([VIP], cluster.nodes), lab.probe(VIP), lab.http_probe(VIP, PORT))
+
+
+def pause(seconds: float) -> None:
+    """Let real time pass while the instruments record: for claims that something does *not* happen."""
+    end = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= end, seconds + 5, "time to pass")

@@ -1,0 +1,145 @@
+"""Machines and networks that go away: who serves then, how soon, and never two at once (fixture ``act`` asserts it)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from hasys.lab.switch import Direction
+from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
+
+pytestmark = pytest.mark.lab
+
+LEASE_OVER = 2.0
+"""Seconds after which a cut-off holder of the default profile (TTL 1 s) must have fallen silent."""
+
+
+def taken_over(act: Act, struck: float) -> None:
+    """The Standby serves, address and web server, within the bound."""
+    act.stage.probe.wait_answer(10, since=struck)
+    act.stage.wait_holder(act.standby)
+    act.stage.assert_felt_at_most(struck, WORST)
+    act.stage.web.wait_answer(10, since=time.monotonic())
+
+
+def test_power_loss_of_the_active_moves_the_group_to_the_standby(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off(act.active)
+    taken_over(act, struck)
+
+
+def test_the_returning_node_is_standby_and_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off(act.active)
+    taken_over(act, struck)
+    back = time.monotonic()
+    act.stage.lab.power_on(act.active)
+    assert act.stage.cluster.wait_redundant(GROUP) == act.standby
+    act.stage.assert_stayed(act.standby, back)
+
+
+def test_power_loss_of_the_standby_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off(act.standby)
+    pause(2)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_silent_loss_of_the_active_moves_the_group_and_silences_it(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).drop()
+    taken_over(act, struck)
+    assert act.stage.watch.last_answer(VIP, act.active, struck + LEASE_OVER) is None
+
+
+def test_a_lost_active_that_is_found_again_stays_silent(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).drop()
+    taken_over(act, struck)
+    healed = time.monotonic()
+    act.stage.lab.heal()
+    assert act.stage.cluster.wait_redundant(GROUP) == act.standby
+    act.stage.assert_stayed(act.standby, healed)
+
+
+@pytest.mark.parametrize("direction", [Direction.IN, Direction.OUT], ids=["deaf", "mute"])
+def test_one_way_loss_ends_in_one_active(act: Act, direction: Direction) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).drop(direction)
+    taken_over(act, struck)
+
+
+def test_every_cable_of_the_active_pulled_moves_the_group(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).cable(plugged=False)
+    taken_over(act, struck)
+
+
+def test_public_cable_of_the_active_pulled_moves_the_group(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).cable(plugged=False, networks=[0])
+    taken_over(act, struck)
+
+
+def test_public_cable_of_the_standby_pulled_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.standby).cable(plugged=False, networks=[0])
+    pause(2)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_loss_of_the_heartbeat_network_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    for name in act.stage.cluster.members:
+        act.stage.machine(name).cable(plugged=False, networks=[1])
+    pause(2.5)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_silent_loss_of_the_heartbeat_network_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    for name in act.stage.cluster.members:
+        act.stage.machine(name).drop(networks=[1])
+    pause(2.5)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_loss_of_the_witness_moves_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off("w")
+    pause(2.5)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_active_and_standby_cut_from_each_other_move_nothing(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.partition([act.active], [act.standby])
+    pause(2.5)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_without_a_majority_nobody_serves(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off("w")
+    act.stage.lab.power_off(act.standby)
+    act.stage.wait_holder(None, timeout=LEASE_OVER)
+    pause(1)
+    assert act.stage.watch.last_answer(VIP, act.active, struck + LEASE_OVER) is None
+
+
+def test_power_loss_of_everything_ends_in_one_active(act: Act) -> None:
+    for name in act.stage.cluster.members:
+        act.stage.lab.power_off(name)
+    struck = time.monotonic()
+    for name in act.stage.cluster.members:
+        act.stage.lab.power_on(name)
+    act.stage.probe.wait_answer(20, since=struck)
+    act.stage.cluster.wait_redundant(GROUP)
+
+
+def test_an_application_is_reachable_again_after_power_loss(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.power_off(act.active)
+    act.stage.web.wait_answer(10, since=struck)
+    assert act.stage.web.outage(struck).longest <= WORST + UNFELT

@@ -1,0 +1,174 @@
+"""Processes that die, freeze or are meddled with: what must not be felt, what must move, and never two at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from hasys.lab.cluster import group_of
+from hasys.lab.shell import until
+from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
+
+pytestmark = pytest.mark.lab
+
+LEASE_OVER = 2.0
+"""Seconds after which a frozen holder of the default profile (TTL 1 s) must have been muted by its kernel."""
+
+
+def web_server(act: Act) -> list[int]:
+    """Host pids of the group's web server on the Active."""
+    return act.stage.machine(act.active).processes("http.server")
+
+
+def killed(act: Act, role: str) -> float:
+    """SIGKILL a role on the Active and wait until the role is back; returns when it was struck."""
+    machine = act.stage.machine(act.active)
+    struck = time.monotonic()
+    gone = set(machine.kill(role))
+    until(lambda: set(machine.processes(role)) - gone, 10, f"{role} to be started again")
+    pause(2)
+    return struck
+
+
+@pytest.mark.parametrize("role", ["agent", "store", "node"])
+def test_a_killed_process_of_the_active_is_not_felt(act: Act, role: str) -> None:
+    struck = killed(act, role)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_a_killed_guard_moves_nothing(act: Act) -> None:
+    struck = killed(act, "guard")
+    assert act.stage.watch.last_answer(VIP, act.standby, struck) is None
+    act.stage.assert_felt_at_most(struck, WORST)
+
+
+def test_a_restarted_agent_adopts_what_runs(act: Act) -> None:
+    before = web_server(act)
+    struck = killed(act, "agent")
+    act.stage.cluster.wait_running(GROUP, active=act.active)
+    assert before
+    assert web_server(act) == before
+    assert act.stage.web.outage(struck).longest <= UNFELT + 0.05  # it asks every 50 ms
+
+
+def test_a_frozen_node_is_muted_by_its_kernel_and_replaced(act: Act) -> None:
+    machine = act.stage.machine(act.active)
+    struck = time.monotonic()
+    frozen = machine.freeze()
+    act.stage.wait_holder(act.standby)
+    act.stage.assert_felt_at_most(struck, WORST)
+    pause(LEASE_OVER)
+    assert act.stage.watch.last_answer(VIP, act.active, struck + LEASE_OVER) is None
+    thawed = time.monotonic()
+    machine.thaw(frozen)
+    assert act.stage.cluster.wait_redundant(GROUP) == act.standby
+    act.stage.assert_stayed(act.standby, thawed)
+
+
+def test_a_frozen_node_gives_its_processes_up_when_it_wakes(act: Act) -> None:
+    machine = act.stage.machine(act.active)
+    frozen = machine.freeze()
+    act.stage.wait_holder(act.standby)
+    machine.thaw(frozen)
+    until(lambda: not web_server(act), 5, "the old web server to be gone")
+    until(lambda: VIP not in machine.run("ip", "addr", "show", "eth0"), 5, "the address to be off the interface")
+
+
+@pytest.mark.parametrize("role", ["store", "agent"])
+def test_a_frozen_store_or_agent_of_the_active_moves_nothing(act: Act, role: str) -> None:
+    machine = act.stage.machine(act.active)
+    struck = time.monotonic()
+    frozen = machine.freeze(role)
+    pause(3)
+    machine.thaw(frozen)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_a_frozen_guard_loses_the_address(act: Act) -> None:
+    machine = act.stage.machine(act.active)
+    struck = time.monotonic()
+    frozen = machine.freeze("guard")
+    act.stage.wait_holder(act.standby)
+    act.stage.assert_felt_at_most(struck, WORST)
+    machine.thaw(frozen)
+    assert act.stage.cluster.wait_redundant(GROUP) == act.standby
+
+
+def test_the_death_of_the_leaders_store_moves_nothing(act: Act) -> None:
+    leader = act.stage.cluster.status()["cluster"]["leader"]
+    struck = time.monotonic()
+    act.stage.machine(leader).kill("store")
+    pause(2.5)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_a_dead_application_is_restarted_in_place(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).kill("http.server")
+    act.stage.web.wait_answer(10, since=struck)
+    assert act.stage.web.outage(struck).longest < 1.5  # under 1 s, and the start time of its Python
+    act.stage.cluster.wait_running(GROUP, active=act.active)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_an_application_that_cannot_run_here_fails_over(act: Act) -> None:
+    machine = act.stage.machine(act.active)
+    machine.run("touch", "/run/broken")
+    try:
+        machine.kill("http.server")
+        act.stage.cluster.wait_running(GROUP, active=act.standby)
+        act.stage.wait_holder(act.standby)
+    finally:
+        machine.run("rm", "-f", "/run/broken")
+    act.stage.cluster.hasys("switchover", GROUP, "--to", act.active)  # forgets the failure, for the tests after this
+
+
+def test_an_address_deleted_by_hand_returns(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.machine(act.active).run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+    act.stage.probe.wait_answer(5, since=time.monotonic())
+    act.stage.assert_felt_at_most(struck, 1.0)
+    assert act.stage.watch.last_answer(VIP, act.standby, struck) is None
+
+
+def test_an_address_added_on_the_standby_by_hand_stays_mute_and_is_removed(act: Act) -> None:
+    struck = time.monotonic()
+    machine = act.stage.machine(act.standby)
+    machine.run("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")
+    until(lambda: VIP not in machine.run("ip", "addr", "show", "eth0"), 5, "the address to be removed")
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_a_switchover_moves_the_group_in_order(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.cluster.hasys("switchover", GROUP)
+    act.stage.wait_holder(act.standby)
+    act.stage.assert_felt_at_most(struck, 0.5)
+    assert act.stage.cluster.wait_running(GROUP) == act.standby
+
+
+def test_an_orderly_stop_hands_the_group_over_first(act: Act) -> None:
+    struck = time.monotonic()
+    act.stage.lab.shutdown(act.active, "node")
+    act.stage.wait_holder(act.standby)
+    act.stage.assert_felt_at_most(struck, 0.5)
+
+
+def test_a_drained_node_runs_nothing_until_it_is_undrained(act: Act) -> None:
+    act.stage.cluster.hasys("drain", act.active)
+    try:
+        act.stage.wait_holder(act.standby)
+        group = group_of(act.stage.cluster.status(), GROUP)
+        assert not group["redundant"]
+    finally:
+        act.stage.cluster.hasys("undrain", act.active)
+
+
+def test_every_process_of_the_active_killed_at_once_ends_in_one_active(act: Act) -> None:
+    struck = time.monotonic()
+    for role in ("node", "agent", "guard", "store"):
+        act.stage.machine(act.active).kill(role, signal.SIGKILL)
+    act.stage.probe.wait_answer(15, since=struck + 0.1)
+    act.stage.cluster.wait_redundant(GROUP)
