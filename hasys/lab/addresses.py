@@ -111,7 +111,7 @@ def parse(data: bytes) -> Iterator[tuple[str, bool]]:
         if kind in (_RTM_NEWADDR, _RTM_DELADDR):
             attributes = dict(_attributes(data[offset + 24 : offset + length]))
             raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
-            if raw:
+            if raw and len(raw) in (4, 16):
                 yield str(ipaddress.ip_address(raw)), kind == _RTM_NEWADDR
         offset += (length + 3) & ~3
 
