@@ -147,7 +147,8 @@ class _Input:
         self._given = dict(sound)
         for ref, obj in sound:
             yield from self._together(ref, obj)
-        for group in dict.fromkeys(ref.group for ref, _ in sound if ref.group):
+        changed = [ref.group for ref, obj in sound if self._arrows_change(ref, obj)]
+        for group in dict.fromkeys([*changed, *(ref.group for ref in self._removed)]):
             yield from self._flow(group)
 
     # ------------------------------------------------------------ beside the others
@@ -241,6 +242,15 @@ class _Input:
                 yield Fault(ref, field, f"{text} belongs to {other} of group {other.group!r} already: use a free one")
 
     # ------------------------------------------------------------ arrows
+
+    def _arrows_change(self, ref: Ref, obj: pb.Object) -> bool:
+        """Could this object make a circle, or an arrow to nowhere? Without new arrows it cannot."""
+        part = resource(obj)
+        if part is None or not part.spec.after:
+            return False
+        old = self._view.get(ref)
+        before = resource(old) if old is not None else None
+        return before is None or before.spec.after != part.spec.after
 
     def _flow(self, group: str) -> Iterator[Fault]:
         parts = self._members(group)
