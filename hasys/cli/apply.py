@@ -9,7 +9,7 @@ import click
 
 from hasys.api.errors import Invalid
 from hasys.api.kinds import KINDS, Ref, metadata, ref_of
-from hasys.api.manifest import Manifest, parse, to_yaml
+from hasys.api.manifest import Manifests, load, to_yaml
 from hasys.cli.context import context_option
 from hasys.cli.get import Selection, parse_kind
 from hasys.cli.session import Cluster, talk, timeout_option
@@ -32,9 +32,7 @@ def apply(names: Sequence[str], dry_run: bool, prune: bool, wait: bool, timeout:
 
     Prints "KIND/NAME created|configured|unchanged|pruned" for each.
     """
-    manifests = [parse(text, name) for name, text in read_all(names)]
-    if not any(manifest.objects for manifest in manifests):
-        raise Refused(f"{', '.join(names)}: no object in there")
+    manifests = load(read_all(names))
     talk(lambda cluster: _apply(cluster, manifests, dry_run=dry_run, prune=prune, wait=timeout if wait else 0.0))
 
 
@@ -55,8 +53,8 @@ def delete(kind: str, name: str, group: str, names: Sequence[str], wait: bool, t
         raise click.UsageError("give KIND NAME, or -f FILE")
     limit = timeout if wait else 0.0
     if names:
-        found = [ref_of(obj) for one, text in read_all(names) for obj in parse(text, one).objects]
-        talk(lambda cluster: _delete(cluster, list(dict.fromkeys(found)), limit))
+        found = [ref_of(obj) for obj in load(read_all(names)).objects]
+        talk(lambda cluster: _delete(cluster, found, limit))
         return
     kinds, name = parse_kind(kind, name)
     if not name:
@@ -64,8 +62,8 @@ def delete(kind: str, name: str, group: str, names: Sequence[str], wait: bool, t
     talk(lambda cluster: _delete_named(cluster, Selection(kinds, name, group), limit))
 
 
-async def _apply(cluster: Cluster, manifests: Sequence[Manifest], *, dry_run: bool, prune: bool, wait: float) -> None:
-    objects = [obj for manifest in manifests for obj in manifest.objects]
+async def _apply(cluster: Cluster, manifests: Manifests, *, dry_run: bool, prune: bool, wait: float) -> None:
+    objects = manifests.objects
     before = await _present(cluster, objects) if dry_run else {}
     try:
         answer = await cluster.apply(objects, dry_run=dry_run, prune=prune)
@@ -88,15 +86,9 @@ async def _present(cluster: Cluster, objects: Sequence[pb.Object]) -> dict[Ref, 
     return {ref_of(obj): obj for answer in answers for obj in answer.objects}
 
 
-def _with_positions(refused: Invalid, manifests: Sequence[Manifest]) -> str:
+def _with_positions(refused: Invalid, manifests: Manifests) -> str:
     """Each fault that the server found, with the file and line where it stands."""
-    if not refused.faults:
-        return str(refused)
-    lines = []
-    for fault in refused.faults:
-        place = next((p for m in manifests if (p := m.position(fault.ref, fault.field))), "")
-        lines.append(f"{place}: {fault}" if place else str(fault))
-    return "\n".join(lines)
+    return "\n".join(manifests.where(fault) for fault in refused.faults) or str(refused)
 
 
 def _print_difference(result: api.ApplyResult, before: pb.Object | None, after: pb.Object | None) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from hasys.model.errors import Refused
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 LIMIT = 4 << 20
 """Bytes of one input: what a server accepts in one request."""
 
 
-def file_option(required: bool) -> object:
+def file_option(*, required: bool) -> Callable[[_Command], _Command]:
     """``-f FILE|DIR|-``, several times."""
     return click.option(
         "-f", "--filename", "names", multiple=True, required=required, metavar="FILE|DIR|-",
