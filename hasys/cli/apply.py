@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import click
 
 from hasys.api.errors import Invalid
-from hasys.api.kinds import KINDS, Ref, metadata, ref_of
+from hasys.api.kinds import KINDS, Ref, copy, metadata, ref_of
 from hasys.api.manifest import Manifests, load, to_yaml
+from hasys.api.rules import fill_defaults
 from hasys.cli.context import context_option
 from hasys.cli.get import Selection, parse_kind
 from hasys.cli.session import Cluster, talk, timeout_option
@@ -96,22 +97,20 @@ def _print_difference(result: api.ApplyResult, before: pb.Object | None, after: 
     if result.action not in ("created", "configured") or after is None:
         return
     old = to_yaml(before, status=False).splitlines() if before is not None else []
-    new = to_yaml(_with_identity(after, before), status=False).splitlines()
+    new = to_yaml(_as_stored(after, before), status=False).splitlines()
     for line in list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]:
         click.secho(f"  {line}", fg={"+": "green", "-": "red"}.get(line[:1]))
 
 
-def _with_identity(after: pb.Object, before: pb.Object | None) -> pb.Object:
-    """The wanted object with what the store adds to metadata, so that only intended changes show."""
-    if before is None:
-        return after
-    merged = pb.Object()
-    merged.CopyFrom(after)
-    labels = dict(metadata(after).labels)
-    metadata(merged).CopyFrom(metadata(before))
-    metadata(merged).labels.clear()
-    metadata(merged).labels.update(labels)
-    return merged
+def _as_stored(after: pb.Object, before: pb.Object | None) -> pb.Object:
+    """The wanted object with what the store adds (defaults, identity), so that only intended changes show."""
+    stored = copy(after)
+    fill_defaults(stored)
+    if before is not None:
+        metadata(stored).CopyFrom(metadata(before))
+        metadata(stored).labels.clear()
+        metadata(stored).labels.update(metadata(after).labels)
+    return stored
 
 
 async def _delete_named(cluster: Cluster, wanted: Selection, limit: float) -> None:

@@ -1,0 +1,290 @@
+"""``apply``, ``get``, ``describe``, ``delete``, ``events`` and ``history`` against a cluster in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hasys.api.errors import Fault, Invalid
+from hasys.api.kinds import Ref
+from hasys.v1 import api_pb2 as api
+from hasys.v1 import objects_pb2 as pb
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeCluster, gone, now, web_group, web_ip
+
+WEB = """\
+apiVersion: hasys/v1
+kind: Group
+metadata: {name: web}
+spec: {nodes: [{name: n1, priority: 100}, {name: n2, priority: 50}]}
+---
+apiVersion: hasys/v1
+kind: VirtualIP
+metadata: {name: web-ip, group: web}
+spec: {address: 10.77.0.100/24, interface: eth0}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "web.yaml"
+    path.write_text(WEB)
+    return path
+
+
+# ---------------------------------------------------------------- apply
+
+
+def test_apply_prints_each_object_with_what_happened_to_it(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    cluster.put(web_group())
+    result = hasys("apply", "-f", manifest)
+    assert result.stdout == "Group/web configured\nVirtualIP/web-ip created\n"
+    assert result.exit_code == 0
+
+
+def test_apply_reads_standard_input_folders_and_several_files_as_one(
+    hasys: Run, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    group, address = WEB.split("---\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "b.yml").write_text(address)
+    (tmp_path / "site" / "notes.txt").write_text("no manifest")
+    assert hasys("apply", "-f", "-", "-f", tmp_path / "site", text=group).exit_code == 0
+    assert cluster.applied == [(["Group/web", "VirtualIP/web-ip"], False, False)]
+
+
+def test_a_dry_run_changes_nothing_and_shows_the_difference(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    group = web_group()
+    group.spec.nodes[0].priority = 10
+    cluster.put(group, web_ip())
+    result = hasys("apply", "-f", manifest, "--dry-run")
+    assert cluster.applied == [(["Group/web", "VirtualIP/web-ip"], True, False)]
+    assert "Group/web configured (dry run)" in result.stdout
+    changed = [line.strip() for line in result.stdout.splitlines() if line.strip().startswith(("+ ", "- "))]
+    assert [line for line in changed if "priority" in line] == ["-    priority: 10", "+    priority: 100"]
+
+
+def test_prune_is_passed_on(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    hasys("apply", "-f", manifest, "--prune")
+    assert cluster.applied[0][2] is True
+
+
+def test_wait_ends_when_it_runs(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    cluster.changes = [now(web_group()), now(web_ip())]
+    assert hasys("apply", "-f", manifest, "--wait").exit_code == 0
+
+
+def test_wait_that_is_too_short_is_status_4_after_the_change_was_made(
+    hasys: Run, cluster: FakeCluster, manifest: Path
+) -> None:
+    cluster.changes = [now(web_group("Starting"))]
+    result = hasys("apply", "-f", manifest, "--wait", "--timeout", "30ms")
+    assert result.exit_code == 4
+    assert "Group/web created" in result.stdout
+    assert "Group/web is Starting" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (WEB.replace("interface", "interfaces"), "spec.interfaces: unknown field"),
+        (WEB.replace("priority: 50", "priority: low"), ":4: spec.nodes[1].priority"),
+        (WEB.replace("kind: Group", "kind: Pod"), ":2: kind"),
+        ("", "no object"),
+        ("a: [", "web.yaml:"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_file_line_and_field_and_nothing_is_sent(
+    hasys: Run, cluster: FakeCluster, manifest: Path, text: str, says: str
+) -> None:
+    manifest.write_text(text)
+    result = hasys("apply", "-f", manifest)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert str(manifest) in result.stderr
+    assert cluster.applied == []
+
+
+def test_a_fault_that_the_server_finds_is_told_with_file_and_line_too(
+    hasys: Run, cluster: FakeCluster, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> api.ApplyResponse:
+        raise Invalid([Fault(Ref("Group", "", "web"), "spec.nodes[1].name", "no node n2: use n1 or n3")])
+
+    monkeypatch.setattr(cluster, "apply", refuse)
+    result = hasys("apply", "-f", manifest)
+    assert result.exit_code == 1
+    assert result.stderr == f"hasys: {manifest}:4: spec.nodes[1].name: no node n2: use n1 or n3\n"
+
+
+def test_what_cannot_be_read_is_one_clear_line(hasys: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "latin.yaml").write_bytes(b"kind: Group\nname: \xe9\n")
+    for name, says in (("missing.yaml", "No such file"), ("empty", "no manifest"), ("latin.yaml", ":2: not UTF-8")):
+        result = hasys("apply", "-f", tmp_path / name)
+        assert result.exit_code == 1
+        assert says in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+# ---------------------------------------------------------------- get and describe
+
+
+def test_get_prints_plain_columns(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_group(), web_ip())
+    heading, row = hasys("get", "vip").stdout.splitlines()
+    assert heading.split() == ["GROUP", "NAME", "ADDRESS", "INTERFACE", "NODE", "STATE", "AGE"]
+    assert row.split() == ["web", "web-ip", "10.77.0.100/24", "eth0", "n1", "Running", "-"]
+
+
+@pytest.mark.parametrize("words", ["vip web-ip", "VirtualIP web-ip", "virtualips/web-ip", "vip/web-ip -g web"])
+def test_kinds_and_names_may_be_spelled_as_kubectl_users_do(hasys: Run, cluster: FakeCluster, words: str) -> None:
+    cluster.put(web_ip())
+    assert "10.77.0.100/24" in hasys("get", *words.split()).stdout
+
+
+def test_json_of_one_object_and_of_a_list(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_group(), web_ip())
+    one = json.loads(hasys("get", "group", "web", "-o", "json").stdout)
+    assert (one["apiVersion"], one["kind"], one["metadata"]["name"]) == ("hasys/v1", "Group", "web")
+    assert [node["priority"] for node in one["spec"]["nodes"]] == [100, 50]
+    many = json.loads(hasys("get", "all", "-o", "json").stdout)
+    assert [item["kind"] for item in many["items"]] == ["Group", "VirtualIP"]
+
+
+def test_yaml_can_be_applied_again(hasys: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.put(web_group(), web_ip())
+    path = tmp_path / "out.yaml"
+    path.write_text(hasys("get", "all", "-o", "yaml").stdout)
+    assert len(list(yaml.safe_load_all(path.read_text()))) == 2
+    assert hasys("apply", "-f", path).exit_code == 0
+
+
+def test_one_that_is_not_there_is_status_1_and_an_empty_list_is_not(hasys: Run, cluster: FakeCluster) -> None:
+    missing = hasys("get", "group", "mail")
+    assert missing.exit_code == 1
+    assert "Group/mail" in missing.stderr
+    empty = hasys("get", "groups")
+    assert (empty.exit_code, empty.stdout) == (0, "")
+
+
+def test_a_name_in_two_groups_must_be_told_apart(hasys: Run, cluster: FakeCluster) -> None:
+    other = web_ip()
+    other.metadata.group = "mail"
+    cluster.put(web_ip(), other)
+    result = hasys("get", "vip", "web-ip")
+    assert result.exit_code == 1
+    assert "groups mail, web: say which with -g" in result.stderr
+    assert hasys("get", "vip", "web-ip", "-g", "mail").exit_code == 0
+
+
+def test_watching_prints_what_there_is_once_and_then_changes(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_ip())
+    failed = web_ip("Failed")
+    failed.metadata.resource_version = 9
+    cluster.changes, cluster.ends_watch = [now(failed), gone(failed)], True
+    lines = hasys("get", "vip", "-w").stdout.splitlines()
+    assert len(lines) == 4
+    assert "Running" in lines[1]
+    assert "Failed" in lines[2]
+    assert "deleted" in lines[3]
+
+
+def test_describe_shows_defaults_state_and_events(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(
+        web_ip(), _event("DriftRepaired", Ref("VirtualIP", "web", "web-ip")), _event("Other", Ref("Group", "", "x"))
+    )
+    page = hasys("describe", "vip", "web-ip").stdout
+    assert "address: 10.77.0.100/24" in page
+    assert "state: Running" in page
+    assert "DriftRepaired" in page
+    assert "Other" not in page
+
+
+# ---------------------------------------------------------------- delete
+
+
+def test_delete_waits_until_the_object_is_gone(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_ip())
+    cluster.changes = [gone(web_ip())]
+    result = hasys("delete", "vip/web-ip")
+    assert (result.exit_code, result.stdout) == (0, "VirtualIP/web-ip deleted\n")
+    assert cluster.deleted == [Ref("VirtualIP", "web", "web-ip")]
+
+
+def test_delete_of_a_manifest_deletes_the_group_and_with_it_its_resources(
+    hasys: Run, cluster: FakeCluster, manifest: Path
+) -> None:
+    cluster.put(web_group(), web_ip())
+    result = hasys("delete", "-f", manifest, "--no-wait")
+    assert result.stdout == "Group/web deleted\nVirtualIP/web-ip deleted\n"
+    assert cluster.deleted == [Ref("Group", "", "web")]
+
+
+def test_what_others_come_after_is_deleted_after_them(
+    hasys: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "part.yaml"
+    spec = "spec: {duration: 1s, after: [web-ip]}\n"
+    delay = "---\napiVersion: hasys/v1\nkind: Delay\nmetadata: {name: settle, group: web}\n" + spec
+    path.write_text(WEB.split("---\n")[1] + delay)
+    order: list[str] = []
+
+    async def delete(ref: Ref) -> api.DeleteResponse:
+        if ref.name == "web-ip" and "settle" not in order:
+            raise Invalid([Fault(ref, "", "settle comes after it: change or delete that first")])
+        order.append(ref.name)
+        return api.DeleteResponse()
+
+    monkeypatch.setattr(cluster, "delete", delete)
+    assert hasys("delete", "-f", path, "--no-wait").exit_code == 0
+    assert order == ["settle", "web-ip"]
+
+
+def test_delete_wants_to_know_what(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    for words in (["delete"], ["delete", "vip"], ["delete", "vip", "x", "-f", str(manifest)]):
+        assert hasys(*words).exit_code == 2
+
+
+# ---------------------------------------------------------------- events and history
+
+
+def test_events_are_oldest_first_and_json_carries_cause_epoch_and_duration(hasys: Run, cluster: FakeCluster) -> None:
+    late, early = (
+        _event("GroupRunning", Ref("Group", "", "web"), 8),
+        _event("FailoverStarted", Ref("Group", "", "web"), 3),
+    )
+    late.duration.FromMilliseconds(1100)
+    late.epoch = 4
+    cluster.put(late, early)
+    rows = json.loads(hasys("events", "-g", "web", "-o", "json").stdout)
+    assert [row["reason"] for row in rows] == ["FailoverStarted", "GroupRunning"]
+    assert (rows[1]["duration"], rows[1]["epoch"]) == ("1.1s", 4)
+    assert rows[0]["regarding"] == {"kind": "Group", "group": "", "name": "web"}
+
+
+def test_history_joins_operations_with_changes_of_the_node_in_time(hasys: Run, cluster: FakeCluster) -> None:
+    operation = pb.Operation()
+    operation.metadata.name = "switchover-1"
+    operation.spec.type, operation.spec.group, operation.spec.actor = pb.OperationSpec.Switchover, "web", "admin"
+    operation.status.state = "Succeeded"
+    operation.status.started.FromSeconds(1_000_000)
+    moved, other = (
+        _event("MoveStarted", Ref("Group", "", "web"), 3),
+        _event("DriftRepaired", Ref("Group", "", "web"), 4),
+    )
+    moved.time.FromSeconds(1_000_001)
+    cluster.put(operation, moved, other)
+    rows = json.loads(hasys("history", "web", "-o", "json").stdout)
+    assert [(row["what"], row["actor"]) for row in rows] == [("Switchover", "admin"), ("MoveStarted", "")]
+    assert "Switchover" in hasys("history").stdout
+
+
+def _event(reason: str, about: Ref, version: int = 1) -> pb.Event:
+    event = pb.Event(type="Normal", reason=reason, message=f"{about.name}: {reason}", node="n1")
+    event.metadata.name, event.metadata.resource_version = f"e{version}{reason}", version
+    event.regarding.CopyFrom(about.key())
+    return event
