@@ -1,0 +1,86 @@
+"""The role table, cell by cell, against the sentences of the failure matrix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hasys.model.timing import PROFILES
+from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, ResourceInfo, ResourceState, View
+from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
+
+TIMING = PROFILES["default"]
+NOW = 100.0
+
+
+def node(name: str, **changes: object) -> NodeInfo:
+    ready = NodeInfo(name, heard=NOW, confirmed=NOW, armed=True, agent_alive=True, boot_id="b")
+    return replace(ready, **changes)  # type: ignore[arg-type]
+
+
+def view(*nodes: NodeInfo, **changes: object) -> View:
+    whole = View(TIMING, leader_since=0.0, silent_since=0.0, nodes={n.name: n for n in nodes})
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def group(**changes: object) -> GroupInfo:
+    web = GroupInfo("web", (Candidate("n1", 100), Candidate("n2", 50)), assignment=Assignment("n1", 3))
+    return replace(web, **changes)  # type: ignore[arg-type]
+
+
+def test_every_situation_has_an_outcome_under_every_policy() -> None:
+    assert set(TABLE) == {(situation, policy) for situation in Situation for policy in Policy}
+
+
+@pytest.mark.parametrize("situation", Situation)
+def test_a_pause_moves_nothing_by_itself(situation: Situation) -> None:
+    """Draining, shutting down and deleting are commands of the operator, not automatic."""
+    commanded = {Situation.LEAVING: Outcome.MOVE, Situation.DELETING: Outcome.STOP}
+    passive = (Outcome.STAY, Outcome.BLOCK)
+    outcome = TABLE[situation, Policy.PAUSED]
+    assert outcome is commanded[situation] if situation in commanded else outcome in passive
+
+
+def test_manual_never_changes_the_node_after_a_fault() -> None:
+    for fault in (Situation.LOST, Situation.GAVE_UP, Situation.FAILED):
+        assert TABLE[fault, Policy.MANUAL] in (Outcome.BLOCK, Outcome.RESTART_HERE)
+
+
+def test_a_group_that_serves_stays_under_every_policy() -> None:
+    assert {TABLE[Situation.SERVING, policy] for policy in Policy} == {Outcome.STAY}
+
+
+def test_a_pause_is_stronger_than_the_failover_mode() -> None:
+    assert policy_of(group(paused=True, manual=True)) is Policy.PAUSED
+    assert policy_of(group(manual=True)) is Policy.MANUAL
+    assert policy_of(group()) is Policy.AUTO
+
+
+FAILED = ResourceInfo("Application", "app", "n1", 3, ResourceState.FAILED, "exit code 1", version=7)
+
+SITUATIONS = {
+    "serving": (group(), [node("n1")], Situation.SERVING),
+    "nobody": (group(assignment=Assignment()), [node("n1")], Situation.NOBODY),
+    "silent": (group(), [node("n1", heard=NOW - 2, confirmed=NOW - 2)], Situation.LOST),
+    "deaf": (group(), [node("n1", confirmed=NOW - 2)], Situation.LOST),
+    "released": (group(), [node("n1", released={"web": 3})], Situation.GAVE_UP),
+    "released an older epoch": (group(), [node("n1", released={"web": 2})], Situation.SERVING),
+    "drained": (group(), [node("n1", drained=True)], Situation.LEAVING),
+    "shutting down": (group(), [node("n1", shutdown_boot_id="b")], Situation.LEAVING),
+    "no candidate any more": (group(candidates=(Candidate("n2"),)), [node("n1")], Situation.LEAVING),
+    "no member any more": (group(), [node("n2")], Situation.LEAVING),
+    "failed": (group(resources=(FAILED,)), [node("n1")], Situation.FAILED),
+    "failed at an older epoch": (group(resources=(replace(FAILED, epoch=2),)), [node("n1")], Situation.SERVING),
+    "failed in an older attempt": (group(resources=(FAILED,), attempt_version=8), [node("n1")], Situation.SERVING),
+    "an optional resource failed": (group(resources=(replace(FAILED, vital=False),)), [node("n1")], Situation.SERVING),
+    "failed while being deleted": (group(resources=(replace(FAILED, deleting=True),)), [node("n1")], Situation.SERVING),
+    "lost counts before drained": (group(), [node("n1", drained=True, confirmed=None, heard=None)], Situation.LOST),
+    "deleting counts before lost": (group(deleting=True), [node("n1", confirmed=None)], Situation.DELETING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_the_situation_is_recognised(name: str) -> None:
+    seen, nodes, expected = SITUATIONS[name]
+    assert situation_of(seen, view(*nodes), NOW)[0] is expected
