@@ -13,6 +13,8 @@ from hasys.lab.records import Question, read
 from hasys.lab.shell import LabError, until
 from hasys.lab.verdict import Outage, Overlap, outage, overlaps, pauses
 
+_BEFORE = 10.0
+"""Seconds before a window in which the last answer before it is looked for."""
 _DARK = 0.010
 """Seconds: longer pauses of the watcher are reported as times of which nothing is known."""
 
@@ -25,12 +27,12 @@ class Instrument:
         self._fd = os.memfd_create(module)
         self._process = machine.spawn(sys.executable, "-m", module, str(self._fd), *argv, pass_fds=(self._fd,))
 
-    def questions(self, last: int | None = None) -> list[Question]:
-        """All questions so far, or the last so many. Raises :class:`LabError` when the instrument died."""
+    def questions(self, since: float = 0.0) -> list[Question]:
+        """The questions asked since an instant. Raises :class:`LabError` when the instrument died."""
         code = self._process.poll()
         if code is not None:
             raise LabError(f"{self._name} ended with {code}")
-        return read(self._fd, last)
+        return read(self._fd, since)
 
     def close(self) -> None:
         """Let go of the record. The process ends with its machine."""
@@ -47,14 +49,14 @@ class Probe(Instrument):
         """Wait for an answer to a question asked after ``since`` (default: now)."""
         since = time.monotonic() if since is None else since
         until(
-            lambda: any(q.sent >= since and q.received for q in self.questions(last=1000)),
+            lambda: any(q.received for q in self.questions(since)),
             timeout,
             "an answer to the client",
         )
 
     def outage(self, start: float, end: float | None = None) -> Outage:
         """What the client saw from ``start`` to ``end`` (default: now); see :mod:`hasys.lab.verdict`."""
-        return outage(self.questions(), start, time.monotonic() if end is None else end)
+        return outage(self.questions(start - _BEFORE), start, time.monotonic() if end is None else end)
 
 
 class Watch(Instrument):
@@ -70,18 +72,18 @@ class Watch(Instrument):
         self._addresses = list(addresses)
         self._machines = [m.name for m in machines]
 
-    def asked(self, address: str, since: float = 0.0, last: int | None = None) -> dict[str, list[Question]]:
+    def asked(self, address: str, since: float = 0.0) -> dict[str, list[Question]]:
         """The questions about one address, by machine."""
         wanted = self._addresses.index(address)
         found: dict[str, list[Question]] = defaultdict(list)
-        for q in self.questions(last):
-            if q.target >> 8 == wanted and since <= q.sent:
+        for q in self.questions(since):
+            if q.target >> 8 == wanted:
                 found[self._machines[q.target & 255]].append(q)
         return dict(found)
 
     def holders(self, address: str, within: float = 0.05) -> list[str]:
         """Who answered a question of the last ``within`` seconds."""
-        recent = self.asked(address, since=time.monotonic() - within, last=4000)
+        recent = self.asked(address, since=time.monotonic() - within)
         return sorted(name for name, asked in recent.items() if any(q.received for q in asked))
 
     def last_answer(self, address: str, machine: str, since: float = 0.0) -> float | None:
@@ -101,4 +103,4 @@ class Watch(Instrument):
 
     def dark(self, since: float = 0.0) -> list[tuple[float, float]]:
         """Times in which the watcher itself did not ask for more than 10 ms."""
-        return pauses([q for q in self.questions() if q.sent >= since], _DARK)
+        return pauses(self.questions(since), _DARK)

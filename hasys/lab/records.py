@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 
 _RECORD = struct.Struct("<qqHHI")
@@ -47,16 +48,21 @@ class Recorder:
             os.pwrite(self._fd, _ANSWERED.pack(received), number * _RECORD.size + 8)
 
 
-def read(fd: int, last: int | None = None) -> list[Question]:
-    """Everything recorded so far in the order of asking, or only the ``last`` so many questions."""
-    size = os.fstat(fd).st_size
-    size -= size % _RECORD.size
-    start = 0 if last is None else max(0, size - last * _RECORD.size)
-    data = os.pread(fd, size - start, start)
+def read(fd: int, since: float = 0.0) -> list[Question]:
+    """What was asked since an instant, up to now, in the order of asking."""
+    count = os.fstat(fd).st_size // _RECORD.size
+    first = bisect_left(range(count), since, key=lambda i: _sent(fd, i))
+    data = os.pread(fd, (count - first) * _RECORD.size, first * _RECORD.size)
     return [
         Question(sent / 1e9, received / 1e9 if received else None, target, kind)
         for sent, received, target, kind, _ in _RECORD.iter_unpack(data)
     ]
+
+
+def _sent(fd: int, number: int) -> float:
+    """When a question was sent; records are in that order."""
+    nanoseconds: int = _RECORD.unpack(os.pread(fd, _RECORD.size, number * _RECORD.size))[0]
+    return nanoseconds / 1e9
 
 
 class Pacer:

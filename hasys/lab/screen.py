@@ -162,7 +162,7 @@ def _strip(probe: Probe) -> RenderableType:
 
     end = time.monotonic() - _CELL
     text = Text("client  ")
-    for share in answered_share(probe.questions(last=2000), end - _CELLS * _CELL, _CELL, _CELLS):
+    for share in answered_share(probe.questions(end - _CELLS * _CELL), end - _CELLS * _CELL, _CELL, _CELLS):
         text.append("█", style="dim" if share is None else "green" if share == 1 else "red" if share == 0 else "yellow")
     text.append(f"  the last {_CELLS * _CELL:.0f} s")
     return text

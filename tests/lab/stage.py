@@ -1,4 +1,4 @@
-"""The stage of the failover tests: one cluster, one group (an address and a web server), every instrument running."""
+"""The stage of the failover tests: one cluster, one group (two addresses and a web server), every instrument running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hasys.lab.lab import Lab
 from hasys.lab.machine import Machine
 from hasys.lab.shell import until
 
-VIP, PORT = "10.77.0.100", 8080
+VIP, VIP6, PORT = "10.77.0.100", "fd77::100", 8080
 GROUP = "web"
 
 WORST = 3.0
@@ -27,6 +27,7 @@ WEB_SERVER = ("sh", "-c", f"test ! -e /run/broken && exec {_SERVE}")
 MANIFEST = (
     group_manifest(GROUP)
     + address_manifest(f"{VIP}/24")
+    + address_manifest(f"{VIP6}/64", name="web-ip6")
     + application_manifest(WEB_SERVER, extra={"restart": {"retries": 2, "startTime": "500ms", "backoff": "200ms"}})
 )
 
@@ -58,9 +59,13 @@ class Stage:
         return self.lab.machines[name]
 
     def wait_holder(self, node: str | None, timeout: float = 10.0) -> None:
-        """Wait until exactly ``node`` (None: nobody) holds the address."""
+        """Wait until exactly ``node`` (None: nobody) holds the addresses, IPv4 and IPv6."""
         expected = [node] if node else []
-        until(lambda: self.watch.holders(VIP) == expected, timeout, f"{node or 'nobody'} to hold {VIP}")
+        until(
+            lambda: all(self.watch.holders(address) == expected for address in (VIP, VIP6)),
+            timeout,
+            f"{node or 'nobody'} to hold {VIP} and {VIP6}",
+        )
 
     def assert_felt_at_most(self, since: float, seconds: float) -> None:
         """The client missed the address for no longer than that since ``since``, the probe's own pauses aside."""
@@ -95,7 +100,7 @@ def raise_stage() -> Iterator[Stage]:
         cluster.wait_ready()
         cluster.apply(MANIFEST)
         cluster.wait_running(GROUP)
-        yield Stage(cluster, lab.watch([VIP], cluster.nodes), lab.probe(VIP), lab.http_probe(VIP, PORT))
+        yield Stage(cluster, lab.watch([VIP, VIP6], cluster.nodes), lab.probe(VIP), lab.http_probe(VIP, PORT))
 
 
 def pause(seconds: float) -> None:

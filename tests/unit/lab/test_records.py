@@ -25,11 +25,11 @@ def test_questions_and_answers_come_back_in_order(file: int) -> None:
     assert read(file) == [Question(1.0, 1.5, 3, 1), Question(2.0, None)]
 
 
-def test_the_last_questions_can_be_read_alone(file: int) -> None:
+def test_questions_can_be_read_from_an_instant_on(file: int) -> None:
     recorder = Recorder(file)
     for i in range(10):
         recorder.asked(i * 1_000_000_000)
-    assert [q.sent for q in read(file, last=3)] == [7.0, 8.0, 9.0]
+    assert [q.sent for q in read(file, since=6.5)] == [7.0, 8.0, 9.0]
 
 
 def test_an_answer_to_a_question_never_asked_changes_nothing(file: int) -> None:
