@@ -1,4 +1,4 @@
-"""The stage of the failover tests: one cluster, one group (two addresses and a web server), every instrument running."""
+"""The stage of the failover tests: one cluster, one group (two addresses, one web server), every instrument running."""
 
 from __future__ import annotations
 
