@@ -250,7 +250,7 @@ class Gate:
             try:
                 self._nft.run("\n".join(script({group: int(t * 1000) for group, t in left.items()})))
             except NftError as e:
-                raise self._failure(e, min(self._ends.get(g, 0.0) for g in until), started) from None
+                raise self._failure(e, until) from None
             self._ends.update((group, started + t) for group, t in left.items())
             if self._clock() - started <= MARGIN:
                 return
@@ -265,11 +265,10 @@ class Gate:
                 self.mute(self.held[group], marks=(ruleset.mark(group),))
             self._ends[group] = 0.0
 
-    @staticmethod
-    def _failure(error: NftError, ends: float, started: float) -> GateFailed:
+    def _failure(self, error: NftError, groups: Iterable[str]) -> GateFailed:
         if not error.missing:
             return GateFailed(f"gate: {error}")
-        if started < ends:
+        if self._clock() < min(self._ends.get(group, 0.0) for group in groups):
             return GateChanged("gate: an element, a set or the table is gone before its time")
         return LeaseOver("gate: the lease had ended in the kernel")
 
