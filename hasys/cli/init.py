@@ -59,7 +59,7 @@ def init(
     \b
     hasys init --cluster demo --node n1=10.0.0.1 --node n2=10.0.0.2 --witness w=10.0.0.3 --out demo
     """
-    if not (cluster or nodes or witnesses or observers or out) and sys.stdin.isatty():
+    if not (cluster or nodes or witnesses or observers or out) and _on_terminal():
         from hasys.cli.ask import ask_for_cluster
 
         seed, out = ask_for_cluster()
@@ -72,6 +72,10 @@ def init(
         seed = plan(cluster, members, profile)
     write_cluster(seed, out)
     _say_what_next(seed, out)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def write_cluster(seed: Seed, out: Path) -> None:

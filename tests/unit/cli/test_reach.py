@@ -1,0 +1,99 @@
+"""Why no server was reached: the certificates are told apart from silence."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hasys.api.client import Context, load_context
+from hasys.cli import pki
+from hasys.cli.reach import explain
+from tests.unit.cli.conftest import Run
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A TLS server with the certificate of a node's folder that accepts one client and says nothing."""
+    settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.crt"))
+    settings.verify_mode = ssl.CERT_REQUIRED
+    settings.load_cert_chain(folder / "node.crt", folder / "node.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError), listening.accept()[0] as plain, settings.wrap_socket(plain, server_side=True):
+                pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            thread.join()
+
+
+@pytest.fixture
+def foreign(hasys: Run, tmp_path: Path) -> Path:
+    out = tmp_path / "foreign"
+    assert hasys("init", "--cluster", "other", "--node", "n1=127.0.0.1", "--out", out).exit_code == 0
+    return out
+
+
+def _context(folder: Path, target: str) -> Context:
+    return replace(load_context(folder / "client"), servers=(target,))
+
+
+def test_a_server_of_another_cluster_is_named(folders: Path, foreign: Path) -> None:
+    with server(foreign / "n1") as target:
+        said = explain(_context(folders, target))
+    assert said.startswith(f"{target} is there, but its certificate is not of our cluster")
+
+
+def test_a_server_that_refuses_our_certificate_is_named(folders: Path, foreign: Path) -> None:
+    ours = replace(load_context(foreign / "client"), ca=folders / "client" / "ca.crt")
+    with server(folders / "n1") as target:
+        said = explain(replace(ours, servers=(target,)))
+    assert said.startswith(f"{target} is there, but it refuses our certificate")
+
+
+def test_a_server_that_is_fine_is_no_cause(folders: Path) -> None:
+    with server(folders / "n1") as target:
+        assert explain(_context(folders, target)) == ""
+
+
+def test_an_expired_certificate_is_found_without_any_server(
+    hasys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "LEAF_LIFETIME", -datetime.timedelta(hours=1))
+    out = tmp_path / "old"
+    assert hasys("init", "--cluster", "c", "--node", "n1=127.0.0.1", "--out", out).exit_code == 0
+    said = explain(load_context(out / "client"))
+    assert "ended on" in said
+    assert "hasys cert renew" in said
+
+
+def test_a_key_of_another_certificate_is_found(folders: Path, foreign: Path) -> None:
+    mixed = replace(load_context(folders / "client"), key=foreign / "client" / "client.key")
+    assert "cannot be used" in explain(mixed)
+
+
+def test_silence_has_no_explanation(folders: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        free = listening.getsockname()[1]
+    assert explain(_context(folders, f"127.0.0.1:{free}")) == ""
+
+
+def test_the_error_of_a_command_carries_the_cause(hasys: Run, folders: Path, foreign: Path) -> None:
+    settings = foreign / "client" / "client.yaml"
+    (foreign / "client" / "ca.crt").unlink()
+    result = hasys("status", "--context", settings)
+    assert result.exit_code == 1
+    assert "ca.crt" in result.stderr
+    assert result.stderr.count("\n") == 1
