@@ -20,7 +20,6 @@ from anyio.abc import TaskGroup
 from hasys.api.client import Client, from_node_config
 from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
-from hasys.model.errors import HasysError
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
 from hasys.reconciler.gates import Gates
@@ -42,21 +41,15 @@ log = logging.getLogger(__name__)
 
 WORKER_THREADS = 8
 """Threads for calls that may block: netlink (one at a time) and look-ups of users."""
-STARTED, FAILED = 0, 1
-"""Exit statuses."""
 
 
-def run(config: NodeConfig) -> int:
-    """Run the agent until SIGTERM or SIGINT; returns the exit status."""
+def run(config: NodeConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises ``HasysError`` when this machine cannot run it."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return anyio.run(functools.partial(_main, config), backend="asyncio")
-    except HasysError as e:
-        log.error("%s", e)
-        return FAILED
+    anyio.run(functools.partial(_main, config), backend="asyncio")
 
 
-async def _main(config: NodeConfig) -> int:
+async def _main(config: NodeConfig) -> None:
     base = Cgroup(base_of(config.instance))
     own = Cgroup(base.path / AGENT)
     own.join()
@@ -66,7 +59,6 @@ async def _main(config: NodeConfig) -> int:
         tasks.start_soon(_until_signalled, tasks)
         await agent.start()
         _quiet_collector()
-    return STARTED
 
 
 class Agent:

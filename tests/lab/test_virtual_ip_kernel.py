@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +14,7 @@ from hasys.resources.addresses import Held, KernelAddresses
 from hasys.resources.port import Place, State, Surroundings
 from hasys.resources.virtual_ip import VirtualIP
 from hasys.v1 import objects_pb2 as pb
+from tests.lab.network import ip, own_network
 
 pytestmark = [
     pytest.mark.lab,
@@ -23,7 +22,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
-CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
 LIMIT = 1.0
 """Seconds within which drift must be repaired."""
@@ -34,27 +32,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def ip(*words: str) -> str:
-    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture
 def cable() -> Iterator[socket.socket]:
-    """A namespace with eth0 up; yields a packet socket at the far end. Threads made from here on live in it too."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    try:
-        ip("link", "add", "eth0", "type", "veth", "peer", "name", "far")
-        for link in ("lo", "eth0", "far"):
-            ip("link", "set", link, "up")
-        ip("address", "add", "10.9.0.1/24", "dev", "eth0")
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL)) as far:
-            far.bind(("far", ETH_P_ALL))
-            yield far
-    finally:
-        assert libc.setns(before, CLONE_NEWNET) == 0
-        os.close(before)
+    """A packet socket at the far end of eth0's cable."""
+    everything = socket.htons(ETH_P_ALL)
+    with own_network(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, everything) as far:
+        far.bind(("far", ETH_P_ALL))
+        yield far
 
 
 class Recorder:
