@@ -116,6 +116,6 @@ def reason(name: str) -> Reason:
         raise KeyError(f"event reason {name!r} is not in hasys/model/events.py") from None
 
 
-def text(name: str, **parts: object) -> str:
+def text(name: str, /, **parts: object) -> str:
     """The message of an event; missing parts raise KeyError, so a template and its use cannot drift apart."""
     return reason(name).template.format(**parts)[:MAX_MESSAGE]
