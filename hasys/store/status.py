@@ -39,11 +39,11 @@ class StatusSource:
         self._leases = leases
         self._assigned = assigned
         self._view = view
-        self._clock = clock
+        self.clock = clock
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
-        now = self._clock()
+        now = self.clock()
         view = self._view(now)
         engine = self._engine.status()
         answer = api.StatusResponse(resource_version=self._machine.revision)

@@ -1,0 +1,169 @@
+"""The store process: consensus, API, grants and controllers in one event loop. A witness runs exactly this.
+
+Any part that ends, ends the process: half a store would look alive and do nothing. The supervisor starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+
+from hasys.api.server import ApiServer
+from hasys.config import NodeConfig
+from hasys.lease.facts import NodeFacts
+from hasys.model.errors import HasysError
+from hasys.model.timing import show
+from hasys.store import seed
+from hasys.store.assigned import Assigned
+from hasys.store.controllers import Controllers
+from hasys.store.leases import LeaseServer
+from hasys.store.machine import Changed, Machine
+from hasys.store.raft.engine import RaftEngine
+from hasys.store.status import StatusSource
+from hasys.store.watch import WatchHub
+
+log = logging.getLogger("hasys.store")
+
+HAND_OVER = 1.0
+"""Seconds that a stopping leader waits for another member to lead."""
+GC_THRESHOLD = 50_000
+"""Allocations between two young collections: rare enough not to disturb heartbeats, often enough to bound memory."""
+
+
+class PartEnded(HasysError):
+    """A part of the process ended without being asked."""
+
+
+class Store:
+    """The parts of the process and how they know of each other."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.machine = Machine()
+        self._timing, _ = seed.timings(config, self.machine)
+        self.engine = RaftEngine(config, self._timing, self.machine, data_dir=config.data_dir)
+        self.assigned = Assigned(self.machine, self._watchdog)
+        self.leases = LeaseServer(config, self.engine, self.assigned, self._timing)
+        self.controllers = Controllers(config, self.machine, self.engine, self.leases)
+        loop = asyncio.get_running_loop()
+        self.status = StatusSource(
+            self.machine, self.engine, self.leases, self.assigned, self.controllers.view, loop.time
+        )
+        self.hub = WatchHub(self.machine)
+        self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status)
+        self._watchdogs: dict[str, float] = {}
+        self.machine.subscribe(self._retime)
+        self.leases.on_change(self._lease_news)
+
+    def parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs, by the name that logs and errors use."""
+        return {
+            "consensus": self.engine.run,
+            "leases": self.leases.run,
+            "API": self.api.run,
+            "controllers": self.controllers.run,
+        }
+
+    # ------------------------------------------------------------ what one part tells the others
+    def _lease_news(self) -> None:
+        self._read_watchdogs()
+        self.controllers.wake()
+        self.api.status_changed()
+
+    def _retime(self, index: int, changes: Sequence[Changed]) -> None:
+        """The replicated timing changed: every part uses it from now on."""
+        if changes and all(change.ref.kind != "Cluster" for change in changes):
+            return
+        timing, ttl_max = seed.timings(self.config, self.machine)
+        if timing != self._timing:
+            log.info("timing changed: ttl %s, heartbeat %s", show(timing.ttl), show(timing.heartbeat))
+        self._timing = timing
+        self.engine.set_timing(timing)
+        self.leases.retime(timing, ttl_max)
+
+    def _watchdog(self, node: str) -> float:
+        return self._watchdogs.get(node, 0.0)
+
+    def _read_watchdogs(self) -> None:
+        """Armed watchdogs delay a takeover: the grants must know them."""
+        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts(self.status.clock()).items()}
+        if found != self._watchdogs:
+            self._watchdogs = found
+            self.assigned.refresh()
+
+
+def watchdog_timeout(facts: NodeFacts) -> float:
+    """Seconds of the node's armed watchdog, which its guard reports as ``NAME 10s``; 0 for ``none``."""
+    timeout = facts.health.watchdog.rpartition(" ")[2]
+    try:
+        return max(0.0, float(timeout.removesuffix("s"))) if timeout.endswith("s") else 0.0
+    except ValueError:
+        return 0.0
+
+
+async def serve(config: NodeConfig, stop: anyio.Event) -> None:
+    """Run every part until ``stop`` is set; a leader hands over first. Raises what ended a part."""
+    store = Store(config)
+    async with anyio.create_task_group() as group:
+        for name, part in store.parts().items():
+            group.start_soon(_watched, name, part)
+        gc.collect()
+        gc.freeze()
+        log.info("serving as %s of cluster %s", config.name, config.cluster)
+        await stop.wait()
+        with anyio.move_on_after(HAND_OVER):
+            await store.engine.hand_over()
+        group.cancel_scope.cancel()
+
+
+async def _watched(name: str, part: Callable[[], Awaitable[None]]) -> None:
+    await part()
+    raise PartEnded(f"{name} ended without being asked")
+
+
+async def _until_signal(config: NodeConfig) -> None:
+    stop = anyio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop)
+    log.info("stopped")
+
+
+def run(config: NodeConfig) -> None:
+    """The process. Ends with exit status 1 and one line when a part fails."""
+    set_up_logging()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    try:
+        anyio.run(_until_signal, config, backend="asyncio")
+    except* HasysError as errors:
+        for error in _leaves(errors):
+            log.critical("%s", error)
+        raise SystemExit(1) from None
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for child in error.exceptions for leaf in _leaves(child)]
+    return [error]
+
+
+def set_up_logging() -> None:
+    """One line per record on standard error: time, level, part, text. ``HASYS_LOG`` names the level."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=os.environ.get("HASYS_LOG", "INFO"), handlers=[handler])
+
+
+class _OneLine(logging.Formatter):
+    """Tracebacks and foreign texts must not break the rule of one line per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", " | ")
