@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -99,6 +100,13 @@ class Leader:
         self.groups = groups
         if self.last is not None and self._from is not None and self.granting:
             self._socket.sendto(self._answer(self.last), self._from)
+
+    @property
+    def guard_address(self) -> tuple[str, int]:
+        """Where the guard's datagrams come from."""
+        until(lambda: self._from is not None, "keep-alive")
+        assert self._from is not None
+        return self._from
 
     def wait_released(self, group: str, epoch: int) -> None:
         until(lambda: self.last is not None and (group, epoch) in self.last.released, f"release of {group}")
@@ -216,10 +224,13 @@ class Rig:
 
     def start_guard(self) -> Talk:
         """Start it and be its agent."""
-        code = "import sys; from hasys.config import load; from hasys.guard.main import run; run(load(sys.argv[1]))"
         (self.tmp / "run" / "guard.sock").unlink(missing_ok=True)
-        self.guard = self.node.spawn(sys.executable, "-c", code, str(self.config))
+        self.guard = self.spawn_guard()
         return self.agent()
+
+    def spawn_guard(self) -> subprocess.Popen[bytes]:
+        code = "import sys; from hasys.config import load; from hasys.guard.main import run; run(load(sys.argv[1]))"
+        return self.node.spawn(sys.executable, "-c", code, str(self.config))
 
     def process_in(self, cgroup: Path) -> subprocess.Popen[bytes]:
         """A process that only SIGKILL ends."""
@@ -339,6 +350,10 @@ class Pinger:
     def wait_answer(self) -> None:
         count = len(self.answers)
         until(lambda: len(self.answers) > count, f"an answer of {self._address}")
+
+    def longest_gap(self) -> float:
+        """Seconds between two answers."""
+        return max(b - a for a, b in pairwise(self.answers))
 
     def quiet_for(self, seconds: float) -> bool:
         """Whether nothing answers for so long, from now on."""
