@@ -10,7 +10,7 @@ import click
 from hasys.api.convert import show_duration
 from hasys.cli.context import context_option
 from hasys.cli.session import Cluster, talk, timeout_option, within
-from hasys.model.errors import Refused
+from hasys.model.errors import Refused, Unavailable, Unreached
 from hasys.v1 import objects_pb2 as pb
 
 _Type = pb.OperationSpec.Type
@@ -120,8 +120,13 @@ def undrain(node: str, reason: str, timeout: float) -> None:
 
 
 def _operate(spec: pb.OperationSpec, timeout: float) -> None:
-    ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
     what = title(spec)
+    try:
+        ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
+    except Unreached:
+        raise
+    except Unavailable as error:
+        raise Unavailable(f"no majority: {what} needs one: {error}") from None
     took = f" in {show_duration(ended.status.duration)}" if ended.status.HasField("duration") else ""
     if ended.status.state == "Failed":
         raise Refused(f"{what} failed{took}: {ended.status.message}")

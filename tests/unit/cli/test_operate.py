@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasys.model.errors import Unavailable
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster, ended
@@ -47,6 +48,13 @@ def test_a_timeout_is_status_4_and_says_what_is_still_under_way(hasys: Run, clus
     result = hasys("switchover", "web", "--timeout", "50ms")
     assert result.exit_code == 4
     assert "switchover of web is still Running (web-app stops on n1); operation op-1" in result.stderr
+
+
+def test_without_a_majority_the_refusal_says_so(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.fails = Unavailable("n1 and n2 do not answer")
+    result = hasys("failover", "web", "--force", "--to", "n2")
+    assert result.exit_code == 1
+    assert result.stderr == "hasys: no majority: failover of web to n2 needs one: n1 and n2 do not answer\n"
 
 
 def test_a_forced_failover_wants_the_word_force(hasys: Run, cluster: FakeCluster) -> None:
