@@ -96,7 +96,7 @@ class WatchHub:
         revision = self._machine.revision
         if start < self._floor or start > revision:
             raise Relist(f"version {start} is out of reach ({self._floor} to {revision}): list again")
-        return self._follow(self._position_after(start), wanted, group, start)
+        return self._follow(self._position_after(start), wanted, group, start, self._generation)
 
     def _position_after(self, version: int) -> int:
         """Position of the first change after a version. From the end: who resumes was here a moment ago."""
@@ -108,7 +108,7 @@ class WatchHub:
         return position
 
     async def _from_now(self, wanted: frozenset[str], group: str) -> AsyncIterator[WatchResponse]:
-        position, version = self._next, self._machine.revision
+        position, version, generation = self._next, self._machine.revision, self._generation
         present = self._present(wanted, group)
         changes = (Change(type=WatchResponse.ADDED, object=obj) for obj in present)
         answer, size = WatchResponse(resource_version=version), 0
@@ -120,7 +120,7 @@ class WatchHub:
                 answer, size = WatchResponse(resource_version=version), 0
         answer.changes.add(type=WatchResponse.SYNCED)
         yield answer
-        async for later in self._follow(position, wanted, group, version):
+        async for later in self._follow(position, wanted, group, version, generation):
             yield later
 
     def _present(self, wanted: frozenset[str], group: str) -> list[pb.Object]:
@@ -128,9 +128,9 @@ class WatchHub:
         return [obj for kind in kinds for obj in self._machine.list(kind, group)]
 
     async def _follow(
-        self, position: int, wanted: frozenset[str], group: str, version: int
+        self, position: int, wanted: frozenset[str], group: str, version: int, generation: int
     ) -> AsyncIterator[WatchResponse]:
-        generation, loop = self._generation, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         told = loop.time()
         while True:
             if self._generation != generation:

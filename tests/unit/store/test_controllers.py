@@ -15,7 +15,7 @@ from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
 from hasys.store.assigned import Assigned
-from hasys.store.controllers import Controllers
+from hasys.store.controllers import SPACING, Controllers
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
 from hasys.store.status import StatusSource
@@ -89,12 +89,11 @@ class Bench:
         await self.write(store_pb2.Mutation(put_spec=wrap(operation)))
 
     async def rest(self) -> None:
-        """Until nothing is written any more."""
+        """Until nothing is written any more: longer than the controllers wait between two looks."""
         revision = -1
         while revision != self.machine.revision:
             revision = self.machine.revision
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await asyncio.sleep(4 * SPACING)
 
     def status(self, name: str = "web") -> pb.GroupStatus:
         group = self.machine.group(name)
