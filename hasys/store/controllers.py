@@ -31,6 +31,8 @@ PAUSE = 0.2
 """Seconds before the next look after writes that the engine did not take."""
 IDLE = 5.0
 """Longest time between two looks: the full truth is read again however few wake-ups came."""
+SPACING = 0.005
+"""Shortest time between two looks that news ask for: a burst of writes by clients is one look."""
 OVERSLEPT = 0.1
 """Seconds of lateness after which what was heard last says nothing about silence."""
 
@@ -65,6 +67,7 @@ class Controllers:
         self._followed = False
         """This process has seen another leader, or an earlier leadership of its own: the cluster is not cold."""
         self._deaf_until = 0.0
+        self._waiting = False
         machine.subscribe(self._changed)
         engine.on_change(self.wake)
 
@@ -72,6 +75,11 @@ class Controllers:
     def wake(self) -> None:
         """Look again now."""
         self._news.set()
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is left to decide until news come or a time passes."""
+        return self._waiting and not self._news.is_set()
 
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
         if not changes or any(change.ref.kind != "Event" for change in changes):
@@ -87,6 +95,8 @@ class Controllers:
             if wake.wrote:
                 continue
             late = await self._wait(wake.at)
+            if loop.time() < now + SPACING:
+                await asyncio.sleep(now + SPACING - loop.time())
             if late > OVERSLEPT:
                 self._deaf_until = loop.time() + 2 * seed.timings(self._config, self._machine)[0].keepalive
                 log.warning("overslept by %.3f s: nobody is called silent for a moment", late)
@@ -94,11 +104,14 @@ class Controllers:
     async def _wait(self, until: float) -> float:
         """Until news or a time; returns by how many seconds the timer was late."""
         loop = asyncio.get_running_loop()
+        self._waiting = True
         try:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
         except TimeoutError:
             return loop.time() - until
+        finally:
+            self._waiting = False
         return 0.0
 
     # ------------------------------------------------------------ one look

@@ -15,7 +15,7 @@ from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
 from hasys.store.assigned import Assigned
-from hasys.store.controllers import SPACING, Controllers
+from hasys.store.controllers import Controllers
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
 from hasys.store.status import StatusSource
@@ -74,6 +74,7 @@ class Bench:
         self.engine = MemoryEngine(self.machine)
         self.leases = FakeLeases()
         self.controllers = Controllers(config(), self.machine, self.engine, self.leases)
+        self.running = asyncio.create_task(self.controllers.run())
 
     async def write(self, *mutations: store_pb2.Mutation) -> None:
         command = store_pb2.Command(mutations=mutations)
@@ -89,11 +90,11 @@ class Bench:
         await self.write(store_pb2.Mutation(put_spec=wrap(operation)))
 
     async def rest(self) -> None:
-        """Until nothing is written any more: longer than the controllers wait between two looks."""
-        revision = -1
-        while revision != self.machine.revision:
-            revision = self.machine.revision
-            await asyncio.sleep(4 * SPACING)
+        """Until the controllers have nothing left to decide."""
+        await asyncio.sleep(0)
+        while not self.controllers.at_rest:
+            assert not self.running.done(), self.running.exception()
+            await asyncio.sleep(0)
 
     def status(self, name: str = "web") -> pb.GroupStatus:
         group = self.machine.group(name)
@@ -110,14 +111,12 @@ class Bench:
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
     it = Bench()
-    running = asyncio.create_task(it.controllers.run())
     await it.rest()
-    assert not running.done(), running.exception()
     try:
         yield it
-        assert not running.done(), running.exception()
+        assert not it.running.done(), it.running.exception()
     finally:
-        running.cancel()
+        it.running.cancel()
 
 
 @pytest.mark.anyio
