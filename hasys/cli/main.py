@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from hasys.cli.context import remember_context
@@ -62,4 +64,5 @@ def app() -> None:
 
 def main() -> None:
     """Entry point of the ``hasys`` command."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core prints what we say ourselves, in one line
     app(prog_name="hasys")

@@ -21,6 +21,7 @@ def explain(context: Context) -> str:
     try:
         settings = ssl.create_default_context(cafile=str(context.ca))
         settings.load_cert_chain(context.certificate, context.key)
+        settings.set_alpn_protocols(["h2"])
     except (ssl.SSLError, OSError) as error:
         return f"{context.certificate} with {context.key.name} cannot be used: {error.strerror or error}"
     for target in context.servers:
@@ -46,11 +47,14 @@ def _refusal(target: str, settings: ssl.SSLContext) -> str:
             socket.create_connection((host, int(port)), timeout=_PATIENCE) as plain,
             settings.wrap_socket(plain, server_hostname=host) as secure,
         ):
-            secure.recv(1)  # TLS 1.3: the server's verdict on our certificate comes after the handshake
+            # TLS 1.3: the verdict on our certificate comes after the handshake; one that is content speaks first
+            heard = secure.recv(1)
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not of our cluster ({error.verify_message})"
     except ssl.SSLError as error:
         return f"it refuses our certificate ({(error.reason or 'TLS failed').lower().replace('_', ' ')})"
+    except ConnectionResetError:
+        heard = b""
     except (OSError, ValueError):
         return ""
-    return ""
+    return "" if heard else "it refuses our certificate (it closed the connection)"

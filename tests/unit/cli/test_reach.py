@@ -21,15 +21,19 @@ from tests.unit.cli.conftest import Run
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """A TLS server with the certificate of a node's folder that accepts one client and says nothing."""
+    """A TLS server with the certificate of a node's folder that greets one client, as HTTP/2 servers do."""
     settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.crt"))
     settings.verify_mode = ssl.CERT_REQUIRED
     settings.load_cert_chain(folder / "node.crt", folder / "node.key")
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
-            with suppress(OSError), listening.accept()[0] as plain, settings.wrap_socket(plain, server_side=True):
-                pass
+            with (
+                suppress(OSError),
+                listening.accept()[0] as plain,
+                settings.wrap_socket(plain, server_side=True) as secure,
+            ):
+                secure.send(b"settings")
 
         thread = threading.Thread(target=serve)
         thread.start()
