@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 import click
 
@@ -65,4 +67,7 @@ def app() -> None:
 def main() -> None:
     """Entry point of the ``hasys`` command."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core prints what we say ourselves, in one line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail
     app(prog_name="hasys")

@@ -41,10 +41,10 @@ def styled(word: str) -> Text:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """Columns without lines, as kubectl prints them."""
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    """Columns without lines, as kubectl prints them; on a narrow terminal the last one is wrapped, it has the words."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    for number, column in enumerate(columns, start=1):
+        made.add_column(column, overflow="fold", no_wrap=number < len(columns))
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
     return made

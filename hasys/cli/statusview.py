@@ -79,7 +79,7 @@ def status_page(status: api.StatusResponse, events: Sequence[pb.Event] = ()) -> 
     else:
         parts += [Text("no groups yet: hasys apply -f FILE", style="dim")]
     if events:
-        parts += [Text(), table(EVENT_COLUMNS, map(event_row, events))]
+        parts += [Text(), table(("TIME (UTC)", "EVENT", "NODE", "MESSAGE"), map(_latest_row, events))]
     return Stack(*parts)  # type: ignore[arg-type]
 
 
@@ -97,6 +97,12 @@ def event_row(event: pb.Event) -> list[str | Text]:
     ]  # fmt: skip
 
 
+def _latest_row(event: pb.Event) -> list[str | Text]:
+    """An event among the latest few: the date and the object are in its text or go without saying."""
+    time, _, _, _, node, message = event_row(event)
+    return [str(time)[11:19], Text(event.reason, style=styled(event.type).style), node, message]
+
+
 def _cluster_line(cluster: api.ClusterView) -> Text:
     line = Text.assemble(("cluster ", "dim"), (cluster.name, "bold"))
     if cluster.quorum:
@@ -110,7 +116,7 @@ def _cluster_line(cluster: api.ClusterView) -> Text:
 
 
 def _node_row(node: api.NodeView) -> list[str | Text]:
-    if node.role == "Witness":
+    if node.role == "Witness" or node.state == "Lost":
         lease, guard = Text("-", style="dim"), Text("-", style="dim")
     else:
         lease = Text(f"epoch {node.lease.epoch}", style="green") if node.lease.valid else Text("none", style="yellow")
