@@ -28,10 +28,8 @@ class Cache:
     def take(self, batch: Batch) -> set[str]:
         """Apply a batch; returns the names of the groups it touches (all of them when the picture became complete)."""
         touched: set[str] = set()
-        for obj in batch.present:
-            touched |= self._put(obj)
-        for obj in batch.deleted:
-            touched |= self._drop(kinds.ref_of(obj))
+        for obj, deleted in batch.changes:
+            touched |= self._drop(kinds.ref_of(obj)) if deleted else self._put(obj)
         if batch.synced and not self.synced:
             self.synced = True
             touched |= self.groups.keys() | self._resources.keys()

@@ -30,11 +30,10 @@ class ApiCluster:
 
 
 def batch(answer: api_pb2.WatchResponse) -> Batch:
-    """One answer of the watch, sorted. Within one answer a deletion is the older of two changes of an object."""
-    changes = answer.changes
+    """One answer of the watch, in its order."""
     types = api_pb2.WatchResponse
+    told = (types.ADDED, types.MODIFIED, types.DELETED)
     return Batch(
-        present=[c.object for c in changes if c.type in (types.ADDED, types.MODIFIED)],
-        deleted=[c.object for c in changes if c.type == types.DELETED],
-        synced=any(c.type == types.SYNCED for c in changes),
+        changes=[(c.object, c.type == types.DELETED) for c in answer.changes if c.type in told],
+        synced=any(c.type == types.SYNCED for c in answer.changes),
     )

@@ -67,6 +67,8 @@ class GroupReconciler:
         self._attempt = 0
         self._told: tuple[int, Plan] | None = None
         """Guard session, and the plan that it has acknowledged."""
+        self._fenced = 0
+        """Newest epoch that an event says was fenced."""
         self._active = False
         """The guard permitted this epoch at least once since we began to hold it."""
         self._permit_news = anyio.Event()
@@ -83,6 +85,8 @@ class GroupReconciler:
             return await self._hold(wanted)
         if wanted.duty is Duty.LEAVE and fresh:
             return await self._leave(wanted)
+        if wanted.duty is Duty.HOLD:
+            self._report_fenced(wanted.epoch)
         return await self._clean(wanted)
 
     # ------------------------------------------------------------------------------------------------ hold
@@ -93,6 +97,8 @@ class GroupReconciler:
                 return None  # what an older epoch left goes first
             self._begin(wanted)
         await self._match_units(wanted)
+        if self._told is None:
+            await self._remove_strays()
         await self._tell_plan(wanted)
         self._retry(wanted)
         again: float | None = None
@@ -112,7 +118,7 @@ class GroupReconciler:
         resources = self._machine.cache.resources(self.name)
         for name, unit in list(self._units.items()):
             kept = resources.get(name)
-            if kept is None or kept.metadata.HasField("deleting"):
+            if kept is None or kept.metadata.HasField("deleting") or _another(kept, unit.resource):
                 if unit.present:
                     unit.stop(force=False)
                 else:
@@ -126,6 +132,13 @@ class GroupReconciler:
                 if name not in self._units and not resource.metadata.HasField("deleting"):
                     self._units[name] = unit = self._unit(resource)
                     await unit.adopt()
+
+    async def _remove_strays(self) -> None:
+        """A new agent, or a new epoch: what the guard still has a plan for, but no resource."""
+        plan = self._machine.guard.planned(self.name)
+        wanted = {e.address for e in _entries(self._units.values()) if isinstance(e, AddressEntry)}
+        planned = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
+        await self._machine.leftovers.strays(self.name, planned - wanted, self._units.keys())
 
     def _respec(self, unit: Unit, resource: Resource) -> None:
         """The spec changed: go on as before where that is enough, else stop; it starts again when it has stopped."""
@@ -272,29 +285,58 @@ class GroupReconciler:
                 self._report(resource, Condition(), gone=deleting)
                 continue
             condition = unit.driver.condition
+            self._record_progress(unit)
             if unit.progress is Progress.WAITING and not unit.stopping:
                 waits = flow.waits_for(name, steps) if wanted.run else ""
                 condition = Condition(message=waits)
             elif condition.state is State.STARTING and not permitted:
                 condition = replace(condition, message="waiting for the guard's permit")
-            self._report(resource, condition)
+            self._report(resource, condition, generation=unit.resource.metadata.generation)
+
+    def _record_progress(self, unit: Unit) -> None:
+        """Events for what matters in a history: it runs, it failed."""
+        condition = unit.driver.condition
+        if unit.stopping or unit.told_state is condition.state:
+            return
+        if condition.state is State.RUNNING and not condition.restarts:
+            reason = "ResourceAdopted" if unit.adopted and unit.told_state is None else "ResourceStarted"
+        elif condition.state is State.FAILED:
+            reason = "ResourceFailed"
+        else:
+            return
+        unit.told_state = condition.state
+        self._machine.reporter.event(reason, _ref(unit.resource), self._epoch, condition.message)
+
+    def _report_fenced(self, epoch: int) -> None:
+        """The guard took down what the store still assigns to us: it waits for a newer epoch."""
+        cause = f"the guard gave up epoch {epoch}: its lease ended or was revoked"
+        if self._fenced != epoch:
+            self._fenced = epoch
+            self._machine.reporter.event("Fenced", Ref("Group", "", self.name), epoch, cause)
+        for resource in self._machine.cache.resources(self.name).values():
+            self._report(resource, Condition(message=cause), epoch=epoch)
 
     def _report_leaving(self, blocker: str = "") -> None:
-        for unit in self._units.values():
+        resources = self._machine.cache.resources(self.name)
+        for name, unit in self._units.items():
             condition = unit.driver.condition
             if blocker:
                 condition = Condition(State.STOPPING, blocker)
             elif not unit.present:
                 condition = Condition()
-            self._report(unit.resource, condition)
+            if name in resources:
+                self._report(resources[name], condition, generation=unit.resource.metadata.generation)
 
-    def _report(self, resource: Resource, condition: Condition, *, gone: bool = False) -> None:
+    def _report(
+        self, resource: Resource, condition: Condition, *, epoch: int = 0, generation: int = 0, gone: bool = False
+    ) -> None:
+        """``resource`` as it is stored; epoch and generation are the present ones unless given."""
         status = pb.ResourceStatus(
             node=self._machine.node,
-            epoch=self._epoch,
+            epoch=epoch or self._epoch,
             state=condition.state.value,
             message=condition.message,
-            observed_generation=resource.metadata.generation,
+            observed_generation=generation or resource.metadata.generation,
             restarts=condition.restarts,
             output=condition.output,
             exited=condition.exit_code is not None,
@@ -352,6 +394,11 @@ def _material(resource: Resource) -> bytes:
     spec.ClearField("after")
     spec.ClearField("on_start_failure")
     return spec.SerializeToString(deterministic=True)
+
+
+def _another(new: Resource, old: Resource) -> bool:
+    """Deleted and made again under the same name."""
+    return type(new) is not type(old) or new.metadata.uid != old.metadata.uid
 
 
 def _ref(resource: Resource) -> Ref:

@@ -15,9 +15,8 @@ from hasys.v1 import objects_pb2 as pb
 class Batch:
     """Changes that belong together, in order."""
 
-    present: Sequence[pb.Object] = ()
-    """Added or modified."""
-    deleted: Sequence[pb.Object] = ()
+    changes: Sequence[tuple[pb.Object, bool]] = ()
+    """Objects as they are now, or (True) as they were before they were deleted."""
     synced: bool = False
     """With this batch the picture is complete; comes again after each full list."""
 

@@ -36,6 +36,8 @@ class Unit:
         """Nothing of it is left on this machine."""
         self.adopted = False
         self.prepared = False
+        self.told_state: State | None = None
+        """The state that the last event spoke of."""
         self._force = False
         self._tasks = tasks
         self._scope = anyio.CancelScope()
@@ -85,6 +87,7 @@ class Unit:
         """Carry on with a driver made from a changed spec, without a stop."""
         running = self.started and not self.given_up
         self._scope.cancel()
+        driver.take_over(self.driver)
         self.resource, self.driver = resource, driver
         if running:
             self._launch()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from hasys.resources.addresses import Addresses, Held
 from hasys.resources.cgroup import GROUPS, Cgroup
@@ -24,14 +24,27 @@ class Leftovers:
 
         Raises ``Temporary`` naming what stays; then nothing may be released.
         """
-        found: list[Held] = []
-        for address in sorted(set(addresses)):
-            for held in self._addresses.holders(address):
-                await self._addresses.remove(held)
-                found.append(held)
+        found = await self._remove(addresses)
         cgroup = Cgroup(self._groups / group)
         if cgroup.path.exists():
             await cgroup.empty()
         self._records.forget_group(group)
         self._outputs.forget_group(group)
+        return found
+
+    async def strays(self, group: str, addresses: Iterable[str], known: Container[str]) -> None:
+        """Remove addresses, and kill the processes of resources that are not ``known`` (by name): resources that were
+        deleted while no agent was there. Raises ``Temporary``."""
+        await self._remove(addresses)
+        for cgroup in Cgroup(self._groups / group).children():
+            if cgroup.path.name not in known:
+                await cgroup.empty()
+                self._records.forget(group, cgroup.path.name)
+
+    async def _remove(self, addresses: Iterable[str]) -> tuple[Held, ...]:
+        found: list[Held] = []
+        for address in sorted(set(addresses)):
+            for held in self._addresses.holders(address):
+                await self._addresses.remove(held)
+                found.append(held)
         return tuple(found)

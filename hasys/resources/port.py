@@ -111,6 +111,10 @@ class Driver(ABC):
             self._condition = new
             self.around.changed()
 
+    def take_over(self, earlier: Driver) -> None:
+        """Go on from where ``earlier`` was; see :meth:`continues`."""
+        self._condition = earlier._condition
+
     @abstractmethod
     def traces(self) -> tuple[Trace, ...]:
         """What the guard must undo when this node loses the group: known before anything is done."""

@@ -252,11 +252,11 @@ class World:
             meta = kinds.metadata(obj)
             meta.resource_version = meta.generation = self.version
             stored.append(obj)
-        for name in self.cache.take(Batch(present=stored)):
+        for name in self.cache.take(Batch([(obj, False) for obj in stored])):
             self.runtime.wake(name)
 
     def drop(self, message: Resource | pb.Group) -> None:
-        for name in self.cache.take(Batch(deleted=[kinds.wrap(message)])):
+        for name in self.cache.take(Batch([(kinds.wrap(message), True)])):
             self.runtime.wake(name)
 
     def permit(self, group: str, epoch: int) -> None:

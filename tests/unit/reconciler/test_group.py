@@ -7,6 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hasys.api import kinds
+from hasys.guard.protocol import AddressEntry, Plan
+from hasys.reconciler.cache import Cache
+from hasys.reconciler.ports import Batch
 from hasys.reconciler.runtime import RESYNC
 from hasys.resources.addresses import Held
 from tests.unit.reconciler.fakes import World, app, deleting, group, vip, world
@@ -26,6 +30,7 @@ async def running(w: World) -> None:
     await settle(3)
     assert w.running == {"app"}
     w.take_log()
+    w.cluster.reports.clear()
 
 
 async def test_an_address_is_planned_before_it_is_added_and_announced_only_when_permitted(tmp_path: Path) -> None:
@@ -166,7 +171,7 @@ async def test_an_address_deleted_by_hand_is_put_back_and_announced(tmp_path: Pa
         await settle()
         assert w.held == ["10.0.0.9"]
         assert w.announced == ["10.0.0.9"]
-        assert w.cluster.events() == ["DriftRepaired"]
+        assert w.cluster.events() == ["ResourceStarted", "DriftRepaired"]
 
 
 async def test_a_new_agent_adopts_what_runs_and_touches_nothing(tmp_path: Path) -> None:
@@ -350,3 +355,58 @@ async def test_no_event_is_reported_twice_when_the_store_is_away(tmp_path: Path)
         w.addresses.held.add(Held("eth1", "10.0.0.9", 32))
         await settle(10)
         assert w.cluster.events() == ["ForeignAddressRemoved"]
+
+
+async def test_what_a_fence_took_down_is_reported_and_waits_for_a_newer_epoch(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.guard.floors["web"] = 1
+        w.put(group(), vip())
+        w.permit("web", 1)
+        await settle(100)
+        assert w.log == ["gate 10.0.0.9"]
+        assert w.cluster.events() == ["Fenced"]
+        assert w.cluster.said("ip") == ["Stopped: the guard gave up epoch 1: its lease ended or was revoked"]
+        w.put(group(epoch=2))
+        w.permit("web", 2)
+        await settle()
+        assert w.cluster.said("ip")[-1] == "Running"
+
+
+async def test_the_history_tells_start_failure_and_adoption(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.running.add("a")
+        w.broken["c"] = "exit status 1"
+        w.put(group(), app("a"), app("b"), app("c"))
+        w.permit("web", 1)
+        await settle(5)
+        assert sorted(w.cluster.events()) == ["ResourceAdopted", "ResourceFailed", "ResourceStarted"]
+
+
+async def test_a_resource_deleted_and_made_again_is_not_the_same_one(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await running(w)
+        again = app(after=["ip"])
+        again.metadata.uid = "another"
+        w.put(group(version=2), again)
+        await settle(5)
+        assert [line for line in w.log if not line.startswith("plan")] == ["stop app", "start app"]
+
+
+async def test_a_new_agent_removes_what_was_deleted_while_no_agent_was_there(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.guard.plans["web"] = Plan("web", 1, 1, (AddressEntry("eth0", "10.0.0.8", "old"),))
+        w.addresses.held |= {Held("eth0", "10.0.0.8", 24), Held("eth0", "10.0.0.9", 24)}
+        w.put(group(version=2), vip())
+        w.permit("web", 1)
+        await settle()
+        assert w.held == ["10.0.0.9"]
+        assert w.log == ["gate 10.0.0.9", "remove 10.0.0.8 eth0", "plan web@1 v2: ip"]
+
+
+async def test_changes_within_one_batch_count_in_their_order(tmp_path: Path) -> None:
+    cache = Cache()
+    one = kinds.wrap(vip())
+    cache.take(Batch([(one, False), (one, True)]))
+    assert cache.resources("web") == {}
+    cache.take(Batch([(one, True), (one, False)]))
+    assert set(cache.resources("web")) == {"ip"}
