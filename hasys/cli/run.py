@@ -146,11 +146,9 @@ def _supervise(config: NodeConfig) -> int:
 
 def _kill_what_is_left(config: NodeConfig) -> None:
     """Processes of groups that nobody took over: the node stops, so they stop, while the guard still has the lease."""
-    for mount in _cgroup_mounts():
-        with contextlib.suppress(FileNotFoundError):
-            (mount / f"hasys.{config.instance}" / "groups" / "cgroup.kill").write_text("1")
+    from hasys.guard import cgroup
 
-
-def _cgroup_mounts() -> list[Path]:
-    lines = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
-    return [Path(fields[1]) for fields in lines if fields[2] == "cgroup2"]
+    root = cgroup.mount()
+    if root is not None:
+        with contextlib.suppress(OSError):  # the guard's plan stays: its next start fences what is left
+            cgroup.kill(cgroup.base(root, config.instance) / "groups")
