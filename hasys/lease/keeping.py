@@ -130,7 +130,7 @@ class Keeper:
         """Out-of-turn keep-alives: (start of the interval they are counted in, how many)."""
         self._missing = True
         """No answer since the last keep-alive."""
-        self._everywhere = True
+        self._everywhere = self._asked_all = True
         self._leader = ""
         self._newest = (-1, -1)
         self._confirmed: tuple[int, int] | None = None
@@ -179,6 +179,7 @@ class Keeper:
         Call :meth:`expire` first.
         """
         everywhere = self._missing or self._everywhere or self._leader not in self._stores
+        self._asked_all = everywhere
         self._seq += 1
         nonce = self._nonce()
         self._sent[nonce] = (now, self._seq)
@@ -196,7 +197,7 @@ class Keeper:
 
     def hinted(self, hint: Hint, now: float) -> None:
         """A store said that it does not lead: ask everybody, at once."""
-        if self._sent and hint.nonce == next(reversed(self._sent)):
+        if self._sent and hint.nonce == next(reversed(self._sent)) and not self._asked_all:
             self._everywhere = True
             self._at_once(now)
 
@@ -294,17 +295,23 @@ class Keeper:
     # ------------------------------------------------------------------ the agent's side
 
     def plan(self, group: str, epoch: int, version: int, now: float) -> tuple[str, list[Effect]]:
-        """Note a plan that is already durable; ``permitted`` or ``pending``. Raises :class:`Stale`."""
+        """Note a plan that is already durable; ``permitted`` or ``pending``, and effects to carry out.
+
+        Raises :class:`Stale`, and then there are no effects.
+        """
         self._check_epoch(group, epoch)
         effects = self.expire(now)
         self._plans[group] = Planned(epoch, version)
         if group in self._holdings:
             effects += self._permit_if_planned(group)
-        return self.permitted(group, epoch, now), effects
+        return self._state_of(group, epoch, now), effects
 
     def permitted(self, group: str, epoch: int, now: float) -> str:
         """``permitted`` or ``pending``, asked right before an effect. Raises :class:`Stale`."""
         self._check_epoch(group, epoch)
+        return self._state_of(group, epoch, now)
+
+    def _state_of(self, group: str, epoch: int, now: float) -> str:
         h, plan = self._holdings.get(group), self._plans.get(group)
         if h is None or plan is None or h.epoch != epoch or now >= h.until - self._budget:
             return "pending"
@@ -337,6 +344,10 @@ class Keeper:
             del self._plans[group]
         self._everywhere, self._next = True, now
         return self._permit_if_planned(group) if group in self._holdings else []
+
+    def give_up(self, group: str, reason: str) -> list[Effect]:
+        """Revoke one group: its gate failed, or its end was missed."""
+        return [self._give_up(group, reason)] if group in self._holdings else []
 
     def give_up_all(self, reason: str) -> list[Effect]:
         """Revoke everything held: the agent stayed away, the gate is broken."""
