@@ -12,7 +12,7 @@ from hasys.api.kinds import KINDS, Ref, copy, metadata, ref_of
 from hasys.api.manifest import Manifests, load, to_yaml
 from hasys.api.rules import fill_defaults
 from hasys.cli.context import context_option
-from hasys.cli.get import Selection, parse_kind
+from hasys.cli.get import Selection, complete_kind, parse_kind
 from hasys.cli.session import Cluster, talk, timeout_option
 from hasys.cli.sources import file_option, read_all
 from hasys.cli.waiting import until_gone, until_running
@@ -38,7 +38,7 @@ def apply(names: Sequence[str], dry_run: bool, prune: bool, wait: bool, timeout:
 
 
 @click.command()
-@click.argument("kind", required=False, default="")
+@click.argument("kind", required=False, default="", shell_complete=complete_kind)
 @click.argument("name", required=False, default="")
 @click.option("-g", "--group", default="", metavar="GROUP", help="The group it belongs to, when several have the name.")
 @file_option(required=False)

@@ -20,8 +20,14 @@ from hasys.v1 import objects_pb2 as pb
 _EVENTS_DESCRIBED = 20
 
 
+def complete_kind(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completion of KIND."""
+    known = [*(kind.plural for kind in KINDS.values()), "resources", "all"]
+    return [word for word in known if word.startswith(incomplete.lower())]
+
+
 @click.command()
-@click.argument("kind")
+@click.argument("kind", shell_complete=complete_kind)
 @click.argument("name", required=False, default="")
 @click.option("-g", "--group", default="", metavar="GROUP", help="Only what belongs to this group.")
 @click.option("-w", "--watch", is_flag=True, help="Then every change, until Ctrl-C.")
@@ -38,7 +44,7 @@ def get(kind: str, name: str, group: str, watch: bool, output: str) -> None:
 
 
 @click.command()
-@click.argument("kind")
+@click.argument("kind", shell_complete=complete_kind)
 @click.argument("name", required=False, default="")
 @click.option("-g", "--group", default="", metavar="GROUP", help="The group it belongs to, when several have the name.")
 @context_option

@@ -109,11 +109,13 @@ def test_completion_prints_a_script_for_each_shell(hasys: Run, shell: str) -> No
     assert "_HASYS_COMPLETE" in result.output
 
 
-def test_completion_knows_the_commands() -> None:
-    environment = {**os.environ, "_HASYS_COMPLETE": "bash_complete", "COMP_WORDS": "hasys sw", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(("typed", "word"), [("hasys sw", "switchover"), ("hasys get virt", "virtualips")])
+def test_completion_knows_commands_and_kinds(typed: str, word: str) -> None:
+    position = str(typed.count(" "))
+    environment = {**os.environ, "_HASYS_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": position}
     command = [sys.executable, "-m", "hasys"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "switchover" in done.stdout
+    assert word in done.stdout
 
 
 def test_the_context_may_stand_before_or_after_the_command(hasys: Run, tmp_path: Path) -> None:
