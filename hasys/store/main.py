@@ -60,7 +60,7 @@ class Store:
         self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status)
         self._watchdogs: dict[str, float] = {}
         self.machine.subscribe(self._retime)
-        self.leases.on_change(self._lease_news)
+        self.leases.on_news(self._lease_news)
 
     def parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs, by the name that logs and errors use."""
@@ -93,7 +93,7 @@ class Store:
 
     def _read_watchdogs(self) -> None:
         """Armed watchdogs delay a takeover: the grants must know them."""
-        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts(self.status.clock()).items()}
+        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts().items()}
         if found != self._watchdogs:
             self._watchdogs = found
             self.assigned.refresh()

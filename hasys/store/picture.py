@@ -42,9 +42,9 @@ _NEVER = NodeFacts(silent_for=0.0)
 class Leases(Protocol):
     """What the lease server tells a leader."""
 
-    def facts(self, now: float) -> Mapping[str, NodeFacts]: ...
+    def facts(self) -> Mapping[str, NodeFacts]: ...
 
-    def may_hold(self, group: str, now: float) -> frozenset[str]: ...
+    def may_hold(self, group: str) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Picture:
 
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
         """The picture at this instant."""
-        facts = self._leases.facts(now)
+        facts = self._leases.facts()
         self._read_groups()
         groups = {name: self._with_times(group, now) for name, group in self._groups.items()}
         return View(
@@ -158,7 +158,7 @@ class Picture:
             seen.attempt, seen.attempt_version = a.attempt, stored.metadata.resource_version if stored else 0
         return replace(
             group,
-            may_hold=self._leases.may_hold(group.name, now),
+            may_hold=self._leases.may_hold(group.name),
             epoch_since=seen.epoch_since,
             phase_since=seen.phase_since,
             attempt_version=seen.attempt_version,

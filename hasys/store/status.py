@@ -39,16 +39,16 @@ class StatusSource:
         self._leases = leases
         self._assigned = assigned
         self._view = view
-        self.clock = clock
+        self._clock = clock
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
-        now = self.clock()
+        now = self._clock()
         view = self._view(now)
         engine = self._engine.status()
         answer = api.StatusResponse(resource_version=self._machine.revision)
         answer.cluster.CopyFrom(self._cluster(engine, view))
-        facts = self._leases.facts(now) if view is not None else {}
+        facts = self._leases.facts() if view is not None else {}
         for obj in sorted(self._machine.list("Node"), key=lambda o: o.node.metadata.name):
             answer.nodes.append(self._node(obj.node, view, facts, now))
         for obj in self._machine.list("Group", group):

@@ -50,7 +50,8 @@ class FakeLeases:
         self.holding: dict[str, frozenset[str]] = {}
         self.released: dict[str, dict[str, int]] = {}
 
-    def facts(self, now: float) -> Mapping[str, NodeFacts]:
+    def facts(self) -> Mapping[str, NodeFacts]:
+        now = asyncio.get_running_loop().time()
         return {
             name: NodeFacts(
                 0.0, last_heard=now, confirmed=now, boot="b1", confirming=True, lease_valid=True, remaining=0.9,
@@ -59,10 +60,10 @@ class FakeLeases:
             for name in self.alive
         }  # fmt: skip
 
-    def may_hold(self, group: str, now: float) -> frozenset[str]:
+    def may_hold(self, group: str) -> frozenset[str]:
         return self.holding.get(group, frozenset())
 
-    def settled(self, now: float) -> bool:
+    def settled(self) -> bool:
         return True
 
 
