@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from hasys.api import kinds
+from hasys.config import LEASE_PORT
 from hasys.guard import protocol
 from hasys.guard.protocol import Alive, Gate, Hello, Permit, Plan, Release
+from hasys.lease import wire
+from hasys.lease.granting import Granter
+from hasys.model.timing import PROFILES
 from hasys.resources.cgroup import Cgroup, base_of
+from hasys.store.assigned import Assigned
+from hasys.store.port import Authority
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1 import store_pb2
 from tests.unit.api.cluster import Cluster, running
+from tests.unit.api.pki import CLUSTER_ID
 
 NODE = "n1"
 
@@ -90,6 +97,49 @@ class NodeCgroup(Cgroup):
         return Cgroup(self.path / "groups" / group / resource).pids()
 
 
+class Granting(asyncio.DatagramProtocol):
+    """Grants what the state machine assigns, as a leader with an old and quiet majority would. ``silent``: answers
+    nothing, as a store that was lost."""
+
+    KEY = bytes(32)
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.silent = False
+        self._assigned = Assigned(cluster.machine)
+        self._granter = Granter(CLUSTER_ID, "n2", ["n1", "n2"], PROFILES["default"])
+        self._machine = cluster.machine
+        self._begun = time.monotonic()
+        self._peers: dict[str, Any] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._machine.subscribe(lambda index, changes: self._push())
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        message = wire.decode(data, CLUSTER_ID, lambda node: self.KEY)
+        if self.silent or not isinstance(message, wire.KeepAlive):
+            return
+        self._peers[message.node] = addr
+        now = time.monotonic()
+        grant = self._granter.heard(message, now, self._authority(now), self._assigned())
+        if grant is not None:
+            self._send(grant)
+        self._push()
+
+    def _push(self) -> None:
+        now = time.monotonic()
+        for grant in self._granter.due(now, self._authority(now), self._assigned()):
+            self._send(grant)
+
+    def _send(self, grant: wire.Grant) -> None:
+        if self._transport is not None and not self.silent:
+            self._transport.sendto(wire.encode(grant, self.KEY), self._peers[grant.node])
+
+    def _authority(self, now: float) -> Authority:
+        return Authority(term=1, applied=self._machine.revision, t_q=now, silent_since=self._begun - 60)
+
+
 class Node:
     """One node: stand-ins around the real agent process."""
 
@@ -97,6 +147,7 @@ class Node:
         self.folder = folder
         self.cluster = cluster
         self.guard = guard
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.agent: asyncio.subprocess.Process | None = None
         self._commands = 0
         self._config = self._write_config()
@@ -115,10 +166,23 @@ class Node:
         assert outcome.done, outcome.message
 
     async def start_agent(self) -> None:
-        with (self.folder / "agent.log").open("ab") as log:
-            self.agent = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "hasys", "agent", "run", "--config", str(self._config), stderr=log, stdout=log
+        self.agent = await self.start_process("agent")
+
+    async def start_process(self, role: str) -> asyncio.subprocess.Process:
+        """``hasys ROLE run``; its output goes to ROLE.log."""
+        with (self.folder / f"{role}.log").open("ab") as log:
+            started = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "hasys", role, "run", "--config", str(self._config), stderr=log, stdout=log
             )
+        self.processes[role] = started
+        return started
+
+    async def kill_all(self) -> None:
+        """End every process that was started here."""
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def stop_agent(self, number: int = signal.SIGTERM) -> None:
         if self.agent is not None and self.agent.returncode is None:
@@ -149,8 +213,8 @@ class Node:
         return await self.until(lambda: self.status(kind, name, group).state == state, f"{name} {state}", within)
 
     def log(self) -> str:
-        file = self.folder / "agent.log"
-        return file.read_text()[-4000:] if file.exists() else ""
+        files = [self.folder / f"{role}.log" for role in self.processes]
+        return "\n".join(f"{file.stem}: {file.read_text()[-4000:]}" for file in files)
 
     def _write_config(self) -> Path:
         members = [
@@ -164,7 +228,7 @@ class Node:
             file.chmod(0o600)
         config = {
             "cluster": f"t{os.getpid()}",
-            "clusterId": "c0ffee",
+            "clusterId": CLUSTER_ID,
             "node": NODE,
             "members": members,
             "tls": {"ca": str(files.ca), "certificate": str(files.certificate), "key": str(files.key)},
@@ -196,6 +260,25 @@ async def node(folder: Path) -> AsyncIterator[Node]:
         try:
             yield made
         finally:
-            await made.stop_agent(signal.SIGKILL)
+            await made.kill_all()
             served.close()
+            await made.base.empty()
+
+
+@asynccontextmanager
+async def guarded_node(folder: Path) -> AsyncIterator[tuple[Node, Granting]]:
+    """A node with its real guard, which runs already and hears a granting store."""
+    (folder / "run").mkdir()
+    async with running(folder / "pki", ("n1", "n2")) as cluster:
+        made = Node(folder, cluster, StandInGuard())
+        loop = asyncio.get_running_loop()
+        transport, granting = await loop.create_datagram_endpoint(
+            lambda: Granting(cluster), local_addr=("127.0.0.2", LEASE_PORT)
+        )
+        try:
+            await made.start_process("guard")
+            yield made, granting
+        finally:
+            await made.kill_all()
+            transport.close()
             await made.base.empty()
