@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, KeeperState
@@ -60,7 +61,7 @@ class History(Setup):
         self.timing = TIMINGS[rng.choice(("default", "default", "slow"))]
         self.ttl = self.timing.ttl
         self.nodes = ("n1", "n2") if rng.random() < 0.6 else ("n1", "n2", "n3")
-        self.voters = (*self.nodes, "w")[:3]
+        self.voters: tuple[str, ...] = (*self.nodes, "w")[:3]
         self.groups = ("web", "db")[: rng.choice((1, 1, 2))]
         self.lag = rng.choice((0.0, 0.0, 0.2))
         self.freezes = rng.choice((0.0, 0.0, 0.002, 0.01))
@@ -254,20 +255,21 @@ class History(Setup):
 
     def move(self, name: str) -> None:
         """A planned move; sometimes before the last one ended."""
-        group, rng = rng_choice(self.groups, self.world), self.world.rng
+        rng = self.world.rng
+        group = rng.choice(self.groups)
         for store in self.leaders():
             a = store.state.groups.get(group)
             if a is not None:
                 target = rng.choice([n for n in self.nodes if n != a.node])
                 revoke = rng.random() < 0.2
-                store.do(lambda s=store, a=a: s.propose(Assign(group, a.epoch, target, revoke)))  # type: ignore[misc]
+                store.do(partial(store.propose, Assign(group, a.epoch, target, revoke)))
 
     def retime(self, name: str) -> None:
         timing = TIMINGS[self.world.rng.choice([*TIMINGS])]
         for store in self.leaders():
             if store.timing != timing and not self.retimed:
                 self.retimed = True
-                store.do(lambda s=store: s.propose(Retime(timing)))  # type: ignore[misc]
+                store.do(partial(store.propose, Retime(timing)))
 
     # ------------------------------------------------------------------ running
 
@@ -305,10 +307,6 @@ class History(Setup):
             a = self.final.groups.get(group)
             if holder is None or a is None or holder != a.node:
                 raise Violation(f"L1: {group} speaks on {holder}, assigned {a}, {HEALED} TTL after the last fault")
-
-
-def rng_choice(items: tuple[str, ...], world: World) -> str:
-    return world.rng.choice(items)
 
 
 def play(seed: int, parts: Parts | None = None) -> History:

@@ -73,4 +73,3 @@ class State:
                 return replace(self, timing=timing, ttl_max=max(timing.ttl, old, self.ttl_max))
             case LowerTtlMax(expect):
                 return replace(self, ttl_max=expect.ttl) if self.timing == expect else self
-

@@ -1,0 +1,305 @@
+"""The lease service of a store: keep-alives in, grants out, by datagrams on every network of this member.
+
+All rules are in :class:`hasys.lease.granting.Granter`; here are sockets, timers and callbacks. Everything runs in the
+event loop that runs the engine, and on its clock (``loop.time()`` is CLOCK_MONOTONIC).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasys.config import Member, NodeConfig
+from hasys.lease.assignments import Assignments
+from hasys.lease.facts import NodeFacts
+from hasys.lease.granting import Granter
+from hasys.lease.wire import (
+    LARGEST,
+    DatagramRefused,
+    Grant,
+    Hint,
+    KeepAlive,
+    decode,
+    derive_key,
+    encode,
+    parse_secret,
+)
+from hasys.model.timing import Timing
+from hasys.store.port import Engine
+
+log = logging.getLogger(__name__)
+
+BIND_RETRY = 1.0
+"""Seconds between attempts to bind an address that is not there yet."""
+_BATCH = 64
+"""Datagrams read per wake-up and socket, so that nothing else starves."""
+_FREEBIND = 15  # IP_FREEBIND, ip(7): an address may be bound before its interface is up
+
+Route = tuple[socket.socket, tuple[Any, ...]]
+"""(own socket, the guard's address as recvfrom gave it)"""
+
+
+@dataclass(slots=True)
+class _Peer:
+    """One node's guard, as datagrams know it."""
+
+    member: Member
+    key: bytes
+    datagram: bytes = b""
+    """Last verified keep-alive; the same bytes again are its copy from another network."""
+    answer: bytes = b""
+    routes: dict[int, Route] = field(default_factory=dict)
+    """Own socket's number -> where the last keep-alive came from."""
+
+
+class LeaseServer:
+    """Answers the guards while this store leads; hints at the leader otherwise.
+
+    ``assignments`` gives the applied state's part in grants: the same object while nothing changed in it.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        assignments: Callable[[], Assignments],
+        timing: Timing,
+        ttl_max: float = 0.0,
+    ) -> None:
+        secret = parse_secret(config.lease_secret.read_text("ascii"))
+        self.config = config
+        self.refused: Counter[str] = Counter()
+        """Datagrams that were refused, by reason."""
+        self.granter = Granter(
+            config.cluster_id, config.name, [m.name for m in config.members if m.runs_groups], timing, ttl_max
+        )
+        self._engine = engine
+        self._assignments = assignments
+        self._seen: Assignments | None = None
+        self._peers = {m.name: _Peer(m, derive_key(secret, m.name)) for m in config.members if m.runs_groups}
+        self._sockets: list[socket.socket] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._silent: frozenset[str] = frozenset()
+        self._push_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        engine.on_change(self._authority_changed)
+        engine.on_applied(lambda _: self.look())
+
+    # ------------------------------------------------------------------ for controllers and status
+
+    def facts(self, now: float) -> Mapping[str, NodeFacts]:
+        """What the leader knows of each node's guard; meaningful while this store leads."""
+        return self.granter.facts(now)
+
+    def may_hold(self, group: str, now: float) -> frozenset[str]:
+        """Nodes that may still hold the group by any grant."""
+        return self.granter.may_hold(group, now)
+
+    def settled(self, now: float) -> bool:
+        """Grants of another TTL than the present one are over: ``ttl_max`` may be lowered to it."""
+        return self.granter.settled(now)
+
+    def retime(self, timing: Timing, ttl_max: float) -> None:
+        """Use other timings from the next grant on."""
+        self.granter.retime(timing, ttl_max)
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back at once when facts change materially: a guard is new, back, or silent beyond suspicion; it
+        released or holds other groups; its health changed; this store began or ceased to lead."""
+        self._callbacks.append(callback)
+
+    def look(self) -> None:
+        """Push what the assignments now allow or revoke. Cheap when they are the same object as before."""
+        assignments = self._assignments()
+        if assignments is not self._seen:
+            self._seen = assignments
+            self._push()
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        waiting = list(self.config.me.addresses)
+        said: set[str] = set()
+        self._authority_changed()
+        try:
+            while True:
+                waiting = [a for a in waiting if not self._bound(a, said)]
+                if not waiting:
+                    await asyncio.Event().wait()
+                await asyncio.sleep(BIND_RETRY)
+        finally:
+            self._close()
+
+    def _bound(self, address: str, said: set[str]) -> bool:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.SOL_IP, _FREEBIND, 1)
+            sock.bind((address, self.config.me.lease_port))
+        except OSError as e:
+            sock.close()
+            if address not in said:
+                said.add(address)
+                log.warning("leases: cannot use %s yet: %s; trying again", address, e.strerror)
+            return False
+        assert self._loop is not None
+        self._sockets.append(sock)
+        self._loop.add_reader(sock, self._readable, sock)
+        return True
+
+    def _close(self) -> None:
+        assert self._loop is not None
+        for timer in (self._push_timer, self._silence_timer):
+            if timer is not None:
+                timer.cancel()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+        for peer in self._peers.values():
+            peer.routes.clear()
+
+    def _now(self) -> float:
+        return self._loop.time() if self._loop is not None else 0.0
+
+    # ------------------------------------------------------------------ datagrams
+
+    def _readable(self, sock: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                datagram, source = sock.recvfrom(LARGEST + 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as e:  # an ICMP error of an earlier answer
+                self._refuse(f"socket: {e.strerror}")
+                return
+            try:
+                self._received(datagram, (sock, source), source[0])
+            except DatagramRefused as e:
+                self._refuse(e.reason)
+
+    def _received(self, datagram: bytes, route: Route, address: str) -> None:
+        for peer in self._peers.values():
+            if peer.datagram == datagram:
+                self._copy(peer, route, address)
+                return
+        message = decode(datagram, self.config.cluster_id, self._key)
+        if not isinstance(message, KeepAlive):
+            raise DatagramRefused("not-a-keepalive")
+        peer = self._peers[message.node]
+        assignments = self._assignments()
+        grant = self.granter.heard(message, self._now(), self._engine.authority(), assignments)
+        peer.datagram = datagram
+        if address in peer.member.addresses:
+            peer.routes[route[0].fileno()] = route
+        if grant is None:
+            self._answer(peer, route, encode(self._hint(message), peer.key))
+            return
+        self._answer(peer, route, encode(grant, peer.key))
+        if grant.withheld and not grant.probe:
+            self._arm_push(assignments)
+        if self.granter.take_news():
+            self._push()
+            self._tell()
+
+    def _copy(self, peer: _Peer, route: Route, address: str) -> None:
+        """The same keep-alive from the other network: the same answer goes back that way too."""
+        if address in peer.member.addresses and peer.routes.get(route[0].fileno()) != route:
+            peer.routes[route[0].fileno()] = route
+        elif address not in peer.member.addresses:
+            raise DatagramRefused("replayed")
+        self._send(route, peer.answer)
+
+    def _answer(self, peer: _Peer, route: Route, answer: bytes) -> None:
+        peer.answer = answer
+        self._send(route, answer)
+
+    def _send(self, route: Route, datagram: bytes) -> None:
+        sock, address = route
+        try:
+            sock.sendto(datagram, address)
+        except OSError as e:  # no route, buffer full: the next keep-alive asks again
+            self.refused[f"unsent: {e.strerror}"] += 1
+
+    def _hint(self, message: KeepAlive) -> Hint:
+        leader = self._engine.status().leader or ""
+        return Hint(message.cluster, message.node, message.seq, message.nonce, leader)
+
+    def _key(self, node: str) -> bytes | None:
+        peer = self._peers.get(node)
+        return None if peer is None else peer.key
+
+    def _refuse(self, reason: str) -> None:
+        self.refused[reason] += 1
+        if self.refused[reason] == 1:
+            log.warning("leases: refused a datagram: %s (counted, said once)", reason)
+
+    # ------------------------------------------------------------------ pushes and callbacks
+
+    def _push(self) -> None:
+        """Send the grants that became possible, or that revoke; arm the timer for the next ones."""
+        if self._loop is None:
+            return
+        assignments = self._assignments()
+        for grant in self.granter.due(self._now(), self._engine.authority(), assignments):
+            self._push_one(self._peers[grant.node], grant)
+        self._arm_push(assignments)
+
+    def _push_one(self, peer: _Peer, grant: Grant) -> None:
+        peer.answer = encode(grant, peer.key)
+        for route in peer.routes.values():
+            self._send(route, peer.answer)
+
+    def _arm_push(self, assignments: Assignments) -> None:
+        assert self._loop is not None
+        now = self._now()
+        due = self.granter.next_due(now, assignments)
+        if self._push_timer is not None:
+            if due is not None and not self._push_timer.cancelled() and now < self._push_timer.when() <= due:
+                return
+            self._push_timer.cancel()
+            self._push_timer = None
+        if due is not None:
+            self._push_timer = self._loop.call_at(due, self._push)
+
+    def _authority_changed(self) -> None:
+        if self._loop is None:
+            return
+        for peer in self._peers.values():
+            peer.answer = b""
+        if self._engine.authority() is None:
+            self.granter.step_down()
+        else:
+            self._push()
+            self._watch_silence()
+        self.granter.take_news()
+        self._tell()
+
+    def _watch_silence(self) -> None:
+        """Notice at once when a guard has been silent beyond suspicion."""
+        assert self._loop is not None
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        if self._engine.authority() is None:
+            return
+        suspicion = self.granter.timing.suspicion
+        quiet = {name: f.silent_for for name, f in self.facts(self._now()).items()}
+        silent = frozenset(name for name, s in quiet.items() if s >= suspicion)
+        newly, self._silent = silent - self._silent, silent
+        wait = min((suspicion - s for name, s in quiet.items() if name not in silent), default=suspicion)
+        self._silence_timer = self._loop.call_later(max(wait, 0.001), self._watch_silence)
+        if newly:
+            self._tell()
+
+    def _tell(self) -> None:
+        for callback in self._callbacks:
+            callback()
