@@ -34,10 +34,14 @@ STAGGER = 0.15
 """Seconds after which the next server is tried beside one that has not answered."""
 CONNECT = 1.0
 """Seconds that one server may take to connect before it counts as down."""
-PAUSE, LONGEST_PAUSE = 0.02, 0.3
+SHUN = 2.0
+"""Seconds during which a server that failed is asked after all others: it may be cut off while another one is not."""
+PAUSE, LONGEST_PAUSE = 0.02, 0.2
 """Seconds between attempts: the first and the longest; each pause is a random part of a growing one."""
 
 LEADER = "hasys-leader"
+_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)
+"""Answers after which another attempt may succeed; all but a sure UNAVAILABLE leave open whether it was done."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -55,6 +59,8 @@ class Context:
     follow_leader: bool = True
     """Go to the leader once a server tells where it is. Agents stay with their own node's server: it notices a lost
     leader first."""
+    patience: float | None = TIMEOUT
+    """Seconds that a watch waits for its first answer; None: for ever."""
 
 
 def load_context(path: Path | str) -> Context:
@@ -98,7 +104,9 @@ def from_node_config(config: NodeConfig) -> Context:
         for member in members
         for address in member.addresses
     ]
-    return Context(config.cluster, tuple(servers), config.ca, config.certificate, config.key, follow_leader=False)
+    return Context(
+        config.cluster, tuple(servers), config.ca, config.certificate, config.key, follow_leader=False, patience=None
+    )
 
 
 class _Backoff:
@@ -118,6 +126,22 @@ class _Backoff:
         await asyncio.sleep(max(0.0, min(length, at_most)))
 
 
+class _Patience:
+    """How long a watch waits for its first answer; once there was one, it is resumed for ever."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+    def answered(self) -> None:
+        """There was an answer."""
+        self._until = None
+
+    def check(self, error: HasysError) -> None:
+        """Raises the error when the time is over."""
+        if self._until is not None and asyncio.get_running_loop().time() >= self._until:
+            raise error
+
+
 @dataclass(slots=True)
 class _Server:
     """One server and our connection to it."""
@@ -125,6 +149,8 @@ class _Server:
     target: str
     credentials: grpc.ChannelCredentials
     channel: Any = None
+    shunned: float = 0.0
+    """Until this time of the loop's clock others are asked first."""
     calls: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> Any:
@@ -164,6 +190,12 @@ class _Server:
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+def _shun(server: _Server | None) -> None:
+    """It failed: the next attempts begin with others."""
+    if server is not None:
+        server.shunned = asyncio.get_running_loop().time() + SHUN
 
 
 class Client:
@@ -235,28 +267,33 @@ class Client:
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:
         """Changes for ever: what there is as ADDED, SYNCED, then each change. A lost connection is resumed. When the
         history is gone it lists again by itself and gives only the differences (DELETED for what went meanwhile).
-        Raises only what repeating cannot mend (``Denied``, ``Invalid``)."""
-        merger, backoff = Merger(), _Backoff()
+        Raises what repeating cannot mend (``Denied``, ``Invalid``), and ``Unavailable`` when even the first answer does
+        not come within the context's patience."""
+        merger, backoff, patience = Merger(), _Backoff(), _Patience(self._context.patience)
         while True:
             request = api_pb2.WatchRequest(kinds=kinds, group=group, **{"from": merger.version})
             try:
-                server = await self._find()
+                server, alive = await self._find(), False
                 call = server.stream("/hasys.v1.Resources/Watch", api_pb2.WatchResponse)(request)
                 try:
                     async for answer in call:
                         backoff.reset()
+                        alive = True
+                        patience.answered()
                         merged = merger.merge(answer)
                         if merged.changes:
                             yield merged
                 except grpc.aio.AioRpcError as e:
+                    if not alive:
+                        _shun(server)
                     raise from_status(e) from None
                 finally:
                     call.cancel()
             except Relist:
                 merger.begin_again()
                 continue
-            except (Unavailable, Unknown):
-                pass
+            except (Unavailable, Unknown) as e:
+                patience.check(e)
             if merger.version == 0:
                 merger.begin_again()
             await backoff.pause()
@@ -286,24 +323,28 @@ class Client:
         return await self._call("/hasys.v1.Status/Get", request, api_pb2.StatusResponse, timeout)
 
     async def watch_status(self, group: str = "") -> AsyncIterator[api_pb2.StatusResponse]:
-        """The status now, after each change, and each second; resumed for ever. Raises what repeating cannot mend."""
-        backoff = _Backoff()
+        """The status now, after each change, and each second; resumed for ever. Raises as ``watch`` does."""
+        backoff, patience = _Backoff(), _Patience(self._context.patience)
         while True:
             try:
-                server = await self._find()
+                server, alive = await self._find(), False
                 call = server.stream("/hasys.v1.Status/Watch", api_pb2.StatusResponse)(
                     api_pb2.StatusRequest(group=group)
                 )
                 try:
                     async for answer in call:
                         backoff.reset()
+                        alive = True
+                        patience.answered()
                         yield answer
                 except grpc.aio.AioRpcError as e:
+                    if not alive:
+                        _shun(server)
                     raise from_status(e) from None
                 finally:
                     call.cancel()
-            except (Unavailable, Unknown):
-                pass
+            except (Unavailable, Unknown) as e:
+                patience.check(e)
             await backoff.pause()
 
     # ------------------------------------------------------------ finding a server, repeating
@@ -327,7 +368,7 @@ class Client:
         while (left := deadline - loop.time()) > 0:
             server: _Server | None = None
             try:
-                server = await self._find(deadline)
+                server = await self._find()
                 call = server.unary(path, response)(request, timeout=max(0.001, min(left, deadline - loop.time())))
                 answer: Answer = await call
                 if self._context.follow_leader:
@@ -339,11 +380,11 @@ class Client:
                     raise TimedOut(f"no answer within {timeout:g} s; the request may still be done") from None
                 if isinstance(error, NotFound) and lost and absent is not None:
                     return absent()
-                if e.code() is not grpc.StatusCode.UNAVAILABLE:
+                if e.code() not in _AGAIN:
                     raise error from None
                 lost = lost or isinstance(error, Unknown)
                 last = error
-                self._avoid(server)
+                _shun(server)
             except Unavailable as e:
                 last = e
             await backoff.pause(at_most=deadline - loop.time())
@@ -361,22 +402,15 @@ class Client:
                     self._preferred = self._known[target]
                     return
 
-    def _avoid(self, server: _Server | None) -> None:
-        """The next attempt begins with the server after this one."""
-        if server is not None and server is self._preferred and self._context.follow_leader:
-            position = self._servers.index(server)
-            self._preferred = self._servers[(position + 1) % len(self._servers)]
-
-    async def _find(self, deadline: float | None = None) -> _Server:
+    async def _find(self) -> _Server:
         """A connected server: the preferred one if it is; else whichever answers first, begun one after the other.
         Raises ``Unavailable`` when none does."""
-        if self._preferred.ready():
-            return self._preferred
+        now = asyncio.get_running_loop().time()
         order = [self._preferred, *(server for server in self._servers if server is not self._preferred)]
-        if not self._context.follow_leader:
-            for server in order:
-                if server.channel is not None and server.ready():
-                    return server
+        order.sort(key=lambda server: server.shunned > now)
+        for server in order:
+            if (server is order[0] or server.channel is not None) and server.ready():
+                return server
         waiting: dict[asyncio.Task[bool], _Server] = {}
         left = list(order)
         try:

@@ -4,6 +4,7 @@ changes."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ LEADER = "hasys-leader"
 """Trailing metadata of a passed-on answer: the leader's servers, ``IP:PORT`` separated by commas. A client that goes
 there saves the hop."""
 
+ELECTION = 0.7
+"""Seconds that a call waits for a leader before it is sent away: an election of the default profile fits."""
 FORWARD_LONGEST = 15.0
 """Seconds that a passed-on unary call may take when the client set no deadline."""
 
@@ -33,11 +36,17 @@ class Forwarder:
         self._credentials = client_credentials(config.ca, config.certificate, config.key)
         self._leader: str | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._news = asyncio.Event()
         self._running: set[Any] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def leader_changed(self) -> None:
         """Forget the channel to a leader that leads no longer, and cut what still waits for it."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        self._follow_leader()
+
+    def _follow_leader(self) -> None:
         leader = self._engine.status().leader
         if leader == self._leader:
             return
@@ -58,8 +67,8 @@ class Forwarder:
 
     async def unary(self, method: str, request: bytes, caller: Caller, context: Any) -> bytes:
         """Pass a unary RPC on and relay its answer or refusal. Raises ``Unavailable`` without a leader."""
-        member, channel = self._route(caller)
         left = context.time_remaining()
+        member, channel = await self._route(caller, left)
         call = channel.unary_unary(method, None, None)(
             request, timeout=FORWARD_LONGEST if left is None else left, metadata=_identity(caller)
         )
@@ -82,11 +91,10 @@ class Forwarder:
 
     async def stream(self, method: str, request: bytes, caller: Caller, context: Any) -> AsyncIterator[bytes]:
         """Pass a streaming RPC on until either side or the leadership ends."""
-        member, channel = self._route(caller)
+        left = context.time_remaining()
+        member, channel = await self._route(caller, left)
         await context.send_initial_metadata(((LEADER, _servers(member)),))
-        call = channel.unary_stream(method, None, None)(
-            request, timeout=context.time_remaining(), metadata=_identity(caller)
-        )
+        call = channel.unary_stream(method, None, None)(request, timeout=left, metadata=_identity(caller))
         self._running.add(call)
         try:
             async for item in call:
@@ -101,13 +109,15 @@ class Forwarder:
             self._running.discard(call)
             call.cancel()
 
-    def _route(self, caller: Caller) -> tuple[Member, grpc.aio.Channel]:
-        self.leader_changed()
+    async def _route(self, caller: Caller, left: float | None) -> tuple[Member, grpc.aio.Channel]:
+        if caller.forwarded:
+            raise Unavailable(f"{self._config.name} does not lead any more")
+        self._follow_leader()
+        if self._leader in (None, self._config.name):
+            await self._election(ELECTION if left is None else min(left / 2, ELECTION))
         leader = self._leader
         if leader is None or leader == self._config.name:
             raise Unavailable(no_leader(self._engine))
-        if caller.forwarded:
-            raise Unavailable(f"{self._config.name} does not lead any more")
         member = self._config.member(leader)
         if self._channel is None:
             self._channel = grpc.aio.secure_channel(
@@ -116,6 +126,13 @@ class Forwarder:
                 options=[*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", leader)],
             )
         return member, self._channel
+
+    async def _election(self, patience: float) -> None:
+        """Wait until another member or, with authority, this one leads: sooner than clients would come back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._leader in (None, self._config.name) and self._engine.authority() is None:
+                    await self._news.wait()
 
 
 def no_leader(engine: Engine) -> str:

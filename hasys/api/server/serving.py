@@ -53,6 +53,8 @@ class ApiServer:
         self._led = False
         self.bound: dict[str, int] = {}
         """Address -> port, of what is listened on."""
+        self.listening = asyncio.Event()
+        """Set once there is one."""
         engine.on_change(self._on_change)
 
     def status_changed(self) -> None:
@@ -96,6 +98,7 @@ class ApiServer:
             return None
         await server.start()
         self.bound[address] = port
+        self.listening.set()
         return server
 
     # ------------------------------------------------------------ leading or not

@@ -41,8 +41,7 @@ class TestMember:
 
     async def start(self) -> None:
         self.task = asyncio.get_running_loop().create_task(self.server.run())
-        while not self.server.bound:
-            await asyncio.sleep(0)
+        await self.server.listening.wait()
 
     async def stop(self) -> None:
         if self.task is not None:
@@ -63,7 +62,8 @@ class Cluster:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def context(self, files: Files, *names: str, follow_leader: bool = True) -> Context:
-        chosen = [member for member in self.specs if not names or member.name in names]
+        by_name = {member.name: member for member in self.specs}
+        chosen = [by_name[name] for name in names or by_name]
         servers = tuple(f"{member.addresses[0]}:{member.api_port}" for member in chosen)
         return Context("demo", servers, files.ca, files.certificate, files.key, follow_leader)
 

@@ -1,0 +1,196 @@
+"""The client: finds a server, survives those that are down, repeats what may be repeated, says what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hasys.api.client import Client, Context, from_node_config, load_context
+from hasys.api.kinds import Ref
+from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unreached
+from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
+from hasys.v1.api_pb2 import WatchResponse
+from tests.unit.api.cluster import Cluster, free_port, running
+from tests.unit.store.build import group
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running(tmp_path) as one:
+        yield one
+
+
+async def test_a_server_that_is_down_costs_next_to_nothing(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await cluster.members["n1"].stop()
+    cluster.elect("n2")
+    begun = time.perf_counter()
+    await client.list("Node")
+    assert time.perf_counter() - begun < 1.0
+
+
+async def test_a_server_that_never_answers_delays_by_one_stagger_only(cluster: Cluster) -> None:
+    """A listening socket that nobody serves: the connection opens and stays silent."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        files = cluster.authority.issue("admin", "admin")
+        context = cluster.context(files)
+        servers = (f"127.0.0.1:{silent.getsockname()[1]}", *context.servers)
+        async with Client(Context("demo", servers, context.ca, context.certificate, context.key)) as client:
+            begun = time.perf_counter()
+            await client.list("Node")
+            assert time.perf_counter() - begun < 1.0
+
+
+async def test_nobody_there_is_said_with_every_address_tried(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    target = f"127.0.0.1:{free_port('127.0.0.1')}"
+    async with Client(Context("demo", (target,), files.ca, files.certificate, files.key)) as client:
+        with pytest.raises(Unreached, match=target):
+            await client.list("Node", timeout=0.3)
+
+
+async def test_a_watch_gives_up_on_its_first_answer_when_the_context_says_so(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    target = f"127.0.0.1:{free_port('127.0.0.1')}"
+    context = Context("demo", (target,), files.ca, files.certificate, files.key, patience=0.1)
+    async with Client(context) as client:
+        with pytest.raises(Unavailable):
+            await anext(client.watch())
+
+
+async def test_without_a_leader_nothing_is_done_and_the_reason_is_told(cluster: Cluster) -> None:
+    client = await cluster.client()
+    cluster.elect(None)
+    with pytest.raises(Unavailable, match="no leader"):
+        await client.apply([group()], timeout=0.3)
+    assert cluster.machine.group("web") is None
+
+
+async def test_a_call_during_an_election_waits_for_its_end(cluster: Cluster) -> None:
+    client = await cluster.client()
+    cluster.elect(None)
+    pending = asyncio.ensure_future(client.apply([group()]))
+    with pytest.raises(Unavailable):
+        await client.list("Node", timeout=0.1)
+    cluster.elect("n3")
+    answer = await pending
+    assert answer.results[0].action == "created"
+
+
+async def test_it_goes_to_the_leader_once_a_follower_names_it(cluster: Cluster) -> None:
+    client = await cluster.client("admin", "admin", "n2", "n1")
+    await client.list("Node")
+    assert client._preferred.target.startswith("127.0.0.1:")
+    await client.list("Node", timeout=0.5)
+
+
+async def test_an_agent_stays_with_its_own_server(cluster: Cluster) -> None:
+    client = await cluster.client("node", "n2", "n2", "n1", follow_leader=False)
+    await client.list("Node")
+    assert client._preferred.target.startswith("127.0.0.2:")
+
+
+async def test_the_same_request_id_creates_one_operation(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group()])
+    request = api_pb2.CreateOperationRequest(
+        spec=pb.OperationSpec(type=pb.OperationSpec.Pause, group="web"), request_id="same"
+    )
+    path = "/hasys.v1.Operations/Create"
+    first = await client._call(path, request, pb.Operation, 2.0)
+    again = await client._call(path, request, pb.Operation, 2.0)
+    assert first.metadata.name == again.metadata.name
+    assert len((await client.list_operations("web")).operations) == 1
+
+
+async def test_deletion_of_what_a_lost_first_attempt_deleted_is_done(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group()])
+    member = cluster.members["n1"].engine
+    original = member.propose
+    stopping: list[asyncio.Task[None]] = []
+
+    async def commit_then_break(command: bytes, *, timeout: float) -> object:
+        await original(command, timeout=timeout)
+        cluster.elect("n2")
+        stopping.append(asyncio.ensure_future(cluster.members["n1"].stop()))
+        return await asyncio.Event().wait()
+
+    member.propose = commit_then_break  # type: ignore[method-assign, assignment]
+    await client.delete(Ref("Group", "", "web"))
+    assert cluster.machine.group("web") is None
+    await asyncio.gather(*stopping)
+
+
+async def test_a_deadline_that_passes_says_that_it_may_still_be_done(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.list("Node")
+
+    async def never(command: bytes, *, timeout: float) -> object:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    with pytest.raises(TimedOut, match="may still be done"):
+        await client.apply([group()], timeout=0.2)
+
+
+async def test_after_relisting_a_watch_tells_only_the_differences(cluster: Cluster) -> None:
+    client = await cluster.client("admin", "admin", "n2", "n3")
+    await client.apply([group("stays"), group("goes")])
+    stream = client.watch(["Group"])
+    first = await anext(stream)
+    assert [change.type for change in first.changes] == [WatchResponse.ADDED, WatchResponse.ADDED, WatchResponse.SYNCED]
+    await client.delete(Ref("Group", "", "goes"))
+    await client.apply([group("new")])
+    cluster.machine.restore(cluster.machine.revision, cluster.machine.snapshot())  # history is gone
+    seen: list[tuple[int, str]] = []
+    while len(seen) < 2:
+        seen += [
+            (change.type, change.object.group.metadata.name)
+            for change in (await anext(stream)).changes
+            if change.type != WatchResponse.SYNCED
+        ]
+    assert sorted(seen) == [(WatchResponse.ADDED, "new"), (WatchResponse.DELETED, "goes")]
+
+
+def test_client_yaml_is_read_relative_to_itself(tmp_path: Path) -> None:
+    file = tmp_path / "client.yaml"
+    file.write_text("cluster: demo\nservers: ['10.0.0.1:7411']\ntls: {ca: ca.crt, certificate: a.crt, key: a.key}\n")
+    context = load_context(tmp_path)
+    assert context.servers == ("10.0.0.1:7411",)
+    assert context.key == tmp_path / "a.key"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [("servers: []", "servers"), ("- 1", "servers"), ("servers: [a:1]\ntls: 5", "tls"), ("a: [", "YAML")],
+)
+def test_a_wrong_client_yaml_is_refused_with_file_and_field(tmp_path: Path, text: str, field: str) -> None:
+    file = tmp_path / "client.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigRefused, match=field) as refused:
+        load_context(file)
+    assert str(file) in str(refused.value)
+
+
+async def test_a_nodes_own_processes_ask_their_own_server_first(cluster: Cluster) -> None:
+    config = cluster.members["n2"].server._config
+    context = from_node_config(config)
+    assert context.servers[0].startswith("127.0.0.2:")
+    assert not context.follow_leader
