@@ -40,7 +40,7 @@ OVERSLEPT = 0.1
 class LeaseSide(Leases, Protocol):
     """The lease server as the controllers use it."""
 
-    def settled(self) -> bool:
+    def settled(self, now: float) -> bool:
         """No grant with another TTL than the present one can still run."""
         ...
 
@@ -61,7 +61,7 @@ class Controllers:
         self._machine = machine
         self._engine = engine
         self._leases = leases
-        self._picture = Picture(machine, engine, leases)
+        self._picture = Picture(config.name, machine, engine, leases)
         self._news = asyncio.Event()
         self._reign: Reign | None = None
         self._followed = False
@@ -139,7 +139,7 @@ class Controllers:
             self._followed |= leader is not None and leader != self._config.name
             self._reign = None
             return _Wake(now + IDLE)
-        housekeeping = self._housekeeping()
+        housekeeping = self._housekeeping(now)
         if housekeeping is not None:
             return _Wake(now + PAUSE, wrote=await self._propose(housekeeping))
         view = self.view(now)
@@ -152,9 +152,9 @@ class Controllers:
             return _Wake(now + PAUSE, wrote=all(done))
         return _Wake(min(now + IDLE, decision.next_look or now + IDLE))
 
-    def _housekeeping(self) -> store_pb2.Command | None:
+    def _housekeeping(self, now: float) -> store_pb2.Command | None:
         missing = seed.seed(self._config, self._machine) or seed.identify(self._config, self._machine)
-        if missing is None and self._leases.settled():
+        if missing is None and self._leases.settled(now):
             return seed.lower_ttl_max(self._machine)
         return missing
 

@@ -52,15 +52,15 @@ class Store:
         self.assigned = Assigned(self.machine, self._watchdog)
         self.leases = LeaseServer(config, self.engine, self.assigned, self._timing)
         self.controllers = Controllers(config, self.machine, self.engine, self.leases)
-        loop = asyncio.get_running_loop()
+        self._clock = asyncio.get_running_loop().time
         self.status = StatusSource(
-            self.machine, self.engine, self.leases, self.assigned, self.controllers.view, loop.time
+            config.name, self.machine, self.engine, self.leases, self.assigned, self.controllers.view, self._clock
         )
         self.hub = WatchHub(self.machine)
         self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status)
         self._watchdogs: dict[str, float] = {}
         self.machine.subscribe(self._retime)
-        self.leases.on_news(self._lease_news)
+        self.leases.on_change(self._lease_news)
 
     def parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs, by the name that logs and errors use."""
@@ -93,7 +93,7 @@ class Store:
 
     def _read_watchdogs(self) -> None:
         """Armed watchdogs delay a takeover: the grants must know them."""
-        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts().items()}
+        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts(self._clock()).items()}
         if found != self._watchdogs:
             self._watchdogs = found
             self.assigned.refresh()

@@ -42,9 +42,9 @@ _NEVER = NodeFacts(silent_for=0.0)
 class Leases(Protocol):
     """What the lease server tells a leader."""
 
-    def facts(self) -> Mapping[str, NodeFacts]: ...
+    def facts(self, now: float) -> Mapping[str, NodeFacts]: ...
 
-    def may_hold(self, group: str) -> frozenset[str]: ...
+    def may_hold(self, group: str, now: float) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class _Sighting:
 class Picture:
     """Builds views; one per store process."""
 
-    def __init__(self, machine: Machine, engine: Engine, leases: Leases) -> None:
+    def __init__(self, name: str, machine: Machine, engine: Engine, leases: Leases) -> None:
+        self._name = name
         self._machine = machine
         self._engine = engine
         self._leases = leases
@@ -90,7 +91,7 @@ class Picture:
 
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
         """The picture at this instant."""
-        facts = self._leases.facts()
+        facts = self._leases.facts(now)
         self._read_groups()
         groups = {name: self._with_times(group, now) for name, group in self._groups.items()}
         return View(
@@ -105,7 +106,7 @@ class Picture:
 
     # ------------------------------------------------------------ nodes
     def _nodes(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeInfo]:
-        connected = set(self._engine.status().connected)
+        connected = {self._name, *self._engine.status().connected}
         nodes = {}
         for obj in self._machine.list("Node"):
             name = obj.node.metadata.name
@@ -158,7 +159,7 @@ class Picture:
             seen.attempt, seen.attempt_version = a.attempt, stored.metadata.resource_version if stored else 0
         return replace(
             group,
-            may_hold=self._leases.may_hold(group.name),
+            may_hold=self._leases.may_hold(group.name, now),
             epoch_since=seen.epoch_since,
             phase_since=seen.phase_since,
             attempt_version=seen.attempt_version,

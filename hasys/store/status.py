@@ -27,6 +27,7 @@ class StatusSource:
 
     def __init__(
         self,
+        name: str,
         machine: Machine,
         engine: Engine,
         leases: Leases,
@@ -34,6 +35,7 @@ class StatusSource:
         view: Callable[[float], View | None],
         clock: Callable[[], float],
     ) -> None:
+        self._name = name
         self._machine = machine
         self._engine = engine
         self._leases = leases
@@ -48,7 +50,7 @@ class StatusSource:
         engine = self._engine.status()
         answer = api.StatusResponse(resource_version=self._machine.revision)
         answer.cluster.CopyFrom(self._cluster(engine, view))
-        facts = self._leases.facts() if view is not None else {}
+        facts = self._leases.facts(now) if view is not None else {}
         for obj in sorted(self._machine.list("Node"), key=lambda o: o.node.metadata.name):
             answer.nodes.append(self._node(obj.node, view, facts, now))
         for obj in self._machine.list("Group", group):
@@ -121,9 +123,17 @@ class StatusSource:
         for candidate in info.candidates:
             answer.nodes[candidate.node] = role_of(candidate.node, info, view, now)
         answer.active = next((node for node, role in sorted(answer.nodes.items()) if role == ACTIVE), "")
-        answer.redundant = redundant(info, view, now, quorum_without=_majority_without(info.assignment.node, engine))
+        answer.redundant = redundant(
+            info, view, now, quorum_without=self._majority_without(info.assignment.node, engine)
+        )
         answer.failover_bound.CopyFrom(_milliseconds(self._bound(info, view)))
         return answer
+
+    def _majority_without(self, node: str, engine: EngineStatus) -> bool:
+        """Would the voters that are connected now, without this node, still be a majority?"""
+        voters = set(engine.voters)
+        there = {self._name, *engine.connected} - {node}
+        return len(voters & there) * 2 > len(voters)
 
     def _bound(self, group: GroupInfo, view: View) -> float:
         """L1: the longest time from the loss of its node until every resource runs elsewhere, as far as settings tell.
@@ -183,12 +193,6 @@ def _resource(obj: pb.Object, a: pb.Assignment) -> api.ResourceView:
     else:
         answer.node, answer.state = a.node, "Unknown"
     return answer
-
-
-def _majority_without(node: str, engine: EngineStatus) -> bool:
-    """Would the voters that are connected now, without this node, still be a majority?"""
-    voters = set(engine.voters)
-    return len(voters & set(engine.connected) - {node}) * 2 > len(voters)
 
 
 def _milliseconds(value: float) -> Duration:

@@ -50,8 +50,7 @@ class FakeLeases:
         self.holding: dict[str, frozenset[str]] = {}
         self.released: dict[str, dict[str, int]] = {}
 
-    def facts(self) -> Mapping[str, NodeFacts]:
-        now = asyncio.get_running_loop().time()
+    def facts(self, now: float) -> Mapping[str, NodeFacts]:
         return {
             name: NodeFacts(
                 0.0, last_heard=now, confirmed=now, boot="b1", confirming=True, lease_valid=True, remaining=0.9,
@@ -60,10 +59,10 @@ class FakeLeases:
             for name in self.alive
         }  # fmt: skip
 
-    def may_hold(self, group: str) -> frozenset[str]:
+    def may_hold(self, group: str, now: float) -> frozenset[str]:
         return self.holding.get(group, frozenset())
 
-    def settled(self) -> bool:
+    def settled(self, now: float) -> bool:
         return True
 
 
@@ -247,7 +246,7 @@ async def test_status_shows_what_the_contract_asks_for() -> None:
         await b.apply_group()
         await b.rest()
         loop = asyncio.get_running_loop()
-        source = StatusSource(b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers.view, loop.time)
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers.view, loop.time)
         status = source()
         assert (status.cluster.name, status.cluster.leader, status.cluster.quorum) == ("demo", "n1", True)
         states = {n.name: (n.role, n.state) for n in status.nodes}
