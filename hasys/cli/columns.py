@@ -59,7 +59,7 @@ def _command(spec: pb.ApplicationSpec) -> str:
 
 
 def _state(message: Any) -> str:
-    return "Deleting" if message.metadata.HasField("deleting") else str(message.status.state or "Unknown")
+    return "Deleting" if message.metadata.HasField("deleting") else str(message.status.state or "Stopped")
 
 
 def _failover(group: pb.Group) -> str:

@@ -140,7 +140,8 @@ def _print_tables(found: list[pb.Object], wanted: Selection, *, wide: bool) -> N
         shown = True
     if not shown:
         where = f" in group {wanted.group}" if wanted.group else ""
-        click.echo(f"no {' or '.join(KINDS[kind].plural for kind in wanted.kinds)}{where}", err=True)
+        what = "objects" if several else KINDS[wanted.kinds[0]].plural
+        click.echo(f"no {what}{where}", err=True)
 
 
 def _print_change(change: api.Change, output: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from hasys.api.convert import show_duration
+from hasys.api.convert import nanoseconds, show_duration
+from hasys.api.errors import Invalid
 from hasys.cli.context import context_option
 from hasys.cli.session import Cluster, talk, timeout_option, within
 from hasys.model.errors import Refused, Unavailable, Unreached
@@ -123,11 +124,14 @@ def _operate(spec: pb.OperationSpec, timeout: float) -> None:
     what = title(spec)
     try:
         ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
+    except Invalid as refused:
+        why = "; ".join(fault.message for fault in refused.faults) or str(refused)
+        raise Refused(f"{what} is refused: {why}") from None
     except Unreached:
         raise
     except Unavailable as error:
         raise Unavailable(f"no majority: {what} needs one: {error}") from None
-    took = f" in {show_duration(ended.status.duration)}" if ended.status.HasField("duration") else ""
+    took = f" in {show_duration(ended.status.duration)}" if nanoseconds(ended.status.duration) else ""
     if ended.status.state == "Failed":
         raise Refused(f"{what} failed{took}: {ended.status.message}")
     note = f": {ended.status.message}" if ended.status.message else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hasys.api.errors import Fault, Invalid
+from hasys.api.kinds import Ref
 from hasys.model.errors import Unavailable
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.cli.conftest import Run
@@ -48,6 +50,11 @@ def test_a_timeout_is_status_4_and_says_what_is_still_under_way(hasys: Run, clus
     result = hasys("switchover", "web", "--timeout", "50ms")
     assert result.exit_code == 4
     assert "switchover of web is still Running (web-app stops on n1); operation op-1" in result.stderr
+
+
+def test_a_refused_operation_says_what_is_wrong_with_it(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.fails = Invalid([Fault(Ref("Operation", "", "drain-1"), "spec.node", "node 'n9' does not exist")])
+    assert hasys("drain", "n9").stderr == "hasys: drain of n9 is refused: node 'n9' does not exist\n"
 
 
 def test_without_a_majority_the_refusal_says_so(hasys: Run, cluster: FakeCluster) -> None:
