@@ -9,11 +9,14 @@ mark alone for a first un-mute. A freeze that is shorter than what was left is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import struct
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from hasys.guard import ruleset
+from hasys.guard.elements import Operation
 from hasys.guard.nft import STATELESS, TERSE, NftError
 
 MARGIN = 0.005
@@ -26,14 +29,20 @@ SHORTEST = 0.01
 """Seconds. Less than this is not worth a refresh: the lease counts as over."""
 
 
-Script = Callable[[Mapping[str, int]], list[str]]
-"""Commands of one transaction, given the milliseconds that each group has left."""
+Script = Callable[[Mapping[str, int]], list[Operation]]
+"""Content of one transaction, given the milliseconds that each group has left."""
 
 
 class Commands(Protocol):
     """The part of :class:`hasys.guard.nft.Nft` that the gate uses. ``run`` raises ``NftError``."""
 
     def run(self, commands: str, *, flags: int = 0) -> str: ...
+
+
+class Batches(Protocol):
+    """The part of :class:`hasys.guard.elements.Elements` that the gate uses. ``run`` raises ``NftError``."""
+
+    def run(self, operations: Sequence[Operation]) -> None: ...
 
 
 class GateFailed(Exception):
@@ -64,13 +73,14 @@ class GateCounts:
 class Gate:
     """One per node. Times are seconds of ``clock``, which must be CLOCK_MONOTONIC as the kernel's timers."""
 
-    def __init__(self, nft: Commands, instance: str, clock: Callable[[], float]) -> None:
-        self.table = ruleset.table_name(instance)
+    def __init__(self, nft: Commands, elements: Batches, table: str, clock: Callable[[], float]) -> None:
+        self.table = table
         self.counts = GateCounts()
         self.gated: frozenset[str] = frozenset()
         self.held: dict[str, frozenset[str]] = {}
         """Group -> its live addresses, as the kernel was told; what was not extended in time has expired there."""
         self._nft = nft
+        self._elements = elements
         self._clock = clock
         self.named: frozenset[str] = frozenset()
         self.others: frozenset[str] = frozenset()
@@ -95,7 +105,7 @@ class Gate:
             raise GateFailed(f"gate: {e}") from None
         now = self._clock()
         for group, addresses in groups.items():
-            left = marks.get(ruleset.mark(group))
+            left = marks.get(f"0x{ruleset.mark(group):08x}")
             if left:
                 self.held[group] = frozenset(a for a in addresses if live.get(a))
                 self._ends[group] = now + left / 1000
@@ -121,10 +131,9 @@ class Gate:
         script += [ruleset.interface_chains(self.table, i, named=True) for i in sorted(named)]
         script += [ruleset.interface_chains(self.table, i, named=False) for i in sorted(others)]
         script += ruleset.gate(self.table, sorted(wanted))
-        for address in sorted(self.gated - wanted) if not anew else ():
-            for set_name in (ruleset.live_set(address), ruleset.gated_set(address)):
-                script += ruleset.remove(self.table, set_name, [ruleset.element(address)])
         self._run("\n".join(script))
+        dropped = frozenset[str]() if anew else self.gated - wanted
+        self._change([o for a in dropped for s in (ruleset.live_set, ruleset.gated_set) for o in _gone(s(a), a)])
         self.named, self.others = named, others
         self.gated = wanted
         self.held = {group: live & wanted for group, live in self.held.items()}
@@ -175,20 +184,19 @@ class Gate:
         if live - wanted:
             self.mute(live - wanted)
         if group not in self.held:
-            self._timed({group: until}, lambda ms: ruleset.begin(self.table, group, ms[group]))
+            mark = _mark(group)
+            self._timed({group: until}, lambda ms: [*_gone_mark(mark), Operation(True, "held", mark, ms[group])])
             self.held[group] = frozenset()
         new, old = wanted - self.held[group], self.held[group]
         try:
             self._timed(
                 {group: until},
-                lambda ms: (
-                    ruleset.renew(self.table, group, sorted(old), ms[group])
-                    + ruleset.let_speak(self.table, sorted(new), ms[group])
-                ),
-                lambda ms: ruleset.renew(self.table, group, sorted(wanted), ms[group]),
+                lambda ms: _renewal(group, old, ms[group]) + [_speaks(a, ms[group]) for a in new],
+                lambda ms: _renewal(group, wanted, ms[group]),
             )
         except GateFailed:
-            self.mute(wanted)
+            with suppress(GateFailed):  # the table itself is gone: nothing to mute in it
+                self.mute(wanted)
             raise
         self.held[group] = wanted
 
@@ -207,7 +215,7 @@ class Gate:
         if not wanted:
             return {}
         try:
-            self._timed(wanted, self._renewal)
+            self._timed(wanted, lambda ms: [o for g, t in ms.items() for o in _renewal(g, self.held[g], t)])
             return {}
         except GateFailed as e:
             if len(wanted) == 1:
@@ -222,22 +230,19 @@ class Gate:
         addresses = frozenset[str]().union(*(self.held.pop(group, ()) for group in groups))
         for group in groups:
             self._ends.pop(group, None)
-        self.mute(addresses, marks=[ruleset.mark(group) for group in groups])
+        self.mute(addresses, groups)
 
-    def mute(self, addresses: Iterable[str], marks: Iterable[str] = ()) -> None:
-        """Silence addresses now, whatever their state. Raises :class:`GateFailed`."""
+    def mute(self, addresses: Iterable[str], groups: Iterable[str] = ()) -> None:
+        """Silence addresses now, and end the kernel's lease of groups, whatever their state.
+
+        Raises :class:`GateFailed`.
+        """
         muted = frozenset(addresses)
-        commands = ruleset.remove(self.table, "held", marks)
-        for address in sorted(muted):
-            commands += ruleset.remove(self.table, ruleset.live_set(address), [ruleset.element(address)])
-        if commands:
-            self._run("\n".join(commands))
+        marks = [o for group in groups for o in _gone_mark(_mark(group))]
+        self._change([*marks, *(o for a in muted for o in _gone(ruleset.live_set(a), a))])
         self.held = {group: live - muted for group, live in self.held.items()}
 
     # ---- inside
-
-    def _renewal(self, ms: Mapping[str, int]) -> list[str]:
-        return [c for g, t in ms.items() for c in ruleset.renew(self.table, g, sorted(self.held[g]), t)]
 
     def _timed(self, until: Mapping[str, float], first: Script, again: Script | None = None) -> None:
         """Run a transaction whose timeouts end by ``until``; one that came late is corrected at once, or undone."""
@@ -248,7 +253,7 @@ class Gate:
             if min(left.values()) < SHORTEST:
                 break
             try:
-                self._nft.run("\n".join(script({group: int(t * 1000) for group, t in left.items()})))
+                self._elements.run(script({group: int(t * 1000) for group, t in left.items()}))
             except NftError as e:
                 raise self._failure(e, until) from None
             self._ends.update((group, started + t) for group, t in left.items())
@@ -262,7 +267,7 @@ class Gate:
     def _undo(self, groups: Iterable[str]) -> None:
         for group in groups:
             if group in self.held:
-                self.mute(self.held[group], marks=(ruleset.mark(group),))
+                self.mute(self.held[group], [group])
             self._ends[group] = 0.0
 
     def _failure(self, error: NftError, groups: Iterable[str]) -> GateFailed:
@@ -288,3 +293,39 @@ class Gate:
             self._nft.run(commands)
         except NftError as e:
             raise GateFailed(f"gate: {e}") from None
+
+    def _change(self, operations: list[Operation]) -> None:
+        if not operations:
+            return
+        try:
+            self._elements.run(operations)
+        except NftError as e:
+            raise GateFailed(f"gate: {e}") from None
+
+
+def _mark(group: str) -> bytes:
+    return struct.pack("=I", ruleset.mark(group))  # the kernel keeps marks in host byte order
+
+
+def _speaks(address: str, ms: int) -> Operation:
+    return Operation(True, ruleset.live_set(address), ruleset.key(address), ms)
+
+
+def _renewal(group: str, addresses: Iterable[str], ms: int) -> list[Operation]:
+    """Delete and add again: fails, and with it the whole transaction, when one has expired."""
+    mark = _mark(group)
+    operations = [Operation(False, "held", mark), Operation(True, "held", mark, ms)]
+    for address in addresses:
+        speaks = _speaks(address, ms)
+        operations += [Operation(False, speaks.set_name, speaks.key), speaks]
+    return operations
+
+
+def _gone(set_name: str, address: str) -> list[Operation]:
+    """Whether it is there or not: added and deleted in the same transaction, never visible."""
+    key = ruleset.key(address)
+    return [Operation(True, set_name, key), Operation(False, set_name, key)]
+
+
+def _gone_mark(mark: bytes) -> list[Operation]:
+    return [Operation(True, "held", mark), Operation(False, "held", mark)]

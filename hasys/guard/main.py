@@ -21,14 +21,16 @@ from hasys.config import NodeConfig
 from hasys.guard import cgroup, realtime
 from hasys.guard.core import Guard, Parts
 from hasys.guard.desk import Desk
+from hasys.guard.elements import Elements
 from hasys.guard.fence import LinuxMachine
-from hasys.guard.gate import Gate, GateFailed
+from hasys.guard.gate import Gate
 from hasys.guard.ipc import Server
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import NftEvents, Route, RouteEvents
 from hasys.guard.network import Network
 from hasys.guard.nft import Nft, NftError, NftMissing
 from hasys.guard.plan import Book, Damaged, PlanFile
+from hasys.guard.ruleset import table_name
 from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Planned
 from hasys.lease.wire import parse_secret
@@ -48,7 +50,7 @@ class Process:
         self.loop = Loop(self.clock)
         self.file = PlanFile(config.run_dir)
         self.route = Route()
-        self.gate, self.port, self.gateless = _open_gate(config.instance)
+        self.gate, self.ports, self.gateless = _open_gate(config.instance)
         root = cgroup.mount()
         self.base = cgroup.base(root, config.instance) if root else None
         book = self._load()
@@ -113,7 +115,7 @@ class Process:
         routes = RouteEvents()
         self.loop.reader(routes.fileno(), lambda: self.guard.links_changed() if routes.drain() else None)
         if self.gate is not None:
-            changes = NftEvents(self.gate.table, self.port)
+            changes = NftEvents(self.gate.table, self.ports)
             self.loop.reader(changes.fileno(), lambda: self.guard.nft_changed() if changes.drain() else None)
         self.network.open(self.clock())
         missing = realtime.harden()
@@ -166,12 +168,13 @@ def say(line: str) -> None:
     print(f"guard: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _open_gate(instance: str) -> tuple[Gate | None, int, str]:
-    """The gate, its netlink port, or why there is none: shown in status, and addresses are then refused."""
+def _open_gate(instance: str) -> tuple[Gate | None, tuple[int, ...], str]:
+    """The gate, its netlink ports, or why there is none: shown in status, and addresses are then refused."""
+    table = table_name(instance)
     try:
-        nft = Nft()
-        gate = Gate(nft, instance, time.monotonic)
+        nft, elements = Nft(), Elements(table)
+        gate = Gate(nft, elements, table, time.monotonic)
         gate.probe()
-    except (NftMissing, NftError, GateFailed) as e:
-        return None, 0, f"{e}: the gate needs nftables with the netdev egress hook (Linux 5.16)"
-    return gate, nft.port, ""
+    except (NftMissing, NftError, OSError) as e:
+        return None, (), f"{e}: the gate needs nftables with the netdev egress hook (Linux 5.16)"
+    return gate, (nft.port, elements.port), ""

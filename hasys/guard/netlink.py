@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
@@ -140,9 +140,9 @@ class RouteEvents:
 class NftEvents:
     """Says that somebody else changed a table. Own changes are told apart by the netlink port of their sender."""
 
-    def __init__(self, table: str, own_port: int) -> None:
+    def __init__(self, table: str, own_ports: Collection[int]) -> None:
         self._table = table.encode() + b"\0"
-        self._own_port = own_port
+        self._own_ports = frozenset(own_ports) - {0}
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
         )
@@ -170,7 +170,7 @@ class NftEvents:
     def _foreign(self, kind: int, _: int, port: int, body: bytes) -> bool:
         if kind >> 8 != NFNL_SUBSYS_NFTABLES or kind & 0xFF == NFT_MSG_NEWGEN:
             return False
-        if port == self._own_port != 0:
+        if port in self._own_ports:
             return False
         return any(number == NFTA_TABLE and value == self._table for number, value in _attributes(body[4:]))
 

@@ -1,7 +1,7 @@
 """libnftables in this process, through ctypes: one command buffer in, one transaction, text or an error out.
 
-A child process per change would cost milliseconds and could be starved; in process a refresh takes about 0.2 ms.
-API: ``libnftables(3)``.
+For the structure of the table; elements go through :mod:`hasys.guard.elements`. A child process per change would cost
+milliseconds and could be starved. API: ``libnftables(3)``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STATELESS, TERSE = 1 << 2, 1 << 11
 class NftError(Exception):
     """The transaction was refused as a whole; ``missing`` when because something that it names does not exist."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, missing: bool = False) -> None:
         super().__init__(text)
-        self.missing = "No such file or directory" in text
+        self.missing = missing
 
 
 class NftMissing(Exception):
@@ -63,7 +63,8 @@ class Nft:
         output: bytes = self._lib.nft_ctx_get_output_buffer(self._ctx) or b""
         error: bytes = self._lib.nft_ctx_get_error_buffer(self._ctx) or b""
         if failed:
-            raise NftError(_first_line(error.decode(errors="replace")) or "refused without a reason")
+            text = _first_line(error.decode(errors="replace")) or "refused without a reason"
+            raise NftError(text, missing="No such file or directory" in text)
         return output.decode(errors="replace")
 
     def close(self) -> None:

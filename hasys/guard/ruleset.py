@@ -126,40 +126,18 @@ def gate(table: str, addresses: Iterable[str]) -> list[str]:
     return [f"add element netdev {table} {gated_set(a)} {{ {element(a)} }}" for a in addresses]
 
 
-def mark(group: str) -> str:
+def key(address: str) -> bytes:
+    """The address as the kernel stores it in a set."""
+    return ipaddress.ip_address(address).packed
+
+
+def mark(group: str) -> int:
     """The element of the set ``held`` that stands for a group: present while the kernel carries its lease."""
-    return f"0x{zlib.crc32(group.encode()):08x}"
-
-
-def begin(table: str, group: str, ms: int) -> list[str]:
-    """Begin (or begin anew) to hold a group. Lets nothing speak."""
-    held = mark(group)
-    return [*remove(table, "held", [held]), f"add element netdev {table} held {{ {held} timeout {ms}ms }}"]
-
-
-def renew(table: str, group: str, addresses: Iterable[str], ms: int) -> list[str]:
-    """Extend a held group and its live addresses: delete and add again. Fails as a whole when one has expired."""
-    commands = []
-    for set_name, e in [("held", mark(group)), *((live_set(a), element(a)) for a in addresses)]:
-        commands.append(f"delete element netdev {table} {set_name} {{ {e} }}")
-        commands.append(f"add element netdev {table} {set_name} {{ {e} timeout {ms}ms }}")
-    return commands
-
-
-def let_speak(table: str, addresses: Iterable[str], ms: int) -> list[str]:
-    """Make addresses live for the first time. Only in one transaction with :func:`renew` of their group."""
-    return [f"add element netdev {table} {live_set(a)} {{ {element(a)} timeout {ms}ms }}" for a in addresses]
-
-
-def remove(table: str, set_name: str, elements: Iterable[str]) -> list[str]:
-    """Delete elements whether they are there or not: added and deleted in the same transaction, never visible."""
-    return [
-        f"{verb} element netdev {table} {set_name} {{ {e} }}" for e in elements for verb in ("add", "delete")
-    ]  # fmt: skip
+    return zlib.crc32(group.encode())
 
 
 def elements(listing: str) -> dict[str, int | None]:
-    """What a listed set holds: address (or a group's mark) -> milliseconds until it expires, None = never."""
+    """What a listed set holds: address, or a group's mark in hex -> milliseconds until it expires, None = never."""
     start = listing.find("elements = {")
     found: dict[str, int | None] = {}
     for text, expires in _ELEMENT.findall(listing[start:] if start >= 0 else ""):

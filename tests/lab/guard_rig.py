@@ -235,7 +235,7 @@ class Rig:
     def process_in(self, cgroup: Path) -> subprocess.Popen[bytes]:
         """A process that only SIGKILL ends."""
         cgroup.mkdir(parents=True, exist_ok=True)
-        script = f"echo $$ > {cgroup}/cgroup.procs; trap '' TERM INT HUP; while :; do sleep 1000; done"
+        script = f"echo $$ > {cgroup}/cgroup.procs; trap '' TERM INT HUP; exec sleep infinity"
         process = subprocess.Popen(["sh", "-c", script])
         until(lambda: populated(cgroup), "process in its cgroup")
         self.processes.append(process)

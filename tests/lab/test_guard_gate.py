@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hasys.guard.elements import Elements
 from hasys.guard.gate import Gate, LeaseOver
 from hasys.guard.nft import Nft
 from tests.lab.guard_rig import (
@@ -225,11 +226,12 @@ class FrozenClock:
 @pytest.fixture
 def bare() -> Iterator[tuple[Gate, FrozenClock, Nft]]:
     ns = Namespace()
-    nft, clock = ns.inside(Nft), FrozenClock()
-    gate = Gate(nft, "demo-n1", clock)
+    nft, elements, clock = ns.inside(Nft), ns.inside(lambda: Elements("hasys_demo_n1")), FrozenClock()
+    gate = Gate(nft, elements, "hasys_demo_n1", clock)
     gate.install((), (), {VIP4, VIP6})
     yield gate, clock, nft
     nft.close()
+    elements.close()
     ns.close()
 
 

@@ -158,6 +158,7 @@ def test_a_guard_that_is_killed_and_restarted_loses_no_probe_and_no_process(rig:
 
 def test_a_guard_that_returns_after_the_lease_fences_before_anything_else(rig: Rig) -> None:
     talk = rig.start_guard()
+    assert talk.ask("gate", addresses=[{"interface": "eth0", "address": a} for a in (VIP4, VIP6)])["ok"]
     serve_with_process(rig, talk)
     rig.signal(KILL)
     assert rig.guard is not None
