@@ -11,14 +11,15 @@ import signal
 from pathlib import Path
 
 MOUNTS = Path("/proc/mounts")
+USUAL = "/sys/fs/cgroup"
 
 
 def mount(mounts: Path = MOUNTS) -> Path | None:
-    """Where the unified hierarchy is mounted; None when it is not."""
-    for line in mounts.read_text().splitlines():
-        fields = line.split()
-        if len(fields) > 2 and fields[2] == "cgroup2":
-            return Path(fields[1].encode().decode("unicode_escape"))
+    """Where the unified hierarchy is mounted; None when it is not. Below /sys/fs/cgroup if it is there, else the first
+    place: copies in chroots show a part of another tree. The agent follows the same rule."""
+    found = [fields[1] for line in mounts.read_text().splitlines() if (fields := line.split())[2:3] == ["cgroup2"]]
+    for path in sorted(found, key=lambda path: not path.startswith(USUAL)):
+        return Path(path.encode().decode("unicode_escape"))
     return None
 
 

@@ -14,6 +14,7 @@ import anyio
 
 from hasys.resources.port import Permanent, Temporary
 
+USUAL = "/sys/fs/cgroup"
 AGENT = "agent"
 GROUPS = "groups"
 KILL_DEADLINE = 5.0
@@ -21,11 +22,11 @@ KILL_DEADLINE = 5.0
 
 
 def find_mount(mounts: Path = Path("/proc/mounts")) -> Path:
-    """Where the cgroup2 file system is mounted. Raises :class:`Permanent` when it is not."""
-    for line in mounts.read_text().splitlines():
-        fields = line.split(" ")
-        if len(fields) >= 3 and fields[2] == "cgroup2":
-            return Path(fields[1])
+    """Where the cgroup2 file system is mounted; below /sys/fs/cgroup if it is there, else the first place (copies in
+    chroots show a part of another tree). The guard follows the same rule. Raises :class:`Permanent` without any."""
+    found = [fields[1] for line in mounts.read_text().splitlines() if (fields := line.split(" "))[2:3] == ["cgroup2"]]
+    for path in sorted(found, key=lambda path: not path.startswith(USUAL)):
+        return Path(path.encode().decode("unicode_escape"))
     raise Permanent("cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 
 

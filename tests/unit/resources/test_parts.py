@@ -110,6 +110,10 @@ def test_the_cgroup_mount_is_found_and_its_absence_is_named(tmp_path: Path) -> N
     mounts = tmp_path / "mounts"
     mounts.write_text("proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n")
     assert find_mount(mounts) == Path("/sys/fs/cgroup/unified")
+    mounts.write_text("cgroup2 /bare/sys/fs/cgroup cgroup2 rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n")
+    assert find_mount(mounts) == Path("/sys/fs/cgroup")
+    mounts.write_text("cgroup2 /cg\\040roups cgroup2 rw 0 0\n")
+    assert find_mount(mounts) == Path("/cg roups")
     mounts.write_text("")
     with pytest.raises(Permanent, match="cgroup2 is not mounted"):
         find_mount(mounts)
