@@ -13,7 +13,7 @@ import math
 
 from hasys.model.timing import Timing
 from hasys.store.raft.frames import SnapshotFile
-from hasys.store.raft.journal import Job
+from hasys.store.raft.journal import Job, LogItem
 from hasys.store.raft.leading import Leading
 from hasys.store.raft.pysyncobj_shim import Clock
 from hasys.v1 import raft_pb2 as pb
@@ -31,6 +31,7 @@ class Core(Leading):
 
     compact_bytes = COMPACT_BYTES
     compact_entries = COMPACT_ENTRIES
+    keep_entries = KEEP_ENTRIES
 
     def _enter(self, now: float) -> None:
         Clock.now = now
@@ -69,7 +70,7 @@ class Core(Leading):
         if peer in self._progress:
             progress = self._progress[peer]
             progress.connected = True
-            progress.probe(progress.match + 1 if progress.match else progress.next, self._requests)
+            progress.start_over(self._requests)
 
     def disconnected(self, now: float, peer: str) -> None:
         """There is none any more."""
@@ -106,7 +107,7 @@ class Core(Leading):
     def _entries_to_keep(self, index: int) -> int:
         items = self._journal.items
         kept = size = 0
-        while kept < min(KEEP_ENTRIES, index - self._journal.first) and size < KEEP_BYTES:
+        while kept < min(self.keep_entries, index - self._journal.first) and size < KEEP_BYTES:
             kept += 1
             size += len(items[index - kept + 1 - self._journal.first][0])
         return kept
@@ -133,6 +134,10 @@ class Core(Leading):
         if not self.voting:
             return "NonVoting"
         return "Candidate" if self.candidate else "Follower"
+
+    def tail(self, count: int) -> list[LogItem]:
+        """The newest entries of the log."""
+        return self._journal.items[1:][-count:] if len(self._journal.items) <= count else self._journal.items[-count:]
 
     def why_not_voting(self) -> str:
         """One line, or empty when this member votes."""

@@ -150,9 +150,7 @@ class Leading(Following):
     def _replicate(self) -> None:
         for peer, progress in self._progress.items():
             if progress.lost(self.now, self.timing.leader_fallback):
-                # Nothing is known of a peer that never answered this leader: ask from the end of the log, its refusal
-                # says where to go on. Going back to index 1 instead would call for a snapshot that may not exist.
-                progress.probe((progress.match or self._journal.last) + 1, self._requests)
+                progress.start_over(self._requests)
             while progress.may_send(self._journal.last):
                 if progress.next <= self._journal.first:
                     progress.transfer = SnapshotTransfer(self._newest_snapshot())

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from hasys.store.raft.frames import SnapshotFile
+from hasys.store.raft.journal import FIRST_INDEX
 
 BATCH_BYTES = 64 * 1024
 """About this much log in one request; one larger entry goes alone."""
@@ -97,7 +98,7 @@ class Progress:
         if request < self.floor:
             return
         self.match = min(self.match, hint - 1)  # it forgot what it had acknowledged: count it no more
-        self.probe(max(1, min(hint, self.next)), newest_request)
+        self.probe(max(FIRST_INDEX + 1, min(hint, self.next)), newest_request)
 
     def probe(self, start: int, newest_request: int) -> None:
         """Begin again at ``start``; what is under way does not count."""
@@ -107,6 +108,11 @@ class Progress:
         self.window = 0
         self.floor = newest_request + 1
 
+    def start_over(self, newest_request: int) -> None:
+        """Something was lost. Go on behind what is acknowledged; when nothing is yet, ask again at the same place (from
+        the log's beginning it would take a snapshot, which may not exist)."""
+        self.probe(self.match + 1 if self.match else self.next, newest_request)
+
     def heard_from(self, incarnation: int, newest_request: int) -> None:
         """A follower that lost its journal starts from nothing."""
         if incarnation != self.incarnation:
@@ -114,7 +120,7 @@ class Progress:
                 self.match = self.received = 0
                 self.round_time = None
                 self.transfer = None
-                self.probe(max(1, self.next), newest_request)
+                self.probe(self.next, newest_request)
             self.incarnation = incarnation
 
     def lost(self, now: float, patience: float) -> bool:
