@@ -33,7 +33,7 @@ class Fault:
     """What is wrong; how to mend it."""
 
     def __str__(self) -> str:
-        return f"{self.ref}: {self.field}: {self.message}" if self.field else f"{self.ref}: {self.message}"
+        return one_line(f"{self.ref}: {self.field}: {self.message}" if self.field else f"{self.ref}: {self.message}")
 
 
 class Invalid(Refused):
@@ -54,6 +54,11 @@ class TooLarge(Refused):
 
 class Relist(Refused):
     """The watch cannot go on from that version: list again."""
+
+
+def one_line(text: str) -> str:
+    """The text without anything that could move a cursor or begin another line: such characters are written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
 
 
 _CODES: tuple[tuple[type[HasysError], grpc.StatusCode], ...] = (

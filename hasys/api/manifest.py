@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from hasys.api import rules, yamltree
 from hasys.api.convert import parse_duration
-from hasys.api.errors import Fault
+from hasys.api.errors import Fault, one_line
 from hasys.api.kinds import API_VERSION, KINDS, Kind, Ref, ref_of, wrap
 from hasys.api.render import to_json, to_yaml
 from hasys.api.validation import check_alone
@@ -74,7 +74,7 @@ class Manifests:
         if origin is None:
             return str(fault)
         what = f"{fault.field}: {fault.message}" if fault.field else fault.message
-        return f"{origin.file}:{origin.line_of(fault.field)}: {what}"
+        return one_line(f"{origin.file}:{origin.line_of(fault.field)}: {what}")
 
 
 def load(sources: Sequence[tuple[str, str]]) -> Manifests:
@@ -120,7 +120,7 @@ class _Reader:
     def fault(self, line: int, path: str, message: str) -> None:
         """Note what is wrong where."""
         self._faulty.add(path)
-        self.faults.append((line, f"{self._file}:{line}: {path + ': ' if path else ''}{message}"))
+        self.faults.append((line, one_line(f"{self._file}:{line}: {path + ': ' if path else ''}{message}")))
 
     def objects(self, text: str) -> Iterator[tuple[pb.Object, _Origin]]:
         """The objects that could be read without a fault of their own."""

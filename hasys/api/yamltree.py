@@ -110,7 +110,7 @@ def _documents(text: str) -> Iterator[Value]:
 
 def _node(event: yaml.ScalarEvent | yaml.MappingStartEvent | yaml.SequenceStartEvent, line: int) -> Value:
     if event.tag not in (None, "!", _TEXT_TAG):
-        raise YamlFault(line, f"the tag {event.tag[:40]} is not supported: take it out")
+        raise YamlFault(line, f"the tag {event.tag[:60]} is not supported: take it out")
     if isinstance(event, yaml.MappingStartEvent):
         return Mapping(line)
     if isinstance(event, yaml.SequenceStartEvent):
