@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api.convert import show_duration, show_time
+from hasys.cli.output import taken
 from hasys.v1 import objects_pb2 as pb
 
 Cell: TypeAlias = Callable[[Any], str]
@@ -66,10 +67,6 @@ def _failover(group: pb.Group) -> str:
     return "paused" if group.status.paused else pb.Failover.Mode.Name(group.spec.failover.mode)
 
 
-def _taken(duration: Any, present: bool) -> str:
-    return show_duration(duration) if present else ""
-
-
 def _timing(spec: pb.ClusterSpec) -> str:
     return ",".join(f"{field.name}={show_duration(value)}" for field, value in spec.timing.ListFields())
 
@@ -123,7 +120,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("GROUP", lambda o: o.spec.group),
         Column("NODE", lambda o: o.spec.node),
         Column("STATE", lambda o: o.status.state or "Pending"),
-        Column("TOOK", lambda o: _taken(o.status.duration, o.status.HasField("duration"))),
+        Column("TOOK", lambda o: taken(o.status.duration)),
         Column("ACTOR", lambda o: o.spec.actor),
         Column("REASON", lambda o: o.spec.reason, wide=True),
         Column("MESSAGE", lambda o: o.status.message, wide=True),

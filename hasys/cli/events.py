@@ -7,9 +7,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from hasys.api.convert import show_duration, show_time
+from hasys.api.convert import show_time
 from hasys.cli.context import context_option
-from hasys.cli.output import output_option, print_json, print_table, styled
+from hasys.cli.output import output_option, print_json, print_table, styled, taken
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
 from hasys.v1 import api_pb2 as api
@@ -82,7 +82,7 @@ def event_json(event: pb.Event) -> dict[str, Any]:
         "epoch": event.epoch,
         "actor": event.actor,
         "message": event.message,
-        "duration": show_duration(event.duration) if event.HasField("duration") else "",
+        "duration": taken(event.duration),
     }
 
 
@@ -107,7 +107,7 @@ def _operation_json(operation: pb.Operation) -> dict[str, Any]:
         "state": status.state or "Pending",
         "node": spec.node,
         "epoch": status.epoch,
-        "duration": show_duration(status.duration) if status.HasField("duration") else "",
+        "duration": taken(status.duration),
         "actor": spec.actor,
         "reason": spec.reason,
         "message": status.message,
@@ -123,7 +123,7 @@ def _change_json(event: pb.Event) -> dict[str, Any]:
         "state": "",
         "node": event.node,
         "epoch": event.epoch,
-        "duration": show_duration(event.duration) if event.HasField("duration") else "",
+        "duration": taken(event.duration),
         "actor": event.actor,
         "reason": "",
         "message": event.message,

@@ -39,7 +39,7 @@ async def _hand_over(config: NodeConfig) -> str:
             raise Unavailable("no majority answers") from None
         spec = pb.OperationSpec(type=pb.OperationSpec.Drain, node=config.name, reason=REASON)
         ended = await run_operation(cluster, spec, limit + _SLACK)
-        outcome = "all groups run elsewhere" if ended.status.state == "Succeeded" else ended.status.message
+        outcome = ended.status.message or ended.status.state
         return f"{', '.join(here)}: {outcome}" if here else "no group runs here"
 
 

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from hasys.api.convert import nanoseconds, show_duration
+from hasys.api.convert import nanoseconds
 from hasys.api.errors import Invalid
 from hasys.cli.context import context_option
+from hasys.cli.output import taken
 from hasys.cli.session import Cluster, talk, timeout_option, within
 from hasys.model.errors import Refused, Unavailable, Unreached
 from hasys.v1 import objects_pb2 as pb
@@ -131,7 +132,7 @@ def _operate(spec: pb.OperationSpec, timeout: float) -> None:
         raise
     except Unavailable as error:
         raise Unavailable(f"no majority: {what} needs one: {error}") from None
-    took = f" in {show_duration(ended.status.duration)}" if nanoseconds(ended.status.duration) else ""
+    took = f" in {taken(ended.status.duration)}" if nanoseconds(ended.status.duration) else ""
     if ended.status.state == "Failed":
         raise Refused(f"{what} failed{took}: {ended.status.message}")
     note = f": {ended.status.message}" if ended.status.message else ""

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
+from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from hasys.api.convert import nanoseconds, show_duration
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -38,6 +41,15 @@ def output_option(*formats: str) -> Callable[[_Command], _Command]:
 def styled(word: str) -> Text:
     """A word in the colour of its meaning."""
     return Text(word, style=_STYLES.get(word, ""))
+
+
+def taken(span: Duration) -> str:
+    """How long something took, to the millisecond (below one: to the microsecond); empty when that is not known."""
+    total = nanoseconds(span)
+    step = 1_000_000 if total >= 1_000_000 else 1_000
+    rounded = Duration()
+    rounded.FromNanoseconds(round(total / step) * step)
+    return show_duration(rounded) if total else ""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:

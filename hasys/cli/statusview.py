@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Group as Stack
 from rich.text import Text
 
-from hasys.api.convert import show_duration, show_time
-from hasys.cli.output import styled, table
+from hasys.api.convert import nanoseconds, show_duration, show_time
+from hasys.cli.output import styled, table, taken
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -90,7 +90,7 @@ def event_row(event: pb.Event) -> list[str | Text]:
     """One line of ``hasys events``."""
     regarding = event.regarding
     subject = f"{regarding.kind}/{regarding.name}" if regarding.kind else "-"
-    took = f" ({show_duration(event.duration)})" if event.HasField("duration") else ""
+    took = f" ({taken(event.duration)})" if nanoseconds(event.duration) else ""
     return [
         show_time(event.time), styled(event.type), Text(event.reason), Text(subject), Text(event.node or "-"),
         Text(event.message + took),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from hasys.cli.output import taken
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster, contract_view
 
@@ -65,6 +69,16 @@ def test_one_group_that_does_not_exist_is_refused(hasys: Run, cluster: FakeClust
 
 def test_an_empty_cluster_says_what_to_do_next(hasys: Run, cluster: FakeCluster) -> None:
     assert "hasys apply -f FILE" in hasys("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [(0, ""), (420, "0s"), (35_081_170, "35ms"), (1_499_600_000, "1.5s"), (250_400, "0.25ms"), (61 * 10**9, "61s")],
+)
+def test_times_taken_are_rounded_for_people(nanoseconds: int, text: str) -> None:
+    span = Duration()
+    span.FromNanoseconds(nanoseconds)
+    assert taken(span) == text
 
 
 def test_watching_json_is_one_object_per_line(hasys: Run, cluster: FakeCluster) -> None:
