@@ -101,7 +101,7 @@ class Reporter:
                 delay = min(delay * 2, RETRY_MAX)
                 continue
             for line in refused:
-                log.info("status refused: %s", line)
+                log.debug("status refused: %s", line)
             self._sent(statuses, happened)
 
     def _sent(self, statuses: dict[Ref, pb.ResourceStatus], happened: tuple[pb.Event, ...]) -> None:
