@@ -75,8 +75,10 @@ class LazyGroup(click.Group):
             _end(exits.USAGE)
         except click.ClickException as error:
             _end(exits.REFUSED, error.format_message())
-        except (click.Abort, KeyboardInterrupt):
-            _end(exits.INTERRUPTED, "interrupted")
+        except click.Abort as abort:
+            if isinstance(abort.__cause__, KeyboardInterrupt):
+                _end(exits.INTERRUPTED)
+            _end(exits.REFUSED, "not confirmed: nothing was done")
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(exits.REFUSED)

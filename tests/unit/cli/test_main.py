@@ -41,7 +41,6 @@ def _failing(error: BaseException) -> LazyGroup:
     [
         (Refused("no"), 1), (Conflict("no"), 1), (NotFound("no"), 1), (Unknown("no"), 1),
         (Unavailable("no"), 1), (Unreached("no"), 3), (TimedOut("no"), 4), (ValueError("no"), 1),
-        (KeyboardInterrupt(), 130),
         (PermissionError(13, "Permission denied", "/x"), 1),
     ],
 )  # fmt: skip
@@ -54,6 +53,13 @@ def test_each_error_ends_with_the_status_of_the_contract(
     captured = capsys.readouterr()
     assert len(captured.err.strip().splitlines()) == 1
     assert "Traceback" not in captured.err
+
+
+def test_ctrl_c_ends_quietly_as_shells_count_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _failing(KeyboardInterrupt()).main(["fail"], prog_name="hasys")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == ""
 
 
 def test_wrong_usage_is_status_2(hasys: Run) -> None:

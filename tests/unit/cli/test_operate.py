@@ -73,9 +73,10 @@ def test_a_forced_failover_wants_the_word_force(hasys: Run, cluster: FakeCluster
 
 def test_fence_confirm_asks_first_and_a_no_changes_nothing(hasys: Run, cluster: FakeCluster) -> None:
     result = hasys("fence-confirm", "n1", text="n\n")
-    assert result.exit_code != 0
+    assert result.exit_code == 1
     assert cluster.asked == []
     assert "switched off" in result.stderr
+    assert result.stderr.endswith("hasys: not confirmed: nothing was done\n")
 
 
 @pytest.mark.parametrize("timeout", ["10", "soon", "-1s"])
