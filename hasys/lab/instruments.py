@@ -56,7 +56,8 @@ class Probe(Instrument):
 
     def outage(self, start: float, end: float | None = None) -> Outage:
         """What the client saw from ``start`` to ``end`` (default: now); see :mod:`hasys.lab.verdict`."""
-        return outage(self.questions(start - _BEFORE), start, time.monotonic() if end is None else end)
+        end = time.monotonic() if end is None else end  # before reading, which takes its time
+        return outage(self.questions(start - _BEFORE), start, end)
 
 
 class Watch(Instrument):

@@ -39,6 +39,7 @@ class Outage:
     end: float
     """Arrival of the first answer after it (or the window's end when none came)."""
     recovered: bool
+    """An answer came after the longest silence."""
     asked: int
     lost: int
     """Questions never answered."""
