@@ -26,7 +26,7 @@ class Time:
         """How long the process is stopped before its next steps; afterwards it is not."""
 
     def pass_step(self) -> None:
-        self.now += self.stops.pop(0) if self.stops else 0.00005
+        self.now += self.stops.pop(0) if self.stops else STEP
 
     def read(self) -> float:
         self.pass_step()
@@ -84,7 +84,12 @@ def make(time: Time) -> tuple[Gate, Kernel]:
     return gate, kernel
 
 
-stops = st.lists(st.sampled_from([0.0, 0.0, 0.0001, 0.004, 0.006, 0.1, 0.5, 1.0, 30.0]), max_size=24)
+STEP = 0.00005
+"""Seconds that a step takes when nothing stops the process."""
+stops = st.dictionaries(
+    st.integers(0, 24), st.sampled_from([0.0001, 0.004, 0.006, 0.1, 0.5, 1.0, 30.0]), min_size=1, max_size=4
+).map(lambda at: [at.get(step, STEP) for step in range(max(at) + 1)])
+"""Where, counted in steps, the process is stopped, and for how many seconds."""
 
 
 @settings(max_examples=400)
