@@ -122,6 +122,7 @@ class Resources:
             response.results.add(key=ref.key(), action=action)
             if mutation is not None:
                 mutations.append(mutation)
+        mutations.sort(key=_groups_first)
         for ref in pruned:
             response.results.add(key=ref.key(), action="pruned")
             mutations.append(store_pb2.Mutation(delete=ref.key()))
@@ -189,6 +190,11 @@ class Resources:
                 continue
             return api_pb2.ReportResponse(resource_version=version, refused=refused)
         raise AssertionError("unreachable")
+
+
+def _groups_first(mutation: store_pb2.Mutation) -> bool:
+    """Sorts what creates groups before what goes into them."""
+    return not mutation.put_spec.HasField("group")
 
 
 def same_intent(old: pb.Object, new: pb.Object) -> bool:

@@ -48,8 +48,8 @@ def vip(name: str, of: str, address: str = "10.77.0.100/24") -> pb.Object:
 
 async def test_apply_creates_then_leaves_unchanged_then_configures(cluster: Cluster) -> None:
     client = await cluster.client()
-    first = await client.apply([group("web"), vip("web-ip", "web")])
-    assert [(one.key.name, one.action) for one in first.results] == [("web", "created"), ("web-ip", "created")]
+    first = await client.apply([vip("web-ip", "web"), group("web")])
+    assert [(one.key.name, one.action) for one in first.results] == [("web-ip", "created"), ("web", "created")]
     again = await client.apply([group("web"), vip("web-ip", "web")])
     assert {one.action for one in again.results} == {"unchanged"}
     third = await client.apply([group("web", "n1", "n2", "n3")])
