@@ -151,7 +151,7 @@ class _Writer:
         status.state = "Succeeded" if effect.succeeded else "Failed"
         status.message = effect.message
         status.finished.CopyFrom(self._stamp)
-        status.duration.CopyFrom(duration(max(0.0, effect.duration)))
+        status.duration.CopyFrom(duration(round(max(0.0, effect.duration), 3)))
 
     def _node_effect(self, effect: Effect) -> None:
         match effect:
@@ -184,7 +184,7 @@ def event_of(record: Record, stamp: Timestamp) -> pb.Event:
         time=stamp,
     )
     if record.duration is not None:
-        event.duration.CopyFrom(duration(max(0.0, record.duration)))
+        event.duration.CopyFrom(duration(round(max(0.0, record.duration), 3)))
     return event
 
 
