@@ -5,9 +5,12 @@ Each operation says what it promises after a power cut; the journal relies on no
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
+
+LOCK = "lock"
 
 
 class Disk(Protocol):
@@ -79,6 +82,17 @@ class Folder:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def lock(self) -> bool:
+        """Claim the folder for this process, until :meth:`close`. False: another process has it."""
+        fd = os.open(self._path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._open[LOCK] = fd
+        return True
 
     def close(self) -> None:
         for name in list(self._open):

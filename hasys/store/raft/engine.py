@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import fcntl
 import logging
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from hasys.store.raft.core import Core
 from hasys.store.raft.disk import Folder
 from hasys.store.raft.following import Done, Failure
 from hasys.store.raft.journal import Job, Opened, open_journal
-from hasys.store.raft.transport import Callbacks, Transport
+from hasys.store.raft.transport import Callbacks, TlsContexts, Transport
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class DiskFailed(HasysError):
     """The journal's disk failed: this member must stop. The text names folder and error."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Proposal:
     command: bytes
     future: asyncio.Future[Applied | Failure]
@@ -76,18 +74,20 @@ class RaftEngine:
     async def run(self) -> None:
         """Serve until cancelled. Ends with :class:`DiskFailed`, or any other exception, when it cannot go on."""
         loop = asyncio.get_running_loop()
-        with self._locked():
-            folder = Folder(self._folder)
-            try:
-                opened = await loop.run_in_executor(self._disk, open_journal, folder)
-                self._failure = loop.create_future()
-                await self._serve(opened)
-            except OSError as e:
-                raise DiskFailed(f"{self._folder}: {e.strerror or e}: this member cannot keep its log") from e
-            finally:
-                self._core = None
-                self._fail_waiting()
-                await asyncio.shield(loop.run_in_executor(None, self._disk.shutdown))
+        self._failure = loop.create_future()
+        folder: Folder | None = None
+        try:
+            folder = await loop.run_in_executor(self._disk, self._lock)
+            opened = await loop.run_in_executor(self._disk, open_journal, folder)
+            contexts = await loop.run_in_executor(self._disk, TlsContexts.load, self._config)
+            await self._serve(opened, contexts)
+        except OSError as e:
+            raise DiskFailed(f"{self._folder}: {e.strerror or e}: this member cannot keep its log") from e
+        finally:
+            self._core = None
+            self._fail_waiting()
+            await asyncio.shield(loop.run_in_executor(None, self._disk.shutdown))
+            if folder is not None:
                 folder.close()
 
     async def propose(self, command: bytes, *, timeout: float) -> Applied:
@@ -167,21 +167,14 @@ class RaftEngine:
         return self._transport.refusals if self._transport is not None else 0
 
     # ------------------------------------------------------------ serving
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Folder:
         """Two processes on one journal would each believe in it."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Refused(f"{self._folder} is in use by another store process") from None
-            yield
-        finally:
-            os.close(fd)
+        folder = Folder(self._folder)
+        if not folder.lock():
+            raise Refused(f"{self._folder} is in use by another store process")
+        return folder
 
-    async def _serve(self, opened: Opened) -> None:
+    async def _serve(self, opened: Opened, contexts: TlsContexts) -> None:
         loop = asyncio.get_running_loop()
         if opened.lost:
             log.error(
@@ -198,6 +191,7 @@ class RaftEngine:
         )
         transport = Transport(
             self._config,
+            contexts,
             Callbacks(
                 message=lambda peer, message, network: self._do(lambda now: core.receive(now, peer, message, network)),
                 connected=lambda peer: self._do(lambda now: core.connected(now, peer)),
@@ -321,6 +315,8 @@ class RaftEngine:
         return done
 
     def _again(self, proposal: _Proposal) -> None:
+        if proposal.future.done():
+            return
         self._waiting.append(proposal)
         if self._core is None:
             self._fail_waiting()
@@ -336,6 +332,8 @@ class RaftEngine:
             raise Unavailable(f"no leader took the change within {show(timeout)}; nothing changed") from None
         finally:
             proposal.future.cancel()
+            with suppress(ValueError):
+                self._waiting.remove(proposal)
         if isinstance(result, Failure):
             raise Unknown("the leader changed before it answered: the change may have been made")
         return result

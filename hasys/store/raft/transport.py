@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -32,6 +34,10 @@ CONNECT_TIMEOUT = 1.0
 HANDSHAKE_TIMEOUT = 5.0
 MAX_HANDSHAKES = 64
 """Connections that have not shown a certificate yet; more are closed at once."""
+STEADY = 2.0
+"""A connection that lasted so long is followed by the first back-off again."""
+REFUSAL_LINES = 1.0
+"""At most one line in the log in this time; the count is complete."""
 SILENT = 1.5
 """A path on which we sent, and whose peer is heard elsewhere or nowhere for so long, is dialled anew."""
 WATCH_PERIOD = 0.5
@@ -50,6 +56,8 @@ class Path:
     """When something was sent first that no message from there has followed; 0: nothing."""
     heard: float = float("-inf")
     open: bool = False
+    trouble: str = ""
+    """Why it cannot be dialled, as last said in the log."""
 
 
 @dataclass(slots=True)
@@ -77,19 +85,33 @@ class Callbacks:
     failed: Callable[[BaseException], None]
 
 
+@dataclass(frozen=True, slots=True)
+class TlsContexts:
+    """Both ends of mutual TLS. Loading reads files."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+    @classmethod
+    def load(cls, config: NodeConfig) -> TlsContexts:
+        files = (config.ca, config.certificate, config.key)
+        return cls(tls_context(*files, server=True), tls_context(*files, server=False))
+
+
 class Transport(ReceiverOwner):
     """Listens on every own address, dials every other voter on every address."""
 
-    def __init__(self, config: NodeConfig, callbacks: Callbacks) -> None:
+    def __init__(self, config: NodeConfig, contexts: TlsContexts, callbacks: Callbacks) -> None:
         self._config = config
         self._call = callbacks
-        self._server_tls = tls_context(config.ca, config.certificate, config.key, server=True)
-        self._client_tls = tls_context(config.ca, config.certificate, config.key, server=False)
+        self._tls = contexts
+        self._members = {address for m in config.voters for address in m.addresses}
         self.peers = {m.name: _peer(m) for m in config.voters if m.name != config.name}
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handshakes = 0
+        self._handshakes: Counter[str] = Counter()
         self._stopping = False
+        self._last_line = float("-inf")
         self.refusals = 0
         """Connections closed because they were not from a member, or sent no frames."""
 
@@ -144,27 +166,31 @@ class Transport(ReceiverOwner):
             sock.close()
             raise
 
-    def accepted(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        """A connection without TLS yet."""
-        if self._handshakes >= MAX_HANDSHAKES or self._stopping:
+    def accepted(self, transport: asyncio.Transport) -> None:
+        """A connection without TLS yet. Strangers share one bound, so that they cannot keep members out."""
+        source = (transport.get_extra_info("peername") or ("?",))[0]
+        strangers = sum(n for address, n in self._handshakes.items() if address not in self._members)
+        full = self._handshakes[source] if source in self._members else strangers
+        if full >= MAX_HANDSHAKES or self._stopping:
             self.refused(transport, BadPeer("too many connections at once"))
             transport.abort()
             return
-        self._handshakes += 1
-        self._spawn(self._shake_hands(protocol, transport))
+        self._handshakes[source] += 1
+        self._spawn(self._shake_hands(transport, source))
 
-    async def _shake_hands(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+    async def _shake_hands(self, transport: asyncio.Transport, source: str) -> None:
         receiver = Receiver(self)
         try:
             encrypted = await asyncio.get_running_loop().start_tls(
-                transport, receiver, self._server_tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                transport, receiver, self._tls.server, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
         except (OSError, ConnectionError) as e:
             self.refused(transport, e)
             transport.abort()
             return
         finally:
-            self._handshakes -= 1
+            self._handshakes[source] -= 1
+            self._handshakes += Counter()  # forget sources without one
         if encrypted is not None:
             receiver.connection_made(encrypted)
 
@@ -178,8 +204,12 @@ class Transport(ReceiverOwner):
         if hello.cluster_id != self._config.cluster_id or hello.name != receiver.name:
             raise BadPeer(f"{receiver.name} greets as {hello.name} of cluster {hello.cluster_id}")
         peer = self.peers[receiver.name]
+        network = min(hello.network, len(peer.paths) - 1)
+        earlier = [r for r in peer.receivers if r.network == network]
         peer.receivers.add(receiver)
-        return min(hello.network, len(peer.paths) - 1)
+        for old in earlier:  # its other end is gone, even if that was never said
+            old.abort()
+        return network
 
     def message(self, peer: str, message: pb.Message, network: int) -> None:
         path = self.peers[peer].paths[network]
@@ -195,6 +225,10 @@ class Transport(ReceiverOwner):
 
     def refused(self, transport: asyncio.BaseTransport | None, why: Exception) -> None:
         self.refusals += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._last_line < REFUSAL_LINES:
+            return
+        self._last_line = now
         where = transport.get_extra_info("peername") if transport is not None else None
         log.warning("connection from %s refused: %s (%d so far)", where[0] if where else "?", why, self.refusals)
 
@@ -204,8 +238,10 @@ class Transport(ReceiverOwner):
         pause = BACKOFF_FIRST
         while True:
             sender = Sender(peer.name, hello, lambda: self._opened(peer, path))
+            begun = asyncio.get_running_loop().time()
             why = await sender.closed if await self._dial(path, sender) else None
-            if self._closed(peer, path):
+            self._closed(peer, path)
+            if asyncio.get_running_loop().time() - begun > STEADY:
                 pause = BACKOFF_FIRST
             if isinstance(why, BadPeer):
                 log.warning("%s: %s", peer.name, why)
@@ -219,26 +255,34 @@ class Transport(ReceiverOwner):
             path.sender = sender
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await loop.create_connection(
-                    lambda: sender, path.address, path.port, ssl=self._client_tls, server_hostname=""
+                    lambda: sender, path.address, path.port, ssl=self._tls.client, server_hostname=""
                 )
         except (OSError, TimeoutError) as e:
-            log.debug("dialling %s port %d: %s", path.address, path.port, e)
+            self._note_trouble(path, e)
             sender.abort()
             return False
         return True
 
+    def _note_trouble(self, path: Path, error: Exception) -> None:
+        """Say why a peer cannot be reached, once per reason."""
+        trouble = str(error) or "no answer"
+        if trouble != path.trouble:
+            path.trouble = trouble
+            level = logging.WARNING if isinstance(error, ssl.SSLError) else logging.INFO
+            log.log(level, "cannot reach %s port %d: %s", path.address, path.port, trouble)
+
     def _opened(self, peer: Peer, path: Path) -> None:
         was = peer.reachable
         path.open = True
+        path.trouble = ""
         path.sent = 0.0
         if not was:
             self._call.connected(peer.name)
 
-    def _closed(self, peer: Peer, path: Path) -> bool:
+    def _closed(self, peer: Peer, path: Path) -> None:
         was, path.open = path.open, False
         if was and not peer.reachable and not self._stopping:
             self._call.disconnected(peer.name)
-        return was
 
     # ------------------------------------------------------------ sending
     def send(self, out: Outgoing) -> None:
@@ -278,7 +322,7 @@ class _Accepted(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
-        self._owner.accepted(self, transport)
+        self._owner.accepted(transport)
 
 
 def _peer(member: Member) -> Peer:
