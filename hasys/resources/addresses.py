@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 from anyio import to_thread
 
+from hasys.resources.fingerprint import Fingerprint
 from hasys.resources.port import Permanent, Temporary
 
 REREAD = 0.8
@@ -97,6 +98,7 @@ class KernelAddresses:
         self._news = anyio.Event()
         self._serial = anyio.Lock()
         self._kernel: Any = None
+        self._fingerprint = Fingerprint()
 
     def link(self, name: str) -> Link | None:
         return self._links.get(name)
@@ -141,7 +143,14 @@ class KernelAddresses:
                 with anyio.move_on_after(REREAD) as waiting:
                     await hear()
                 quiet = quiet + 1 if waiting.cancelled_caught else 0
-                await self.read(links=quiet % LINK_REREAD == 0)
+                links = quiet % LINK_REREAD == 0
+                if links or await self._differ():
+                    await self.read(links=links)
+
+    async def _differ(self) -> bool:
+        """Whether the addresses may differ from those at the last look."""
+        async with self._serial:
+            return await self._call(lambda kernel: self._fingerprint.changed(), "list addresses")
 
     def _take(self, held: frozenset[Held]) -> None:
         if held == self._held:
@@ -200,8 +209,9 @@ class KernelAddresses:
             await self.close()
 
     async def close(self) -> None:
-        """Give the socket back; the next call opens another one."""
+        """Give the sockets back; nothing may be asked any more."""
         kernel, self._kernel = self._kernel, None
+        self._fingerprint.close()
         if kernel is not None:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(kernel.close)  # it runs an event loop of its own: not inside ours
