@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from hasys.lease.assignments import Assignments, GroupAssignment
-from hasys.lease.granting import Authority, Granter, _Guard
-from hasys.lease.keeping import Effect, Keeper, KeeperState, Revoke
-from hasys.lease.wire import Grant, KeepAlive
-from hasys.model.timing import over
+from hasys.lease.assignments import GroupAssignment
+from hasys.lease.granting import Granter
+from hasys.lease.keeping import Effect, Keeper
+from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, KeepAlive
+from hasys.model.timing import Timing
+from hasys.store.port import Authority as Evidence
 from tests.sim.grants.consensus import Store
 from tests.sim.grants.history import Parts
 from tests.sim.grants.kernel import Gate, Kernel, LeaseOver
@@ -52,27 +53,20 @@ class TakesOlderGrants(Keeper):
 
 
 class ForgetsFloors(Keeper):
-    """What was released can be taken up again by a grant that was on its way."""
+    """What was released, and said so, can be taken up again by a grant that was on its way."""
+
+    _promised: dict[str, int]
 
     def released(self, group: str, epoch: int, now: float) -> list[Effect]:
-        said = dict(self._floors)
+        before = dict(self._floors)
         effects = super().released(group, epoch, now)
         self._promised = {**getattr(self, "_promised", {}), **self._floors}
-        self._floors = said
+        self._floors = before
         return effects
 
-    def keepalive(self, now: float, *args: object) -> tuple[KeepAlive, tuple[str, ...]]:
-        message, targets = super().keepalive(now)
+    def keepalive(self, now: float, health: Health = UNKNOWN_HEALTH) -> tuple[KeepAlive, tuple[str, ...]]:
+        message, targets = super().keepalive(now, health)
         return replace(message, released=tuple(getattr(self, "_promised", {}).items())), targets
-
-
-class ActsBeforeExpiring(Keeper):
-    """Overslept, it believes what it believed before: nothing is given up before a grant is used."""
-
-    def received(self, grant: Grant, now: float) -> list[Effect]:
-        ends = self._holdings
-        self._holdings = {g: replace(h, until=max(h.until, now + self._budget + 0.01)) for g, h in ends.items()}
-        return super().received(grant, now)
 
 
 # ---------------------------------------------------------------------- the gate
@@ -138,8 +132,8 @@ class ForgetsOwnGrants(Granter):
         return float("-inf")
 
 
-class CountsPlainTtl(Granter):
-    """Nothing is added for drift, and the round's age is not taken off: from the sending of the grant... minus 20 %."""
+class CountsTooShort(Granter):
+    """The leader counts a grant as over when four fifths of it have passed."""
 
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         super()._record(group, node, boot, epoch, t_q - 0.2 * self.timing.ttl)
@@ -153,22 +147,11 @@ class EndFreesUnrevoked(Granter):
         return True
 
 
-class TrustsOldKeepAlives(Granter):
-    """What a keep-alive says counts though it confirms no grant of this leader's term: it may be old."""
-
-    def heard(
-        self, keepalive: KeepAlive, now: float, authority: Authority | None, assignments: Assignments
-    ) -> Grant | None:
-        if authority is not None and keepalive.confirmed is not None:
-            keepalive = replace(keepalive, confirmed=(authority.term, keepalive.confirmed[1]))
-        return super().heard(keepalive, now, authority, assignments)
-
-
 class ForgetsOldTtl(Granter):
     """Only the present TTL counts after a change of timings."""
 
-    def retime(self, timing: object, ttl_max: float) -> None:
-        self.timing = timing  # type: ignore[assignment]
+    def retime(self, timing: Timing, ttl_max: float) -> None:
+        self.timing = timing
         self.ttl_max = self.timing.ttl
 
 
@@ -179,7 +162,8 @@ class SilenceBeyondUptime(Store):
     """A voter that restarted claims a silence longer than it has been up."""
 
     def silence(self) -> float:
-        return self.time() - self.last_ack + (10.0 if self.last_ack == self.started else 0.0)
+        restarted = self.world.now > 1.0 and self.last_ack == self.started
+        return self.time() - self.last_ack + (10.0 if restarted else 0.0)
 
 
 class SilentLeader(Store):
@@ -194,9 +178,7 @@ class SilentLeader(Store):
 class GrantsBeforeItsTerm(Store):
     """A leader answers before an entry of its own term is applied: its assignments may be old."""
 
-    def authority(self) -> object:  # type: ignore[override]
-        from hasys.store.port import Authority as Evidence
-
+    def authority(self) -> Evidence | None:
         lead = self.leading
         if lead is None:
             return None
@@ -206,7 +188,7 @@ class GrantsBeforeItsTerm(Store):
 class GrantsWithoutRounds(Store):
     """A leader takes now for ``t_q``: nobody had to acknowledge it."""
 
-    def authority(self) -> object:  # type: ignore[override]
+    def authority(self) -> Evidence | None:
         evidence = super().authority()
         return None if evidence is None else replace(evidence, t_q=self.time())
 
@@ -217,20 +199,17 @@ FAULTS: Mapping[str, Callable[[], Parts]] = {
     "any-nonce": lambda: Parts(keeper=AcceptsAnyNonce),
     "older-grants": lambda: Parts(keeper=TakesOlderGrants),
     "forgets-floors": lambda: Parts(keeper=ForgetsFloors),
-    "acts-before-expiring": lambda: Parts(keeper=ActsBeforeExpiring),
     "one-set": lambda: Parts(gate=OneSet),
     "creates-first": lambda: Parts(gate=CreatesFirst),
     "mutes-never": lambda: Parts(gate=MutesNever),
     "ignores-silence": lambda: Parts(granter=IgnoresSilence),
     "release-frees-earlier": lambda: Parts(granter=ReleaseFreesEarlier),
     "forgets-own-grants": lambda: Parts(granter=ForgetsOwnGrants),
-    "short-count": lambda: Parts(granter=CountsPlainTtl),
+    "short-count": lambda: Parts(granter=CountsTooShort),
     "end-frees-unrevoked": lambda: Parts(granter=EndFreesUnrevoked),
-    "trusts-old-keepalives": lambda: Parts(granter=TrustsOldKeepAlives),
     "forgets-old-ttl": lambda: Parts(granter=ForgetsOldTtl),
     "silence-beyond-uptime": lambda: Parts(store=SilenceBeyondUptime),
     "silent-leader": lambda: Parts(store=SilentLeader),
     "grants-before-its-term": lambda: Parts(store=GrantsBeforeItsTerm),
     "grants-without-rounds": lambda: Parts(store=GrantsWithoutRounds),
 }
-_ = (over, KeeperState, Revoke, _Guard)

@@ -49,6 +49,7 @@ class GuardSetup:
     make_gate: Callable[[Kernel], Gate]
     assigned: Callable[[str, int], str | None]
     """Who the committed log gave (group, epoch) to: the truth, for the checks."""
+    stop_takes: Callable[[], float]
     freezes: float
     """Probability of a freeze at each step that may be interrupted."""
     longest_freeze: float
@@ -98,7 +99,8 @@ class Guard:
         for _ in steps:
             if self.world.now < self.frozen_until:
                 break
-            if self.world.rng.random() < self.setup.freezes:
+            again = self.setup.freezes and self.world.now == self.frozen_until
+            if self.world.rng.random() < (0.3 if again else self.setup.freezes):
                 self.frozen_until = self.world.now + self.world.rng.uniform(0.0, self.setup.longest_freeze)
                 break
         else:
@@ -197,8 +199,7 @@ class Guard:
                 now = self.time()
                 epoch, done = self.stopping.get(group, (-1, 0.0))
                 if epoch < a.previous_epoch:
-                    slow = self.world.rng.random() < 0.3
-                    done = now + self.world.rng.uniform(0.0, 2.0 if slow else 0.2)
+                    done = now + self.setup.stop_takes()
                     self.stopping[group] = (a.previous_epoch, done)
                 if now >= done:
                     yield from self.let_go(group, a.previous_epoch)
@@ -207,13 +208,12 @@ class Guard:
         known = self.run.plans.get(group)
         if known == Planned(epoch, version) or (known is not None and known.epoch > epoch):
             return
-        if self.run.floors.get(group, -1) >= epoch:
-            return
         if known is not None:
             yield from self.let_go(group, known.epoch)
-        self.run.plans[group] = Planned(epoch, version)
-        yield
         try:
+            self.keeper.permitted(group, epoch, self.time())
+            self.run.plans[group] = Planned(epoch, version)
+            yield
             _, effects = self.keeper.plan(group, epoch, version, self.time())
         except Stale:
             return

@@ -22,6 +22,32 @@ TIMINGS: Mapping[str, Timing] = {
     "slow": replace(PROFILES["default"], ttl=1.6, heartbeat=0.14, keepalive=0.14, leader_fallback=0.5,
                     election_min=0.55, election_max=0.8).check(),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Which faults a history draws from, how many, and how shaky its processes are."""
+
+    kinds: tuple[str, ...]
+    most: int = 7
+    freezes: tuple[float, ...] = (0.0, 0.0, 0.002, 0.01)
+    """Probability of a freeze at each step of a guard that may be interrupted; one is drawn."""
+    longest_freeze: float = 2.0
+    """TTLs."""
+
+
+FOCI: Mapping[str, Focus] = {
+    "everything": Focus((
+        "restart_store", "reboot", "restart_guard", "freeze", "cut", "cut", "bad_weather", "force_election",
+        "force_election", "move", "move", "retime",
+    )),
+    "elections": Focus(("force_election", "force_election", "cut", "cut", "move", "reboot"), 12, (0.0,)),
+    "forgetting": Focus(("restart_store", "restart_store", "force_election", "cut", "freeze", "reboot"), 14, (0.0,)),
+    "moves": Focus(("move", "move", "move", "force_election", "bad_weather", "restart_guard", "cut"), 14),
+    "freezes": Focus(("freeze", "move", "restart_guard"), 4, (0.003, 0.01), 1.2),
+    "timings": Focus(("retime", "force_election", "cut", "move", "reboot"), 10, (0.0,)),
+    "weather": Focus(("bad_weather", "bad_weather", "cut", "move", "force_election"), 10),
+}  # fmt: skip
 FAULTY, HEALED = 4.0, 4.2
 """TTLs of the first profile: with faults, then without."""
 
@@ -53,30 +79,42 @@ class Machine:
 class History(Setup):
     """Everything of one seed."""
 
-    def __init__(self, seed: int, parts: Parts | None = None, *, trace: bool = False) -> None:
+    def __init__(self, seed: int, parts: Parts | None = None, focus: str = "", *, trace: bool = False) -> None:
         self.parts = parts or Parts()
+        self.focus = FOCI[focus or [*FOCI][seed % len(FOCI)]]
         self.world = world = World(seed)
         world.tracing = trace
-        rng = world.rng
-        self.timing = TIMINGS[rng.choice(("default", "default", "slow"))]
+        self.draw()
         self.ttl = self.timing.ttl
-        self.nodes = ("n1", "n2") if rng.random() < 0.6 else ("n1", "n2", "n3")
-        self.voters: tuple[str, ...] = (*self.nodes, "w")[:3]
-        self.groups = ("web", "db")[: rng.choice((1, 1, 2))]
-        self.lag = rng.choice((0.0, 0.0, 0.2))
-        self.freezes = rng.choice((0.0, 0.0, 0.002, 0.01))
         self.log: Log = ()
         self.truth: dict[tuple[str, int], str] = {}
         self.initial = self.final = State(timing=self.timing, ttl_max=self.ttl)
         self.stores: dict[str, Store] = {}
         self.retimed = False
-        self.machines = {n: Machine(n, world.drifting_clock(), Disk()) for n in dict.fromkeys(self.voters + self.nodes)}
+        self.machines = {n: Machine(n, self.clock(), Disk()) for n in dict.fromkeys(self.voters + self.nodes)}
         for name, m in self.machines.items():
             if name in self.voters:
                 self.start_store(name)
             if name in self.nodes:
                 m.kernel = Kernel(world, name, m.clock)
                 self.start_guard(name, wiped=True)
+
+    def draw(self) -> None:
+        """What the seed decides before the first event."""
+        rng = self.world.rng
+        self.timing = TIMINGS[rng.choice(("default", "default", "slow"))]
+        self.nodes: tuple[str, ...] = ("n1", "n2") if rng.random() < 0.6 else ("n1", "n2", "n3")
+        self.voters: tuple[str, ...] = (*self.nodes, "w")[:3]
+        self.groups: tuple[str, ...] = ("web", "db")[: rng.choice((1, 1, 2))]
+        self.lag = rng.choice((0.0, 0.0, 0.2))
+        self.freezes = rng.choice(self.focus.freezes)
+
+    def clock(self) -> Clock:
+        return self.world.drifting_clock()
+
+    def stop_takes(self) -> float:
+        """How long an orderly stop takes, on the node's clock."""
+        return self.world.rng.uniform(0.0, 2.0 if self.world.rng.random() < 0.3 else 0.2)
 
     # ------------------------------------------------------------------ processes
 
@@ -93,7 +131,8 @@ class History(Setup):
         m.boots += 1
         setup = GuardSetup(
             self.voters, lambda store, message: self.ask(name, store, message), lambda: self.read(name),
-            self.make_keeper, self.parts.gate, lambda g, e: self.truth.get((g, e)), self.freezes, 2.0 * self.ttl,
+            self.make_keeper, self.parts.gate, lambda g, e: self.truth.get((g, e)), self.stop_takes, self.freezes,
+            self.focus.longest_freeze * self.ttl,
         )  # fmt: skip
         m.guard = Guard(self.world, name, m.kernel, m.run, f"{name}-{m.boots}", setup)
 
@@ -174,11 +213,7 @@ class History(Setup):
         """Draw one fault now."""
         rng = self.world.rng
         name = rng.choice([*self.machines])
-        kinds = (
-            self.restart_store, self.reboot, self.restart_guard, self.freeze, self.cut, self.cut, self.bad_weather,
-            self.force_election, self.force_election, self.move, self.move, self.retime,
-        )  # fmt: skip
-        rng.choice(kinds)(name)
+        getattr(self, rng.choice(self.focus.kinds))(name)
 
     def restart_store(self, name: str) -> None:
         store = self.machines[name].store
@@ -278,7 +313,7 @@ class History(Setup):
         world, rng = self.world, self.world.rng
         settle = rng.uniform(1.2, 2.2) * self.ttl
         end = settle + FAULTY * self.ttl
-        for _ in range(rng.randint(1, 7)):
+        for _ in range(rng.randint(1, self.focus.most)):
             world.at(settle + rng.uniform(0.0, FAULTY * 0.8) * self.ttl, self.inject)
         world.run(end)
         self.heal()
@@ -309,8 +344,8 @@ class History(Setup):
                 raise Violation(f"L1: {group} speaks on {holder}, assigned {a}, {HEALED} TTL after the last fault")
 
 
-def play(seed: int, parts: Parts | None = None) -> History:
-    """Run one seed."""
-    history = History(seed, parts)
+def play(seed: int, parts: Parts | None = None, focus: str = "") -> History:
+    """Run one seed; its focus is drawn from the seed unless named."""
+    history = History(seed, parts, focus)
     history.run()
     return history
