@@ -1,0 +1,384 @@
+"""One story per rule of the consensus engine, in virtual time. Times are exact up to the network's few milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from hasys.store.port import Applied
+from hasys.store.raft.core import Core
+from hasys.store.raft.following import Failure
+from hasys.v1 import raft_pb2 as pb
+from tests.sim.raft_world import TIMING, World
+
+HANDFUL = 0.03
+"""Seconds for a few messages and disk jobs."""
+
+
+def cluster(count: int = 3, seed: int = 1) -> World:
+    """Started, elected, with a first write applied everywhere."""
+    world = World(count, seed)
+    world.start_all()
+    world.settle()
+    return world
+
+
+def leader_of(world: World) -> str:
+    leader = world.leader()
+    assert leader is not None
+    return leader
+
+
+def core_of(world: World, name: str) -> Core:
+    core = world.machines[name].core
+    assert core is not None
+    return core
+
+
+def followers(world: World) -> list[str]:
+    return [n for n in world.machines if n != leader_of(world)]
+
+
+def new_leader(world: World, old: str, limit: float) -> float:
+    """Time until another member leads with a committed entry."""
+    return world.run_until(lambda: world.leader() not in (None, old), limit)
+
+
+def acknowledged(world: World, name: str, limit: float = 1.0) -> float:
+    command = world.write(name)
+    assert command is not None
+    return world.run_until(lambda: command in world.acknowledged, limit)
+
+
+# ---------------------------------------------------------------- elections
+@pytest.mark.parametrize("seed", range(10))
+def test_a_lost_leader_is_replaced_by_election_max(seed: int) -> None:
+    world = cluster(seed=seed)
+    old = leader_of(world)
+    world.isolate(old)
+    assert new_leader(world, old, 2.0) <= TIMING.election_max * 1.02 + HANDFUL
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_dead_leader_process_is_replaced_at_once_because_its_connections_close(seed: int) -> None:
+    world = cluster(seed=seed)
+    old = leader_of(world)
+    world.crash(old, power=False)
+    assert new_leader(world, old, 2.0) < TIMING.election_max - TIMING.election_min + HANDFUL
+
+
+def test_a_leader_without_a_majority_steps_down_before_another_can_be_elected() -> None:
+    world = cluster()
+    old = leader_of(world)
+    world.isolate(old)
+    took = world.run_until(lambda: world.leader() != old, 1.0)
+    assert took <= TIMING.leader_fallback * 1.02 + TIMING.heartbeat + HANDFUL
+
+
+def test_a_leader_that_was_frozen_gives_up_before_it_does_anything_else() -> None:
+    world = cluster()
+    old = leader_of(world)
+    term = core_of(world, old).term
+    world.freeze(old, 3.0)
+    world.run(3.0)
+    core = core_of(world, old)
+    world.run(0.001)
+    assert not (core.leading and core.term == term)
+
+
+def test_a_member_that_was_cut_off_does_not_disturb_the_leader_when_it_returns() -> None:
+    world = cluster()
+    leader = leader_of(world)
+    core = core_of(world, leader)
+    term = core.term
+    world.isolate(followers(world)[0])
+    world.run(5.0)
+    world.heal()
+    world.run(2.0)
+    assert (world.leader(), core.term) == (leader, term)
+
+
+def test_a_partial_partition_moves_no_leadership() -> None:
+    world = cluster()
+    leader = leader_of(world)
+    a, b = followers(world)
+    world.cut |= {(leader, a), (a, leader)}
+    world.run(5.0)
+    assert world.leader() == leader
+    assert acknowledged(world, b) < 0.2
+
+
+def test_a_voter_that_hears_its_leader_refuses_a_pre_vote_and_a_vote() -> None:
+    world = cluster()
+    voter, other = followers(world)
+    machine = world.machines[voter]
+    core = machine.core
+    assert core is not None
+    now = machine.local(world.now)
+    term = core.term
+    pre_vote = pb.PreVote(attempt=1, last_index=10**6, last_term=10**6)
+    core.receive(now, other, pb.Message(term=term, voting=True, pre_vote=pre_vote))
+    answers = [out.message.pre_vote_answer for out in core.take_outgoing()]
+    assert [a.granted for a in answers] == [False]
+    request = pb.VoteRequest(last_index=10**6, last_term=10**6)
+    core.receive(now, other, pb.Message(term=term + 1, voting=True, vote_request=request))
+    assert core.take_outgoing() == []
+    assert core.term == term
+
+
+def test_an_answer_that_took_two_networks_counts_once() -> None:
+    world = World(5, 1)
+    machine = world.machines["n1"]
+    world.start("n1")
+    core = machine.core
+    assert core is not None
+    core._become_voter()
+    world._pump(machine)
+    world.run(HANDFUL)
+    for peer in core.peers:
+        core.connected(machine.local(world.now), peer)
+    core._start_election(handed_over=False)
+    vote = pb.Message(term=core.term, voting=True, vote=pb.Vote(silence=1.0))
+    for _ in range(5):
+        core.receive(machine.local(world.now), "n2", vote)
+    assert not core.leading
+    core.receive(machine.local(world.now), "n3", vote)
+    assert core.leading
+
+
+def test_leadership_is_handed_over_without_waiting_for_a_timeout() -> None:
+    world = cluster()
+    old = leader_of(world)
+    core = core_of(world, old)
+    core.hand_over(world.machines[old].local(world.now))
+    world._pump(world.machines[old])
+    assert new_leader(world, old, 1.0) < HANDFUL
+
+
+# ---------------------------------------------------------------- silence
+def test_a_new_leader_counts_earlier_proofs_from_the_voter_that_heard_the_old_leader_last() -> None:
+    """The candidate was deaf for a second; the voter heard the old leader until it died."""
+    world = cluster()
+    old = leader_of(world)
+    deaf, witness = followers(world)
+    world.cut |= {(old, deaf), (witness, deaf)}
+    world.run(1.0)
+    heard_last = world.now
+    world.isolate(old)
+    world.cut -= {(witness, deaf)}
+    new_leader(world, old, 2.0)
+    since = world.silent[max(world.silent)]
+    assert since >= heard_last - TIMING.heartbeat - HANDFUL
+
+
+def test_a_voter_that_restarts_is_silent_no_longer_than_it_runs() -> None:
+    world = cluster()
+    for name in world.machines:
+        world.crash(name, power=True)
+    world.run(100.0)
+    started = world.now
+    world.start_all()
+    world.run_until(lambda: world.leader() is not None, 2.0)
+    assert world.silent[max(world.silent)] >= started - 1e-6
+
+
+def test_a_former_leader_counts_its_own_silence_from_its_last_round() -> None:
+    world = cluster()
+    old = leader_of(world)
+    world.isolate(old)
+    world.run(0.2)
+    machine = world.machines[old]
+    core = machine.core
+    assert core is not None
+    assert machine.local(world.now) - core._last_ack <= TIMING.heartbeat * 1.02 + 1e-6
+
+
+# ---------------------------------------------------------------- disks
+def test_a_slow_disk_of_one_follower_delays_nobody() -> None:
+    world = cluster()
+    world.machines[followers(world)[0]].disk_delay = (1.0, 1.5)
+    world.run(0.2)
+    assert acknowledged(world, leader_of(world)) < HANDFUL
+
+
+def test_a_slow_disk_of_the_leader_alone_delays_nobody_and_a_hung_one_moves_the_leadership() -> None:
+    world = cluster()
+    old = leader_of(world)
+    world.machines[old].disk_delay = (30.0, 30.0)
+    assert acknowledged(world, old) < HANDFUL
+    assert new_leader(world, old, 3.0) < TIMING.ttl + 2 * TIMING.heartbeat + HANDFUL
+    moved_to = leader_of(world)
+    world.run(5.0)
+    assert world.leader() == moved_to
+    assert acknowledged(world, moved_to) < HANDFUL
+
+
+def test_heartbeats_are_answered_while_the_disk_hangs() -> None:
+    world = cluster()
+    leader = leader_of(world)
+    for name in followers(world):
+        world.machines[name].disk_delay = (3.0, 3.0)
+    assert world.write(leader) is not None
+    world.run(2.5)
+    authority = core_of(world, leader).authority()
+    assert authority is not None
+    assert world.machines[leader].local(world.now) - authority.t_q < TIMING.heartbeat + HANDFUL
+
+
+def test_a_write_is_not_acknowledged_before_a_majority_has_it_on_disk() -> None:
+    world = cluster()
+    for machine in world.machines.values():
+        machine.disk_delay = (0.5, 0.5)
+    assert acknowledged(world, leader_of(world), 3.0) >= 0.5
+
+
+# ---------------------------------------------------------------- replication
+@pytest.mark.parametrize("seed", range(10))
+def test_a_leader_killed_with_many_batches_pending_follows_again_within_a_second(seed: int) -> None:
+    """In PySyncObj's core one of the two answers to such batches undoes the other for ever."""
+    world = cluster(seed=seed)
+    old = leader_of(world)
+    machine = world.machines[old]
+    core = machine.core
+    assert core is not None
+    world.isolate(old)
+    for _ in range(40):
+        core.propose(machine.local(world.now), b"lost " + b"x" * 10_000, lambda _: None)
+    world._pump(machine)
+    world.run(0.05)
+    world.crash(old, power=False)
+    new_leader(world, old, 2.0)
+    for _ in range(40):
+        world.write(leader_of(world))
+    world.run(0.1)
+    world.heal()
+    world.start(old)
+    index = max(world.acknowledged.values())
+    assert world.run_until(lambda: world._applied(machine) >= index, 1.0) < 1.0
+
+
+def test_a_follower_behind_the_log_gets_a_snapshot() -> None:
+    world = cluster()
+    behind = followers(world)[0]
+    world.crash(behind, power=False)
+    for _ in range(300):
+        world.write(leader_of(world))
+        world.run(0.01)
+    assert core_of(world, leader_of(world))._journal.first > 100
+    world.start(behind)
+    index = max(world.acknowledged.values())
+    assert world.run_until(lambda: world._applied(world.machines[behind]) >= index, 2.0) < 1.0
+
+
+def test_a_command_larger_than_a_batch_is_replicated() -> None:
+    world = cluster()
+    machine = world.machines[leader_of(world)]
+    results: list[Applied | Failure] = []
+    assert machine.core is not None
+    machine.core.propose(machine.local(world.now), b"big " + b"x" * 2_000_000, results.append)
+    world._pump(machine)
+    world.run(0.5)
+    assert [type(r) for r in results] == [Applied]
+    assert len({m.core.applied for m in world.machines.values() if m.core}) == 1
+
+
+def test_a_follower_answers_a_proposal_when_it_has_applied_it_itself() -> None:
+    world = cluster()
+    name = followers(world)[0]
+    assert acknowledged(world, name) < HANDFUL
+    assert world._applied(world.machines[name]) >= max(world.acknowledged.values())
+
+
+def test_a_proposal_without_a_leader_is_refused_and_changes_nothing() -> None:
+    world = World(3, 1)
+    world.start("n1")
+    world.run(5.0)
+    results: list[Applied | Failure] = []
+    machine = world.machines["n1"]
+    assert machine.core is not None
+    machine.core.propose(machine.local(world.now), b"x", results.append)
+    assert results == [Failure.NOT_ACCEPTED]
+
+
+def test_a_late_request_of_the_same_leader_cuts_nothing_off() -> None:
+    world = cluster()
+    leader, name = leader_of(world), followers(world)[0]
+    machine = world.machines[name]
+    core = machine.core
+    assert core is not None
+    acknowledged(world, leader)
+    world.run(0.2)
+    last = core._journal.last
+    prev = last - 1
+    late = pb.Append(request=1, prev_index=prev, prev_term=core._journal.term_at(prev))
+    core.receive(machine.local(world.now), leader, pb.Message(term=core.term, voting=True, append=late))
+    assert core._journal.last == last
+
+
+# ---------------------------------------------------------------- standing
+def test_one_member_of_three_alone_never_leads_at_the_first_start() -> None:
+    world = World(3, 1)
+    world.start("n1")
+    world.run(20.0)
+    core = core_of(world, "n1")
+    assert (core.role, core.term) == ("NonVoting", 0)
+    assert core.why_not_voting() == "waits for the other members before the first election"
+
+
+def test_two_of_three_start_a_cluster_after_the_grace_time_and_admit_the_third() -> None:
+    world = World(3, 1)
+    world.start("n1")
+    world.start("n2")
+    took = world.run_until(lambda: world.leader() is not None, 5.0)
+    assert took >= 2.0 * 0.98
+    world.start("n3")
+    third = core_of(world, "n3")
+    assert world.run_until(lambda: third.voting, 2.0) < 1.0
+
+
+def test_all_members_at_once_do_not_wait_for_the_grace_time() -> None:
+    world = World(3, 1)
+    world.start_all()
+    assert world.run_until(lambda: world.leader() is not None, 5.0) < TIMING.election_max + HANDFUL
+
+
+def test_a_wiped_voter_does_not_vote_while_another_is_down() -> None:
+    """Row 39: otherwise the two would elect each other and lose what the third holds."""
+    world = cluster()
+    leader = leader_of(world)
+    wiped, stale = followers(world)
+    world.isolate(stale)
+    assert acknowledged(world, leader) < HANDFUL  # only the leader and the one that will be wiped have it
+    world.crash(leader, power=True)
+    world.crash(wiped, power=True, wipe=True)
+    world.heal()
+    world.start(wiped)
+    world.run(20.0)
+    assert world.leader() is None
+    core = core_of(world, wiped)
+    assert core.role == "NonVoting"
+    world.settle()
+
+
+def test_a_wiped_voter_votes_again_once_admitted() -> None:
+    world = cluster()
+    wiped = followers(world)[0]
+    world.crash(wiped, power=True, wipe=True)
+    world.start(wiped)
+    core = core_of(world, wiped)
+    assert not core.voting
+    assert world.run_until(lambda: core.voting, 3.0) < 1.0
+    world.crash(wiped, power=True)
+    world.start(wiped)
+    again = core_of(world, wiped)
+    assert again.voting
+
+
+def test_a_damaged_journal_makes_the_member_ask_for_admission() -> None:
+    world = cluster()
+    name = followers(world)[0]
+    world.crash(name, power=True)
+    world.machines[name].disk.damage("journal", 30)
+    world.start(name)
+    core = core_of(world, name)
+    assert "damaged" in core.why_not_voting()
+    assert world.run_until(lambda: core.voting, 3.0) < 1.0
