@@ -2,16 +2,18 @@
 
 What the guard does not refresh in time the kernel mutes by itself, though every process of the node be frozen or dead.
 
-No un-mute can happen after a freeze. Every change that makes an address speak, or speak longer, is one transaction that
-deletes elements which must not have expired: the addresses themselves and the mark of their group for a refresh, the
-mark alone for a first un-mute. A freeze that is shorter than what was left is seen afterwards, by re-reading the clock.
+No un-mute and no refresh can happen after a freeze, wherever the process is stopped and however often. Each is one
+transaction, and the kernel refuses it as a whole when
+
+- the *fuse* has burnt down: an element with a timeout of :data:`FUSE`, lit right before the clock was read. So a
+  transaction is done at most that long after the reading from which its timeouts were computed, or not at all;
+- an element that it extends has expired: deleting it is part of the transaction.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,12 +21,15 @@ from hasys.guard import ruleset
 from hasys.guard.elements import Operation
 from hasys.guard.nft import STATELESS, TERSE, NftError
 
-MARGIN = 0.005
-"""Seconds. A timeout is this much shorter than the grant; a transaction that returns later than this is corrected."""
+FUSE = 0.02
+"""Seconds. Longest time from reading the clock to the end of the transaction that was computed from it. A multiple of
+every kernel's tick (at most 10 ms), which is how finely the kernel counts it."""
+MARGIN = FUSE
+"""Seconds. A timeout is this much shorter than the grant: what the fuse lets pass is still in time."""
 NOT_WORTH_IT = 0.01
 """Seconds. A refresh that gains less is left out: every grant comes once per network."""
-ATTEMPTS = 4
-"""Transactions in a row that may come late before the lease counts as over."""
+ATTEMPTS = 5
+"""Fuses in a row that may burn down before the lease counts as over."""
 SHORTEST = 0.01
 """Seconds. Less than this is not worth a refresh: the lease counts as over."""
 
@@ -62,7 +67,7 @@ class GateCounts:
     """For status: what went not as it should."""
 
     overslept: int = 0
-    """Transactions that returned more than ``MARGIN`` late."""
+    """Transactions that the kernel refused because the fuse had burnt down."""
     reinstalled: int = 0
     """Times that the table had been changed or removed by somebody else."""
     last_open: float = 0.0
@@ -133,7 +138,9 @@ class Gate:
         script += ruleset.gate(self.table, sorted(wanted))
         self._run("\n".join(script))
         dropped = frozenset[str]() if anew else self.gated - wanted
-        self._change([o for a in dropped for s in (ruleset.live_set, ruleset.gated_set) for o in _gone(s(a), a)])
+        self._change(
+            [o for a in dropped for s in (ruleset.live_set, ruleset.gated_set) for o in _gone(s(a), ruleset.key(a))]
+        )
         self.named, self.others = named, others
         self.gated = wanted
         self.held = {group: live & wanted for group, live in self.held.items()}
@@ -174,30 +181,21 @@ class Gate:
     def hold(self, group: str, addresses: Collection[str], until: float) -> None:
         """Carry a group until then, and let these addresses of it speak; others of it fall silent.
 
-        Two transactions: the first lets nothing speak, the second fails when a freeze outlasted the first.
-        Raises :class:`LeaseOver`.
+        The only way in which an address begins to speak. Raises :class:`LeaseOver`, :class:`GateChanged`.
         """
         wanted = frozenset(addresses)
         if not wanted <= self.gated:
             raise GateFailed(f"gate: not gated: {', '.join(sorted(wanted - self.gated))}")
-        live = self.held.get(group, frozenset())
-        if live - wanted:
-            self.mute(live - wanted)
-        if group not in self.held:
-            mark = _mark(group)
-            self._timed({group: until}, lambda ms: [*_gone_mark(mark), Operation(True, "held", mark, ms[group])])
-            self.held[group] = frozenset()
-        new, old = wanted - self.held[group], self.held[group]
-        try:
-            self._timed(
-                {group: until},
-                lambda ms: _renewal(group, old, ms[group]) + [_speaks(a, ms[group]) for a in new],
-                lambda ms: _renewal(group, wanted, ms[group]),
-            )
-        except GateFailed:
-            with suppress(GateFailed):  # the table itself is gone: nothing to mute in it
-                self.mute(wanted)
-            raise
+        mark, silent = _mark(group), self.held.get(group, frozenset()) - wanted
+        self._timed(
+            {group: until},
+            lambda ms: [
+                *_gone("held", mark),
+                Operation(True, "held", mark, ms[group]),
+                *(o for a in wanted | silent for o in _gone(ruleset.live_set(a), ruleset.key(a))),
+                *(Operation(True, ruleset.live_set(a), ruleset.key(a), ms[group]) for a in wanted),
+            ],
+        )
         self.held[group] = wanted
 
     def extend(self, until: Mapping[str, float]) -> dict[str, GateFailed]:
@@ -238,29 +236,30 @@ class Gate:
         Raises :class:`GateFailed`.
         """
         muted = frozenset(addresses)
-        marks = [o for group in groups for o in _gone_mark(_mark(group))]
-        self._change([*marks, *(o for a in muted for o in _gone(ruleset.live_set(a), a))])
+        marks = [o for group in groups for o in _gone("held", _mark(group))]
+        self._change([*marks, *(o for a in muted for o in _gone(ruleset.live_set(a), ruleset.key(a)))])
         self.held = {group: live - muted for group, live in self.held.items()}
 
     # ---- inside
 
-    def _timed(self, until: Mapping[str, float], first: Script, again: Script | None = None) -> None:
-        """Run a transaction whose timeouts end by ``until``; one that came late is corrected at once, or undone."""
-        script = first
+    def _timed(self, until: Mapping[str, float], script: Script) -> None:
+        """Run a transaction whose timeouts end by ``until``; anew when it came too late and was refused for that."""
         for _ in range(ATTEMPTS):
+            self._change([*_gone("held", _FUSE), Operation(True, "held", _FUSE, int(FUSE * 1000))])
             started = self._clock()
             left = {group: t - started - MARGIN for group, t in until.items()}
             if min(left.values()) < SHORTEST:
                 break
+            ms = {group: int(t * 1000) for group, t in left.items()}
             try:
-                self._elements.run(script({group: int(t * 1000) for group, t in left.items()}))
+                self._elements.run([Operation(False, "held", _FUSE), *script(ms)])
             except NftError as e:
+                if e.missing and self._clock() - started >= FUSE / 2:
+                    self.counts.overslept += 1
+                    continue
                 raise self._failure(e, until) from None
             self._ends.update((group, started + t) for group, t in left.items())
-            if self._clock() - started <= MARGIN:
-                return
-            self.counts.overslept += 1
-            script = again or first
+            return
         self._undo(until)
         raise LeaseOver("gate: the lease could not be extended in time")
 
@@ -273,7 +272,7 @@ class Gate:
     def _failure(self, error: NftError, groups: Iterable[str]) -> GateFailed:
         if not error.missing:
             return GateFailed(f"gate: {error}")
-        if self._clock() < min(self._ends.get(group, 0.0) for group in groups):
+        if self._clock() < min(self._ends.get(group, float("inf")) for group in groups):
             return GateChanged("gate: an element, a set or the table is gone before its time")
         return LeaseOver("gate: the lease had ended in the kernel")
 
@@ -300,32 +299,26 @@ class Gate:
         try:
             self._elements.run(operations)
         except NftError as e:
-            raise GateFailed(f"gate: {e}") from None
+            raise (GateChanged if e.missing else GateFailed)(f"gate: {e}") from None
 
 
 def _mark(group: str) -> bytes:
-    return struct.pack("=I", ruleset.mark(group))  # the kernel keeps marks in host byte order
+    return _host_order(ruleset.mark(group))
 
 
-def _speaks(address: str, ms: int) -> Operation:
-    return Operation(True, ruleset.live_set(address), ruleset.key(address), ms)
+def _host_order(mark: int) -> bytes:
+    return struct.pack("=I", mark)
+
+
+_FUSE = _host_order(ruleset.FUSE)
 
 
 def _renewal(group: str, addresses: Iterable[str], ms: int) -> list[Operation]:
     """Delete and add again: fails, and with it the whole transaction, when one has expired."""
-    mark = _mark(group)
-    operations = [Operation(False, "held", mark), Operation(True, "held", mark, ms)]
-    for address in addresses:
-        speaks = _speaks(address, ms)
-        operations += [Operation(False, speaks.set_name, speaks.key), speaks]
-    return operations
+    elements = [("held", _mark(group)), *((ruleset.live_set(a), ruleset.key(a)) for a in addresses)]
+    return [o for name, key in elements for o in (Operation(False, name, key), Operation(True, name, key, ms))]
 
 
-def _gone(set_name: str, address: str) -> list[Operation]:
+def _gone(set_name: str, key: bytes) -> list[Operation]:
     """Whether it is there or not: added and deleted in the same transaction, never visible."""
-    key = ruleset.key(address)
     return [Operation(True, set_name, key), Operation(False, set_name, key)]
-
-
-def _gone_mark(mark: bytes) -> list[Operation]:
-    return [Operation(True, "held", mark), Operation(False, "held", mark)]

@@ -133,7 +133,11 @@ def key(address: str) -> bytes:
 
 def mark(group: str) -> int:
     """The element of the set ``held`` that stands for a group: present while the kernel carries its lease."""
-    return zlib.crc32(group.encode())
+    return zlib.crc32(group.encode()) or 1
+
+
+FUSE = 0
+"""The element of the set ``held`` that no group has: see :mod:`hasys.guard.gate`."""
 
 
 def elements(listing: str) -> dict[str, int | None]:
