@@ -46,6 +46,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 4 * MESSAGE_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.max_concurrent_streams", 512),
+    ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing is cut soon
     ("grpc.http2.min_ping_interval_without_data_ms", 100),  # clients look after their server several times a second
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),
     ("grpc.http2.max_ping_strikes", 0),

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status")
 BIND_AGAIN = 1.0
 """Seconds between attempts to listen on an address that this machine does not have yet."""
+CALLS = 2_048
+"""Most calls at once; more are refused before they are read."""
 STOP_GRACE = 0.5
 """Seconds that running calls get when the server stops."""
 
@@ -83,7 +85,7 @@ class ApiServer:
             await self._forwarder.close()
 
     async def _listen(self, address: str, credentials: grpc.ServerCredentials) -> grpc.aio.Server | None:
-        server = grpc.aio.server(options=list(SERVER_OPTIONS))
+        server = grpc.aio.server(options=list(SERVER_OPTIONS), maximum_concurrent_rpcs=CALLS)
         server.add_generic_rpc_handlers((self._router,))
         checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
