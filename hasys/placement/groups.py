@@ -17,8 +17,8 @@ from hasys.placement.standing import first_look, lost_at
 
 Verdict = tuple[Phase, str] | None
 
-STABLE = 60.0
-"""Seconds of Running after which earlier failures are forgotten: a slower flapping is no ping-pong."""
+STABLE = 600.0
+"""Seconds of Running after which earlier failures are forgotten: each node is tried once in that time."""
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 """Back-off in seconds between retries once every node has failed: doubled each time, bounded."""
 FENCED_AGAIN = 5.0

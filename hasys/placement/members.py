@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hasys.model.view import NodeState
 from hasys.placement.draft import Draft
-from hasys.placement.standing import NOT_HEARD, in_contact, lost_at
+from hasys.placement.standing import NO_AGENT, NOT_HEARD, in_contact, lost_at
 
 _EVENTS = {
     NodeState.READY: "NodeReady",
@@ -29,5 +29,7 @@ def look(draft: Draft, name: str) -> None:
     if how.state is node.last_state or how is NOT_HEARD:
         return
     draft.node_state(name, how.state, how.why)
+    if how is NO_AGENT and node.last_state is not NodeState.READY:
+        return  # on its way up: its guard starts before its agent
     if how.state in _EVENTS:
         draft.node_event(name, _EVENTS[how.state], cause=how.why)

@@ -29,6 +29,7 @@ class Standing:
 
 NOT_HEARD = Standing(NodeState.NOT_READY, "not heard yet")
 """Nothing is known under this leader, for or against the node."""
+NO_AGENT = Standing(NodeState.NOT_READY, "its agent does not run")
 
 
 def listening(view: View) -> float:
@@ -86,10 +87,10 @@ def standing(node: NodeInfo, now: float, view: View) -> Standing:
         return Standing(NodeState.LOST, "it is heard but hears nothing" if deaf else "no keep-alive")
     if contact(node, view) is None or not node.boot_id:
         return NOT_HEARD
+    if node.leaving:
+        return Standing(NodeState.DRAINED, "by an operator" if node.drained else "it shuts down")
     if not node.armed:
         return Standing(NodeState.NOT_READY, node.message or "its guard is not armed")
     if not node.agent_alive:
-        return Standing(NodeState.NOT_READY, "its agent does not run")
-    if node.leaving:
-        return Standing(NodeState.DRAINED, "by an operator" if node.drained else "it shuts down")
+        return NO_AGENT
     return Standing(NodeState.READY)
