@@ -98,6 +98,8 @@ class Unit:
             return
         self._force = force
         self.stopping = True
+        if force:
+            self.driver.kill()
         self._scope.cancel()
         self._scope = anyio.CancelScope()
         idle, self._idle = self._idle, anyio.Event()

@@ -61,6 +61,9 @@ class Application(Driver):
             self.around.record("ResourceRestarted", message)
             await anyio.sleep(delay)
 
+    def kill(self) -> None:
+        self._cgroup.kill()
+
     async def stop(self, *, force: bool) -> None:
         await self._service.stop(force=force)
 

@@ -135,6 +135,10 @@ class Driver(ABC):
         """May this one, made from a changed spec, take over what ``earlier`` runs, without a stop in between?"""
         return False
 
+    def kill(self) -> None:
+        """A stop with force begins: end what ``run`` may be waiting for, which is then cancelled. Does not wait."""
+        return
+
     @abstractmethod
     async def stop(self, *, force: bool) -> None:
         """Return when nothing is left of it on this machine; ``force``: at once, without asking it first.

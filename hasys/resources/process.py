@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,8 +30,8 @@ EXPLAINED = {
     127: "the command was not found",
 }
 """Exit statuses that the launcher uses when the program never ran."""
-USER_LOOKUP = 5.0
-"""Seconds that the user database may take."""
+LOOKUP = 5.0
+"""Seconds that the user database, and the file system with the working directory and the command, may take."""
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -57,13 +57,20 @@ class Account:
     """In the user database, so that its supplementary groups can be looked up."""
 
 
-async def account(user: str) -> Account:
-    """Look a user up by name or number. Raises :class:`Permanent` (unknown) or :class:`Temporary` (slow database)."""
+async def _look_up(command: Command) -> Account:
+    """Everything that may block (a slow user database, a hung network mount) happens here, in a thread."""
+
+    def look() -> Account:
+        who = _account(command.user)
+        _check(command, command.environment.get("PATH", PATH))
+        return who
+
     try:
-        with anyio.fail_after(USER_LOOKUP):
-            return await to_thread.run_sync(_account, user, abandon_on_cancel=True)
+        with anyio.fail_after(LOOKUP):
+            return await to_thread.run_sync(look, abandon_on_cancel=True)
     except TimeoutError:
-        raise Temporary(f"looking up user {user} takes longer than {USER_LOOKUP:g} s") from None
+        what = f"user {command.user}, {command.directory} and {command.argv[0]}"
+        raise Temporary(f"looking up {what} takes longer than {LOOKUP:g} s") from None
 
 
 def _account(user: str) -> Account:
@@ -117,17 +124,16 @@ class Process:
 
 async def start(command: Command, cgroup: Cgroup, output: Path) -> Process:
     """Start a program whose output goes to the end of a file. Raises :class:`Permanent` or :class:`Temporary`."""
-    who = await account(command.user)
-    environment = _environment(command, who)
-    argv = _checked(command, environment["PATH"])
+    who = await _look_up(command)
     cgroup.create()
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    launch = ["/bin/sh", "-c", LAUNCHER, "hasys-launch", str(cgroup.procs_file), command.directory, *_drop(who), *argv]
+    launch = ["/bin/sh", "-c", LAUNCHER, "hasys-launch", str(cgroup.procs_file), command.directory, *_drop(who)]
+    launch += command.argv
     try:
         pid = os.posix_spawn(  # noqa: ASYNC221  # returns when the child has become sh: under 1 ms
             launch[0],
             launch,
-            environment,
+            _environment(command, who),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
@@ -138,7 +144,7 @@ async def start(command: Command, cgroup: Cgroup, output: Path) -> Process:
             setsigdef=_IGNORED_BY_PYTHON,
         )
     except OSError as e:
-        raise Temporary(f"cannot start {argv[0]}: {e.strerror}") from None
+        raise Temporary(f"cannot start {command.argv[0]}: {e.strerror}") from None
     return Process(pid, os.pidfd_open(pid), started_at(pid) or 0)
 
 
@@ -193,8 +199,8 @@ def _environment(command: Command, who: Account) -> dict[str, str]:
     return {**base, **command.environment}
 
 
-def _checked(command: Command, path: str) -> Sequence[str]:
-    """The arguments, with what can be known to fail refused in clear words."""
+def _check(command: Command, path: str) -> None:
+    """Refuse in clear words what can be known to fail."""
     if not os.path.isdir(command.directory):
         raise Permanent(f"working directory {command.directory} does not exist on this node")
     name = command.argv[0]
@@ -203,7 +209,6 @@ def _checked(command: Command, path: str) -> Sequence[str]:
         raise Permanent(f"command {name} does not exist on this node")
     if not os.access(found, os.X_OK):
         raise Permanent(f"command {found} is not executable")
-    return command.argv
 
 
 def _drop(who: Account) -> list[str]:
