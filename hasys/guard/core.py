@@ -176,29 +176,30 @@ class Guard:
         stored = self.book.plans.get(permit.group)
         if stored is None or stored.plan.epoch != permit.epoch or permit.group in self.muted:
             return
-        addresses = [e.address for e in stored.plan.entries if isinstance(e, AddressEntry)]
-        if self.parts.gate is not None:
-            try:
-                self.parts.gate.hold(permit.group, addresses, permit.until)
-            except GateChanged:
-                self.repair(self.now())
-                self._permit_after_repair(permit, addresses)
-            except GateFailed as e:
-                self.fence([(permit.group, permit.epoch)], str(e))
-        if self.is_fencing(permit.group):
+        if not stored.permitted and not self._save(self.book.with_permitted(permit.group)):
+            self.fence([(permit.group, permit.epoch)], self.troubles["plan"])
             return
-        if not stored.permitted:
-            self._save(self.book.with_permitted(permit.group))
+        if not self._hold(permit, [e.address for e in stored.plan.entries if isinstance(e, AddressEntry)]):
+            return
         self.parts.watchdog.pet()
         if permit.group != self._quiet:
             self.parts.push({"event": "permitted", "group": permit.group, "epoch": permit.epoch})
 
-    def _permit_after_repair(self, permit: Permit, addresses: list[str]) -> None:
-        assert self.parts.gate is not None
+    def _hold(self, permit: Permit, addresses: list[str]) -> bool:
+        """Let the addresses speak, repairing the gate once; a group for which that fails is fenced."""
+        gate = self.parts.gate
+        if gate is None:
+            return True
         try:
-            self.parts.gate.hold(permit.group, addresses, permit.until)
+            try:
+                gate.hold(permit.group, addresses, permit.until)
+            except GateChanged:
+                self.repair(self.now())
+                gate.hold(permit.group, addresses, permit.until)
         except GateFailed as e:
             self.fence([(permit.group, permit.epoch)], str(e))
+            return False
+        return True
 
     def _extend(self, until: Mapping[str, float]) -> None:
         if self.parts.gate is not None:
