@@ -1,4 +1,4 @@
-"""Longer runs: ``python -m tests.sim.grants --seconds 600 --seed 100000``; ``--fault NAME`` shows what the checker catches.
+"""Longer runs: ``python -m tests.sim.grants --seconds 600 --seed 100000``; ``--fault NAME``: what the checker catches.
 
 Prints each seed that broke a promise; ``--replay SEED`` prints its story. Exit status 1 when any did.
 """

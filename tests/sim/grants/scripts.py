@@ -6,9 +6,10 @@ voters n1, n2, w with perfect clocks and network; n1 leads, and n2 holds the gro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
+from hasys.lease.wire import Grant
 from tests.sim.grants.consensus import Store
 from tests.sim.grants.history import TIMINGS, History, Parts
 from tests.sim.grants.state import Assign, Command, Retime
@@ -120,3 +121,50 @@ class DeposedWhileMoving(Script):
 
         self.at(START + 0.82, depose)
         self.at(START + 0.88, lambda: n1.freeze(0.25))
+
+
+class GrantArrivesAfterTheRelease(Script):
+    """A planned move: n2 released the group and said so, then a copy of an earlier grant arrives, of the very version
+    that its guard knows, while its agent still sees a store that was frozen before the move."""
+
+    def script(self) -> None:
+        self.at(START - 0.1, lambda: self.store("n2").freeze(3.0))
+        self.at(START, lambda: self.store("n1").propose(Assign("web", 1, "n1", False)))
+
+    def stop_takes(self) -> float:
+        return 0.15
+
+    def deliver(self, leader: str, grant: Grant) -> None:
+        super().deliver(leader, grant)
+        if grant.node == "n2" and self.world.now >= START:
+            self.world.at(self.world.now + 0.25, partial(super().deliver, leader, grant))
+
+
+class ReleasedByOneHeldByAnother(Script):
+    """Two moves in a row: n2 holds epoch 1 and is cut off, n3 got epoch 2 and released it unused, n1 is to have 3.
+    A new leader hears the release; what n2 was granted by the old one it cannot know."""
+
+    def draw(self) -> None:
+        super().draw()
+        self.nodes = self.voters = ("n1", "n2", "n3")
+
+    def stop_takes(self) -> float:
+        return 0.03
+
+    def script(self) -> None:
+        n1 = self.store("n1")
+        self.at(START, lambda: n1.propose(Assign("web", 1, "n3", False)))
+        self.at(START + 0.01, lambda: self.cut_off(("n2", "n1"), ("n2", "n3")))
+        self.at(START + 0.02, lambda: n1.propose(Assign("web", 2, "n1", False)))
+        self.at(START + 0.3, lambda: self.store("n3").campaign())
+
+
+SCRIPTS: Mapping[str, type[Script]] = {
+    "silence-beyond-uptime": BothOthersRestart,
+    "silent-leader": TheLeaderVotes,
+    "forgets-old-ttl": ShorterTtlThenElection,
+    "end-frees-unrevoked": DeposedWhileMoving,
+    "forgets-floors": GrantArrivesAfterTheRelease,
+    "release-frees-earlier": ReleasedByOneHeldByAnother,
+}
+"""Seeded fault -> the history in which only the rule that it breaks prevents two holders."""
