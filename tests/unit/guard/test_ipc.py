@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hasys.guard import ipc, protocol
+from hasys.guard import ipc
 from hasys.guard.desk import Desk
 from hasys.guard.ipc import Server
 from hasys.guard.loop import Loop
