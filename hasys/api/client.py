@@ -377,7 +377,8 @@ class Client:
             except grpc.aio.AioRpcError as e:
                 error = from_status(e)
                 if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise TimedOut(f"no answer within {timeout:g} s; the request may still be done") from None
+                    why = f" ({last})" if last is not None else ""
+                    raise TimedOut(f"no answer within {timeout:g} s; the request may still be done{why}") from None
                 if isinstance(error, NotFound) and lost and absent is not None:
                     return absent()
                 if e.code() not in _AGAIN:

@@ -17,6 +17,7 @@ from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
 from tests.unit.api.cluster import Cluster, free_port, running
+from tests.unit.api.relay import relay
 from tests.unit.store.build import group
 
 pytestmark = pytest.mark.anyio
@@ -194,3 +195,16 @@ async def test_a_nodes_own_processes_ask_their_own_server_first(cluster: Cluster
     context = from_node_config(config)
     assert context.servers[0].startswith("127.0.0.2:")
     assert not context.follow_leader
+
+
+@pytest.mark.slow
+async def test_a_frozen_server_is_noticed_soon_and_the_call_goes_elsewhere(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    async with relay(cluster.context(files, "n1").servers[0]) as frozen:
+        servers = (frozen.target, *cluster.context(files, "n2").servers)
+        async with Client(Context("demo", servers, files.ca, files.certificate, files.key)) as client:
+            await client.list("Node")
+            frozen.flowing.clear()
+            begun = time.perf_counter()
+            await client.list("Node")
+            assert time.perf_counter() - begun < 3.0
