@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,6 +36,13 @@ FAST.backoff.FromMilliseconds(10)
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the others work until it holds."""
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 class Bench:
@@ -313,6 +320,20 @@ async def test_a_stop_script_that_hangs_is_overtaken_by_force(bench: Bench) -> N
     assert not Cgroup(bench.base.path / "agent" / "web.app").populated()
 
 
+async def test_a_start_script_is_not_interrupted_in_order_but_killed_by_force(bench: Bench) -> None:
+    app = bench.agent(scripts(bench.directory, start=f"sleep 0.3; touch {bench.directory}/done; sleep 60"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.driver.run)
+        await app.reach(State.STARTING)
+        await until(app.cgroup.populated)
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await until((bench.directory / "done").exists)  # cancelled, and still it went on
+        app.driver.kill()
+    await app.driver.stop(force=True)
+    assert not app.cgroup.populated()
+
+
 async def test_output_is_kept_within_its_bound_while_the_program_goes_on(bench: Bench) -> None:
     app = bench.agent(
         bench.sh(
@@ -322,15 +343,11 @@ async def test_output_is_kept_within_its_bound_while_the_program_goes_on(bench: 
     os.mkfifo(bench.directory / "go")
     async with app.running():
         file = app.outputs.file("web", "app")
-        with anyio.fail_after(5):
-            while not app.printed().endswith("middle\n"):
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: app.printed().endswith("middle\n"))
         app.outputs.cut()
         assert file.stat().st_size <= output.KEEP
         await anyio.to_thread.run_sync((bench.directory / "go").write_text, "\n")
-        with anyio.fail_after(5):
-            while not app.printed().endswith("middle\nend\n"):
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: app.printed().endswith("middle\nend\n"))
 
 
 async def test_a_process_that_cannot_be_killed_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
