@@ -21,7 +21,7 @@ from hasys.api.errors import Fault, one_line
 from hasys.api.kinds import API_VERSION, KINDS, Kind, Ref, ref_of, wrap
 from hasys.api.render import to_json, to_yaml
 from hasys.api.validation import check_alone
-from hasys.api.yamltree import Items, Mapping, Scalar, Value, YamlFault
+from hasys.api.yamltree import Items, Mapping, Scalar, Value, YamlFault, means
 from hasys.model.errors import Refused
 from hasys.v1 import objects_pb2 as pb
 
@@ -31,9 +31,6 @@ FAULTS = 100
 """Faults after which reading stops."""
 
 _NUMBER = re.compile(r"[-+]?\d+", re.ASCII)
-_LOOKS_LIKE_NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][-+]?\d+)?|0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
-_NOTHING = ("", "~", "null", "Null", "NULL")
-_TRUTH = ("true", "True", "TRUE", "false", "False", "FALSE")
 _RANGES = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
@@ -294,7 +291,7 @@ class _Reader:
             if text is not None:
                 setattr(message, one.name, text)
         elif kind == FieldDescriptor.TYPE_BOOL:
-            if value.plain and value.text in _TRUTH:
+            if value.plain and means(value.text) == "truth":
                 setattr(message, one.name, value.text.lower() == "true")
             else:
                 self.fault(value.line, path, f"expected true or false, got {_what(value)}")
@@ -306,7 +303,7 @@ class _Reader:
     def _text(self, value: Scalar, path: str) -> str | None:
         if _is_nothing(value):
             self.fault(value.line, path, 'expected text, got nothing: write "" or take it out')
-        elif value.plain and (value.text in _TRUTH or _LOOKS_LIKE_NUMBER.fullmatch(value.text)):
+        elif value.plain and means(value.text) != "text":
             self.fault(value.line, path, f'expected text, got {_what(value)}: write "{value.text[:40]}" in quotes')
         elif any("\ud800" <= character <= "\udfff" for character in value.text):
             self.fault(value.line, path, "contains what is no text")
@@ -334,7 +331,7 @@ class _Reader:
 
 
 def _is_nothing(value: Scalar) -> bool:
-    return value.plain and value.text in _NOTHING
+    return value.plain and means(value.text) == "nothing"
 
 
 def _what(value: Value) -> str:
@@ -346,11 +343,14 @@ def _what(value: Value) -> str:
     text = value.text if len(value.text) <= 40 else value.text[:37] + "..."
     if not value.plain:
         return f"the text {text!r}"
-    if _is_nothing(value):
-        return "nothing"
-    if value.text in _TRUTH:
-        return text
-    return f"the number {text}" if _LOOKS_LIKE_NUMBER.fullmatch(value.text) else f"{text!r}"
+    match means(value.text):
+        case "nothing":
+            return "nothing"
+        case "truth":
+            return text
+        case "number":
+            return f"the number {text}"
+    return repr(text)
 
 
 def _wanted(one: rules.Field) -> str:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from hasys.api.convert import show_duration, show_time
 from hasys.api.kinds import API_VERSION, copy, inner, kind_of
 from hasys.api.rules import Field, fields_of, fill_defaults, shorthand_of
+from hasys.api.yamltree import means
 from hasys.v1 import objects_pb2 as pb
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -21,7 +22,7 @@ class _ManifestDumper(_Dumper):  # type: ignore[misc]
 
 
 def _represent_text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text.rstrip("\n") else None
+    style = "|" if "\n" in text.rstrip("\n") else "'" if means(text) != "text" else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,8 +16,22 @@ NODES = 200_000
 LONGEST = 4 * 1024 * 1024
 """Most characters of one text."""
 
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)([eE][-+]?\d+)?|0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
+_NOTHING = ("", "~", "null", "Null", "NULL")
+_TRUTH = ("true", "True", "TRUE", "false", "False", "FALSE")
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXT_TAG = "tag:yaml.org,2002:str"
+
+
+def means(text: str) -> str:
+    """What a value without quotes is: ``nothing``, a ``truth`` value, a ``number`` or ``text``. Stricter than YAML 1.1
+    and 1.2 together: what either might take for a number is none of our text."""
+    if text in _NOTHING:
+        return "nothing"
+    if text in _TRUTH:
+        return "truth"
+    return "number" if _NUMBER.fullmatch(text) else "text"
 
 
 class YamlFault(Exception):

@@ -243,6 +243,13 @@ def test_bombs_are_refused_quickly(bomb: str) -> None:
         load([("m.yaml", bomb)])
 
 
+@pytest.mark.parametrize("text", ["08", "1e5", "1_000", "0x1f", "true", "null", "~", "", ".5", "yes", "on", "12:30"])
+def test_text_that_looks_like_something_else_comes_back_as_text(text: str) -> None:
+    obj = load([("m.yaml", app_with(RUN))]).objects[0]
+    obj.application.spec.run.env["A"] = text
+    assert load([("m.yaml", to_yaml(obj))]).objects[0].application.spec.run.env["A"] == text
+
+
 # ---------------------------------------------------------------- properties
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
