@@ -28,12 +28,15 @@ class Hello(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     name: _builtins.str
     network: _builtins.int
     """place of the dialled address in the member's list of addresses"""
     protocol: _builtins.int
     """version of this file; another one is refused"""
+    process: _builtins.int
+    """random per process: another one than before means a restart"""
     def __init__(
         self,
         *,
@@ -41,10 +44,11 @@ class Hello(_message.Message):
         name: _builtins.str = ...,
         network: _builtins.int = ...,
         protocol: _builtins.int = ...,
+        process: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "name", b"name", "network", b"network", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "name", b"name", "network", b"network", "process", b"process", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

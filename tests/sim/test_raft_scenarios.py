@@ -288,6 +288,20 @@ def test_a_follower_answers_a_proposal_when_it_has_applied_it_itself() -> None:
     assert world._applied(world.machines[name]) >= max(world.acknowledged.values())
 
 
+def test_a_forwarded_proposal_that_was_lost_is_repeated_and_taken_once() -> None:
+    world = cluster()
+    leader, name = leader_of(world), followers(world)[0]
+    for lost in ((name, leader), (leader, name)):  # the question, then the answer
+        world.cut.add(lost)
+        command = world.write(name)
+        assert command is not None
+        world.run(0.02)
+        world.heal()
+        world.run(1.5)
+        assert command in world.acknowledged
+        assert list(world.truth.values()).count(command) == 1
+
+
 def test_a_proposal_without_a_leader_is_refused_and_changes_nothing() -> None:
     world = World(3, 1)
     world.start("n1")

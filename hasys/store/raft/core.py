@@ -41,7 +41,7 @@ class Core(Leading):
         """A message of another voter, from the network with that number."""
         self._enter(now)
         kind = message.WhichOneof("body")
-        if kind in ("heartbeat", "append", "snapshot_chunk"):
+        if kind in ("heartbeat", "heartbeat_answer", "append", "snapshot_chunk"):
             getattr(self, f"_on_{kind}")(peer, message, network)
         elif kind in ("proposal_answer",):
             self._on_proposal_answer(message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -36,6 +37,15 @@ Done = Callable[[Applied | Failure], None]
 """Called once, when a proposal is applied here or has failed."""
 
 
+@dataclass(slots=True)
+class Forwarded:
+    """A proposal that the leader has not answered yet."""
+
+    command: bytes
+    done: Done
+    sent_at: float
+
+
 class Following(Elections):
     """Takes entries and snapshots, acknowledges what is durable, applies what is committed."""
 
@@ -49,8 +59,8 @@ class Following(Elections):
         self._receipt: SnapshotReceipt | None = None
         self._acknowledged = 0
         self._recent: deque[tuple[int, int, bytes]] = deque(maxlen=RECENT)  # (index, term, answer)
-        self._forwarded: dict[int, Done] = {}
-        self._forward_count = 0
+        self._forwarded: dict[int, Forwarded] = {}
+        self._forward_count = int(named["now"] * 1e6)  # not the numbers of an earlier process
         super().__init__(*args, **named)
 
     def _leader_lost(self) -> None:
@@ -59,8 +69,8 @@ class Following(Elections):
         self._ack_due = False
         self._receipt = None
         waiting, self._forwarded = self._forwarded, {}
-        for done in waiting.values():
-            done(Failure.UNKNOWN)
+        for forwarded in waiting.values():
+            forwarded.done(Failure.UNKNOWN)
 
     # ------------------------------------------------------------ from the leader
     def _on_heartbeat(self, peer: str, message: pb.Message, network: int) -> None:
@@ -74,6 +84,7 @@ class Following(Elections):
         )
         self._send(peer, Route(network=network), heartbeat_answer=answer)
         self._commit_up_to(message.heartbeat.commit)
+        self._repeat_forwarded()
 
     def _on_append(self, peer: str, message: pb.Message, network: int) -> None:
         if message.term < self.term:
@@ -209,14 +220,23 @@ class Following(Elections):
     def _forward(self, command: bytes, done: Done) -> None:
         assert self.leader is not None
         self._forward_count += 1
-        self._forwarded[self._forward_count] = done
+        self._forwarded[self._forward_count] = Forwarded(command, done, self.now)
         self._send(self.leader, BULK, proposal=pb.Proposal(request=self._forward_count, command=command))
+
+    def _repeat_forwarded(self) -> None:
+        """What has no answer went, or came back, over a network that is silent. The leader knows repetitions."""
+        for request, forwarded in self._forwarded.items():
+            if self.leader is not None and self.now - forwarded.sent_at > self.timing.leader_fallback:
+                forwarded.sent_at = self.now
+                route = Route(everywhere=True, bulk=True)
+                self._send(self.leader, route, proposal=pb.Proposal(request=request, command=forwarded.command))
 
     def _on_proposal_answer(self, message: pb.Message) -> None:
         answer = message.proposal_answer
-        done = self._forwarded.pop(answer.request, None)
-        if done is None:
+        forwarded = self._forwarded.pop(answer.request, None)
+        if forwarded is None:
             return
+        done = forwarded.done
         if not answer.accepted:
             done(Failure.NOT_ACCEPTED)
         elif answer.index > self.applied:

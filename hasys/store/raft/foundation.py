@@ -25,6 +25,10 @@ ADMIT = bytes([16])
 """First byte of a log entry: a command of the state machine; nothing; a new incarnation becomes a voter."""
 
 
+MAX_HELD = 4096
+"""Messages that wait for the disk; when it hangs the oldest are dropped, as by a network."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message that may leave now."""
@@ -74,7 +78,7 @@ class Foundation(SyncObj):  # type: ignore[misc]  # the library is untyped
         self._started = now
         self._job_since: float | None = None
         self._outbox: list[Outgoing] = []
-        self._held: deque[tuple[int, Outgoing]] = deque()
+        self._held: deque[tuple[int, Outgoing]] = deque(maxlen=MAX_HELD)
         super().__init__(
             Node(name), [Node(p) for p in self.peers], manual_configuration(),
             transport=NoTransport(self._send_inherited),

@@ -24,10 +24,14 @@ from hasys.store.raft.pysyncobj_shim import Node
 from hasys.v1 import raft_pb2 as pb
 
 ROUNDS_KEPT = 256
+TAKEN_KEPT = 16_384
+"""Proposals of followers that are remembered, in case they are repeated."""
 EVERYWHERE_ROUND = 12
 """Each so many rounds goes over every network, so that a silent network is noticed before it is needed."""
 MAX_UNCOMMITTED_BYTES = 32 * 1024 * 1024
 """More is refused: memory is bounded when a majority's disks do not keep up."""
+NEARLY = 256
+"""A follower that lacks no more entries than these has caught up; under load it never has all."""
 ADMISSION_RETRY = 2.0
 """Seconds after which an admission that did not work is proposed again."""
 
@@ -44,6 +48,7 @@ class Leading(Following):
         self._requests = 0
         self._elected_silent_since = 0.0
         self._admitting: dict[str, float] = {}
+        self._taken: OrderedDict[tuple[str, int], tuple[int | None, int]] = OrderedDict()
         self._uncommitted = 0
         self._handing_over_until: float | None = None
         self._told_to_lead: tuple[str, int] | None = None
@@ -110,7 +115,7 @@ class Leading(Following):
             self._SyncObj__lastResponseTime[Node(peer)] = self.now
         return progress
 
-    def _on_heartbeat_answer(self, peer: str, message: pb.Message) -> None:
+    def _on_heartbeat_answer(self, peer: str, message: pb.Message, network: int) -> None:
         progress = self._progress_of(peer, message)
         answer = message.heartbeat_answer
         if progress is None:
@@ -122,6 +127,10 @@ class Leading(Following):
         progress.received = answer.received
         if answer.match:
             progress.acknowledged(answer.match)
+        if network != progress.network:
+            progress.network = network
+            if progress.lost(self.now, self.timing.heartbeat):  # it went with the network that has fallen silent
+                progress.start_over(self._requests)
 
     def authority(self) -> Authority | None:
         """Evidence for grants; see the port."""
@@ -261,19 +270,26 @@ class Leading(Following):
             done(Failure.NOT_ACCEPTED)
 
     def _on_proposal(self, peer: str, message: pb.Message) -> None:
+        """A follower's. It may come more than once: it gets the first answer again, be it yes or no."""
         proposal = message.proposal
-        index = self._take_proposal(REGULAR + proposal.command)
+        known = (peer, proposal.request)
+        if known not in self._taken:
+            self._taken[known] = (self._take_proposal(REGULAR + proposal.command), self.term)
+            if len(self._taken) > TAKEN_KEPT:
+                self._taken.popitem(last=False)
+        index, term = self._taken[known]
         answer = pb.ProposalAnswer(request=proposal.request, accepted=index is not None)
         if index is not None:
-            answer.index, answer.term = index, self.term
-            self._progress[peer].wants_commit = True
+            answer.index, answer.term = index, term
+            if self.leading:
+                self._progress[peer].wants_commit = True
         self._send(peer, Route(bulk=True), proposal_answer=answer)
 
     # ------------------------------------------------------------ admission
     def _admit(self) -> None:
         """Propose the admission of followers that do not vote, once they have caught up."""
         for peer, progress in self._progress.items():
-            if progress.voting or not progress.incarnation or progress.match < self.committed:
+            if progress.voting or not progress.incarnation or progress.match + NEARLY < self.committed:
                 continue
             if self.now < self._admitting.get(peer, 0.0):
                 continue

@@ -31,6 +31,9 @@ MAX_WAITING = 16 * 1024 * 1024
 MAX_URGENT = 1024 * 1024
 """With that much waiting on a connection urgent messages are dropped too: it is dead or hopelessly late."""
 USER_TIMEOUT_MS = 3000
+"""Unacknowledged for so long, by data or by the kernel's keep-alive probes: the connection ends."""
+KEEPALIVE = 1
+"""Seconds between the probes."""
 NOT_SENT_LOW = 64 * 1024
 PROTOCOL = 1
 _LENGTH = struct.Struct(">I")
@@ -98,6 +101,9 @@ def set_options(transport: asyncio.BaseTransport) -> None:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_LOW)
 

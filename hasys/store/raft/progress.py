@@ -63,6 +63,8 @@ class Progress:
     round_time: float | None = None
     """Send time of the newest heartbeat round that it acknowledged."""
     answered_round: int = 0
+    network: int = 0
+    """On which it answered last."""
     wants_commit: bool = False
     """It waits for one of its own proposals: tell it of the commit at once."""
     told_commit: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import ssl
 from collections import Counter
@@ -30,7 +31,8 @@ from hasys.v1 import raft_pb2 as pb
 log = logging.getLogger(__name__)
 
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
-CONNECT_TIMEOUT = 1.0
+CONNECT_TIMEOUT = 3.0
+"""With the handshake; a busy machine takes its time."""
 HANDSHAKE_TIMEOUT = 5.0
 MAX_HANDSHAKES = 64
 """Connections that have not shown a certificate yet; more are closed at once."""
@@ -67,6 +69,8 @@ class Peer:
     name: str
     paths: list[Path]
     receivers: set[Receiver] = field(default_factory=set)
+    process: int = 0
+    """Its process, as it said when it greeted last."""
 
     @property
     def reachable(self) -> bool:
@@ -110,6 +114,7 @@ class Transport(ReceiverOwner):
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._handshakes: Counter[str] = Counter()
+        self._process = secrets.randbits(64)
         self._stopping = False
         self._last_line = float("-inf")
         self.refusals = 0
@@ -207,9 +212,18 @@ class Transport(ReceiverOwner):
         network = min(hello.network, len(peer.paths) - 1)
         earlier = [r for r in peer.receivers if r.network == network]
         peer.receivers.add(receiver)
+        self._note_restart(peer, hello.process)
         for old in earlier:  # its other end is gone, even if that was never said
             old.abort()
         return network
+
+    def _note_restart(self, peer: Peer, process: int) -> None:
+        """What we dialled to the process before leads nowhere, and without data to send we would not notice."""
+        earlier, peer.process = peer.process, process
+        if earlier not in (0, process):
+            for path in peer.paths:
+                if path.open and path.sender is not None:
+                    path.sender.abort()
 
     def message(self, peer: str, message: pb.Message, network: int) -> None:
         path = self.peers[peer].paths[network]
@@ -234,7 +248,13 @@ class Transport(ReceiverOwner):
 
     # ------------------------------------------------------------ dialling
     async def _keep_dialling(self, peer: Peer, network: int, path: Path) -> None:
-        hello = pb.Hello(cluster_id=self._config.cluster_id, name=self._config.name, network=network, protocol=PROTOCOL)
+        hello = pb.Hello(
+            cluster_id=self._config.cluster_id,
+            name=self._config.name,
+            network=network,
+            protocol=PROTOCOL,
+            process=self._process,
+        )
         pause = BACKOFF_FIRST
         while True:
             sender = Sender(peer.name, hello, lambda: self._opened(peer, path))

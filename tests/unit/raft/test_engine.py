@@ -178,6 +178,23 @@ async def test_a_cluster_that_stopped_as_a_whole_comes_back_with_every_write(clu
     assert sorted(cluster.running["n2"].machine.lines[:-1], key=int) == [b"%d" % i for i in range(100)]
 
 
+async def test_a_network_that_falls_silent_costs_no_election_and_no_write(cluster: Cluster) -> None:
+    terms = {r.engine.status().term for r in cluster.running.values()}
+    for running in cluster.running.values():
+        assert running.engine._transport is not None
+        for peer in running.engine._transport.peers.values():
+            sender = peer.paths[0].sender
+            assert sender is not None
+            sender.send = lambda data, *, bulk: True  # type: ignore[method-assign]  # taken, and never seen again
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while loop.time() - begun < 3 * PROFILES["default"].election_max:
+        before = loop.time()
+        await cluster.running["n1"].engine.propose(b"x", timeout=5)
+        assert loop.time() - before < PROFILES["default"].leader_fallback
+    assert {r.engine.status().term for r in cluster.running.values()} == terms
+
+
 async def test_hand_over_moves_the_leadership(cluster: Cluster) -> None:
     old = cluster.leader()
     assert old is not None
