@@ -80,6 +80,9 @@ class GroupReconciler:
             return None  # both wake every group when they come
         await m.gates.ensure()
         wanted = wish(m.cache.groups.get(self.name), m.node)
+        plan = m.guard.planned(self.name)
+        if plan is not None and 0 < wanted.newest < plan.epoch:
+            return None  # what we read is older than what was planned here: wait for the newer
         fresh = wanted.epoch > m.guard.released(self.name)
         if wanted.duty is Duty.HOLD and fresh:
             return await self._hold(wanted)
@@ -87,7 +90,7 @@ class GroupReconciler:
             return await self._leave(wanted)
         if wanted.duty is Duty.HOLD:
             self._report_fenced(wanted.epoch)
-        return await self._clean(wanted)
+        return await self._clean()
 
     # ------------------------------------------------------------------------------------------------ hold
 
@@ -128,7 +131,7 @@ class GroupReconciler:
             elif not unit.stopping and kept.metadata.generation != unit.resource.metadata.generation:
                 self._respec(unit, kept)
         if wanted.run:
-            for name, resource in resources.items():
+            for name, resource in list(resources.items()):  # a copy: others work while we await
                 if name not in self._units and not resource.metadata.HasField("deleting"):
                     self._units[name] = unit = self._unit(resource)
                     await unit.adopt()
@@ -209,7 +212,7 @@ class GroupReconciler:
             if not self._stop_all(force=True):
                 return None
             self._begin(wanted)
-            for name, resource in self._machine.cache.resources(self.name).items():
+            for name, resource in list(self._machine.cache.resources(self.name).items()):
                 self._units[name] = unit = self._unit(resource)
                 await unit.adopt()  # this agent is new: what runs is stopped in order all the same
         self._wind_down(force=wanted.force)
@@ -224,7 +227,7 @@ class GroupReconciler:
         self._epoch = 0
         return None
 
-    async def _clean(self, wanted: Wish) -> float | None:
+    async def _clean(self) -> float | None:
         """Nothing of it may be here."""
         if not self._stop_all(force=True):
             return None
@@ -232,8 +235,6 @@ class GroupReconciler:
         self._units.clear()
         guard = self._machine.guard
         plan = guard.planned(self.name)
-        if plan is not None and wanted.newest and plan.epoch > wanted.newest:
-            return None  # what we read is older than what was planned: wait for the newer
         blocker = await self._release(plan.epoch if plan is not None else 0, expected=plan is not None or was_here > 0)
         if blocker:
             return BLOCKED_AGAIN
