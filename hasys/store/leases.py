@@ -188,7 +188,7 @@ class LeaseServer:
 
     def _received(self, datagram: bytes, route: Route, address: str) -> None:
         for peer in self._peers.values():
-            if peer.datagram == datagram:
+            if datagram and peer.datagram == datagram:
                 self._copy(peer, route, address)
                 return
         message = decode(datagram, self.config.cluster_id, self._key)
@@ -198,6 +198,7 @@ class LeaseServer:
         assignments = self._assignments()
         grant = self.granter.heard(message, self._now(), self._engine.authority(), assignments)
         peer.datagram = datagram
+        self._silent -= {message.node}
         if address in peer.member.addresses:
             peer.routes[route[0].fileno()] = route
         if grant is None:
@@ -216,7 +217,8 @@ class LeaseServer:
             peer.routes[route[0].fileno()] = route
         elif address not in peer.member.addresses:
             raise DatagramRefused("replayed")
-        self._send(route, peer.answer)
+        if peer.answer:
+            self._send(route, peer.answer)
 
     def _answer(self, peer: _Peer, route: Route, answer: bytes) -> None:
         peer.answer = answer
