@@ -6,14 +6,13 @@ Any part that ends, ends the process: half a store would look alive and do nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-
-import anyio
 
 from hasys.api.server import ApiServer
 from hasys.config import NodeConfig
@@ -108,19 +107,21 @@ def watchdog_timeout(facts: NodeFacts) -> float:
         return 0.0
 
 
-async def serve(config: NodeConfig, stop: anyio.Event) -> None:
-    """Run every part until ``stop`` is set; a leader hands over first. Raises what ended a part."""
+async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
+    """Run every part until ``stop`` is set; a leader hands over first. Raises what ended a part.
+
+    asyncio's own task group: it cancels a part once, so that each can still await its orderly end.
+    """
     store = Store(config)
-    async with anyio.create_task_group() as group:
-        for name, part in store.parts().items():
-            group.start_soon(_watched, name, part)
-        gc.collect()
-        gc.freeze()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_watched(name, part), name=name) for name, part in store.parts().items()]
         log.info("serving as %s of cluster %s", config.name, config.cluster)
         await stop.wait()
-        with anyio.move_on_after(HAND_OVER):
-            await store.engine.hand_over()
-        group.cancel_scope.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER):
+                await store.engine.hand_over()
+        for task in tasks:
+            task.cancel()
 
 
 async def _watched(name: str, part: Callable[[], Awaitable[None]]) -> None:
@@ -129,8 +130,10 @@ async def _watched(name: str, part: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _until_signal(config: NodeConfig) -> None:
-    stop = anyio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    gc.collect()
+    gc.freeze()  # what was imported stays for ever: no collection needs to look at it again
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await serve(config, stop)
@@ -142,7 +145,7 @@ def run(config: NodeConfig) -> None:
     set_up_logging()
     gc.set_threshold(GC_THRESHOLD, 20, 20)
     try:
-        anyio.run(_until_signal, config, backend="asyncio")
+        asyncio.run(_until_signal(config))
     except* HasysError as errors:
         for error in _leaves(errors):
             log.critical("%s", error)
@@ -158,11 +161,11 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def set_up_logging() -> None:
     """One line per record on standard error: time, level, part, text. ``HASYS_LOG`` names the level."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("HASYS_LOG", "INFO"), handlers=[handler])
 
 
-class _OneLine(logging.Formatter):
+class OneLine(logging.Formatter):
     """Tracebacks and foreign texts must not break the rule of one line per record."""
 
     def format(self, record: logging.LogRecord) -> str:
