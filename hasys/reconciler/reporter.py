@@ -109,6 +109,8 @@ class Reporter:
         for ref, status in statuses.items():
             if self._waiting.get(ref) is status:
                 del self._waiting[ref]
+                if status.gone:
+                    del self._said[ref]
         for event in happened:
             if self._events and self._events[0] is event:
                 self._events.popleft()
