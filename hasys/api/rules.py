@@ -46,6 +46,11 @@ class Field:
     shortest: int
     longest: int
     """Of a duration, in nanoseconds; ``longest`` 0: no limit."""
+    form: Callable[[str], str] | None
+    """Checks the text form of a value; ``key_form`` that of a map's key."""
+    key_form: Callable[[str], str] | None
+    needed: bool
+    """Its absence may be a fault: it is looked at although it is not set."""
 
 
 @cache
@@ -86,6 +91,9 @@ def _field(one: FieldDescriptor) -> Field:
         message=nested if ours else None,
         shortest=nanoseconds(parse_duration(rule.min_duration)) if rule.min_duration else 0,
         longest=nanoseconds(parse_duration(rule.max_duration)) if rule.max_duration else 0,
+        form=CHECKS.get(rule.format),
+        key_form=CHECKS.get(rule.key_format),
+        needed=rule.required or rule.min_items > 0 or (rule.has_minimum and rule.minimum > 0),
     )
 
 
@@ -129,7 +137,10 @@ def _fill(message: Message, field: Field) -> None:
 
 def check(message: Message, path: str) -> Iterator[Problem]:
     """Everything that the rules find wrong in a message at this path. Never raises."""
+    present = {descriptor.name for descriptor, _ in message.ListFields()}
     for field in fields_of(message.DESCRIPTOR):
+        if not field.needed and field.name not in present:
+            continue
         here = f"{path}.{field.spelling}" if path else field.spelling
         value = getattr(message, field.name)
         if field.map:
@@ -141,33 +152,30 @@ def check(message: Message, path: str) -> Iterator[Problem]:
         else:
             yield from _check_scalar(value, field, here)
     for names, required in unions_of(message.DESCRIPTOR):
-        yield from _check_union(message, names, required, path)
+        yield from _check_union(message, names, required, present, path)
 
 
 def _check_map(value: Any, field: Field, path: str) -> Iterator[Problem]:
     yield from _check_count(len(value), field, path)
-    check_key = CHECKS.get(field.rule.key_format)
-    check_value = CHECKS.get(field.rule.format)
     for key in sorted(value):
         here = f"{path}.{key[:60]}"
-        problem = check_key(key) if check_key else _check_text(key, 256)
+        problem = field.key_form(key) if field.key_form else _check_text(key, 256)
         if problem:
             yield here, problem
         item = value[key]
         if field.message is not None:
             yield from check(item, here)
-        elif isinstance(item, str) and (problem := _check_text(item, LONGEST_TEXT) or _form(check_value, item)):
+        elif isinstance(item, str) and (problem := _check_text(item, LONGEST_TEXT) or _form(field.form, item)):
             yield here, problem
 
 
 def _check_list(value: Any, field: Field, path: str) -> Iterator[Problem]:
     yield from _check_count(len(value), field, path)
-    check_item = CHECKS.get(field.rule.format)
     for number, item in enumerate(value[: MOST_ITEMS + 1]):
         here = f"{path}[{number}]"
         if field.message is not None:
             yield from check(item, here)
-        elif isinstance(item, str) and (problem := _check_text(item, LONGEST_TEXT) or _form(check_item, item)):
+        elif isinstance(item, str) and (problem := _check_text(item, LONGEST_TEXT) or _form(field.form, item)):
             yield here, problem
 
 
@@ -205,7 +213,7 @@ def _check_scalar(value: Any, field: Field, path: str) -> Iterator[Problem]:
     elif isinstance(value, str):
         problem = _check_text(value, rule.max_length or LONGEST_TEXT)
         if value and not problem:
-            problem = _form(CHECKS.get(rule.format), value)
+            problem = _form(field.form, value)
         if problem:
             yield path, problem
     elif field.descriptor.enum_type is not None:
@@ -229,8 +237,9 @@ def _form(check_form: Callable[[str], str] | None, text: str) -> str:
     return check_form(text) if check_form is not None else ""
 
 
-def _check_union(message: Message, names: tuple[str, ...], required: bool, path: str) -> Iterator[Problem]:
-    present = {field.name for field, _ in message.ListFields()}
+def _check_union(
+    message: Message, names: tuple[str, ...], required: bool, present: set[str], path: str
+) -> Iterator[Problem]:
     given = [name for name in names if name in present]
     spellings = {field.name: field.spelling for field in fields_of(message.DESCRIPTOR)}
     if len(given) > 1:
