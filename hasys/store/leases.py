@@ -52,6 +52,8 @@ class _Peer:
     key: bytes
     datagram: bytes = b""
     """Last verified keep-alive; the same bytes again are its copy from another network."""
+    before: bytes = b""
+    """The one before: its copy may come late, and needs no answer any more."""
     answer: bytes = b""
     routes: dict[int, Route] = field(default_factory=dict)
     """Own socket's number -> where the last keep-alive came from."""
@@ -191,13 +193,15 @@ class LeaseServer:
             if datagram and peer.datagram == datagram:
                 self._copy(peer, route, address)
                 return
+            if datagram and peer.before == datagram:
+                return
         message = decode(datagram, self.config.cluster_id, self._key)
         if not isinstance(message, KeepAlive):
             raise DatagramRefused("not-a-keepalive")
         peer = self._peers[message.node]
         assignments = self._assignments()
         grant = self.granter.heard(message, self._now(), self._engine.authority(), assignments)
-        peer.datagram = datagram
+        peer.before, peer.datagram = peer.datagram, datagram
         self._silent -= {message.node}
         if address in peer.member.addresses:
             peer.routes[route[0].fileno()] = route
