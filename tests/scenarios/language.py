@@ -10,7 +10,7 @@
 
 Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, ``was GROUP NODE@EPOCH``,
 ``delete GROUP``, ``advance TIME``, ``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
-``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
+``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
 ``lose leader|quorum``, ``regain quorum``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE]
 [because WORDS]``, ``show``.
 """
@@ -164,8 +164,13 @@ class Story:
     def _break(self, words: list[str], line: str) -> None:
         self.world.machines[words[2].rstrip(":")].broken[words[0]] = line.partition(": ")[2]
 
+    def _hang(self, words: list[str], line: str) -> None:
+        self.world.machines[words[2]].hanging.add(words[0])
+
     def _mend(self, words: list[str], line: str) -> None:
-        del self.world.machines[words[2]].broken[words[0]]
+        machine = self.world.machines[words[2]]
+        machine.broken.pop(words[0], None)
+        machine.hanging.discard(words[0])
 
     def _stick(self, words: list[str], line: str) -> None:
         self.world.machines[words[2]].stuck.add(words[0])

@@ -68,6 +68,8 @@ class Machine:
     armed: bool = True
     broken: dict[str, str] = field(default_factory=dict)
     """Resource -> what it says when it fails to start."""
+    hanging: set[str] = field(default_factory=set)
+    """Resources whose start never ends."""
     stuck: set[str] = field(default_factory=set)
     """Resources that do not stop."""
     running: dict[str, dict[str, tuple[ResourceState, float]]] = field(default_factory=dict)
@@ -241,7 +243,9 @@ class World:
         elif name in m.broken and state is not ResourceState.FAILED and self.now >= since + 0.05:
             here[name] = (ResourceState.FAILED, self.now)
             self._report(m, group, name, ResourceState.FAILED, m.broken[name])
-        elif state is ResourceState.STARTING and name not in m.broken and self.now >= since + 0.05:
+        elif name in m.hanging or name in m.broken:
+            pass
+        elif state is ResourceState.STARTING and self.now >= since + 0.05:
             here[name] = (ResourceState.RUNNING, self.now)
             self._report(m, group, name, ResourceState.RUNNING)
         after = here[name][0]
