@@ -16,14 +16,14 @@ _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 
 
 def label(text: str) -> str:
-    """RFC 1123 label."""
+    """DNS label (RFC 1123)."""
     if _LABEL.fullmatch(text):
         return ""
     return f"{_short(text)} is no DNS label: use a-z, 0-9 and '-', at most 63 characters, no '-' at either end"
 
 
 def ip_prefix(text: str) -> str:
-    """An address that a host can have, with its prefix length."""
+    """Address with prefix length, one that a host can have."""
     address, slash, _ = text.partition("/")
     try:
         interface = ipaddress.ip_interface(text)
@@ -47,7 +47,7 @@ def ip_prefix(text: str) -> str:
 
 
 def ip_address(text: str) -> str:
-    """An IPv4 or IPv6 address."""
+    """IPv4 or IPv6 address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -56,33 +56,33 @@ def ip_address(text: str) -> str:
 
 
 def interface(text: str) -> str:
-    """A Linux interface name."""
+    """Linux interface name."""
     if _INTERFACE.fullmatch(text) and text not in (".", ".."):
         return ""
     return f"{_short(text)} is no interface name: 1 to 15 characters, no '/' and no white space"
 
 
 def absolute_path(text: str) -> str:
-    """A path from the root."""
+    """Absolute path."""
     if text.startswith("/") and len(text) < 4096:
         return ""
     return f"{_short(text)} is no absolute path: begin with '/'"
 
 
 def user(text: str) -> str:
-    """A user name or a decimal uid."""
+    """User name or decimal uid."""
     return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
 
 
 def env_name(text: str) -> str:
-    """A name that an environment variable can have."""
+    """Name of an environment variable."""
     if _ENV.fullmatch(text):
         return ""
     return f"{_short(text)} is no name of an environment variable: use letters, digits and '_', no digit first"
 
 
 def signal_name(text: str) -> str:
-    """``SIGTERM``, ``TERM`` or ``15``."""
+    """Signal: SIGTERM, TERM or 15."""
     return "" if signal_number(text) else f"{_short(text)} is no signal: write it like SIGTERM, TERM or 15"
 
 

@@ -171,6 +171,7 @@ FAULTS = [
         "5: spec.run.stopSignal: 'HUPP' is no signal: write it like SIGTERM, TERM or 15",
     ),
     (app_with(f"{RUN}\n  start: {{command: [y]}}"), "4: spec: has both run and start: give one of them"),
+    (app_with(f"{RUN}\n  stop: {{command: [y]}}"), "4: spec: has both run and stop: give one of them"),
     (app_with("after: []"), "4: spec: must have one of run or start"),
     (app_with('"a\\nb": 1'), "5: spec.a\\nb: unknown field"),
     ("a: 1", "1: apiVersion: is missing: write hasys/v1"),
