@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hasys.config import Member, NodeConfig
@@ -58,6 +59,8 @@ class Path:
     """When something was sent first that no message from there has followed; 0: nothing."""
     heard: float = float("-inf")
     open: bool = False
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """The peer has just been heard there: dial without waiting."""
     trouble: str = ""
     """Why it cannot be dialled, as last said in the log."""
 
@@ -213,6 +216,8 @@ class Transport(ReceiverOwner):
         earlier = [r for r in peer.receivers if r.network == network]
         peer.receivers.add(receiver)
         self._note_restart(peer, hello.process)
+        if not peer.paths[network].open:
+            peer.paths[network].hurry.set()
         for old in earlier:  # its other end is gone, even if that was never said
             old.abort()
         return network
@@ -222,6 +227,7 @@ class Transport(ReceiverOwner):
         earlier, peer.process = peer.process, process
         if earlier not in (0, process):
             for path in peer.paths:
+                path.hurry.set()
                 if path.open and path.sender is not None:
                     path.sender.abort()
 
@@ -261,12 +267,15 @@ class Transport(ReceiverOwner):
             begun = asyncio.get_running_loop().time()
             why = await sender.closed if await self._dial(path, sender) else None
             self._closed(peer, path)
-            if asyncio.get_running_loop().time() - begun > STEADY:
+            if asyncio.get_running_loop().time() - begun > STEADY or path.hurry.is_set():
                 pause = BACKOFF_FIRST
+                path.hurry.clear()
             if isinstance(why, BadPeer):
                 log.warning("%s: %s", peer.name, why)
                 pause = BACKOFF_LAST
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await path.hurry.wait()
             pause = min(2 * pause, BACKOFF_LAST)
 
     async def _dial(self, path: Path, sender: Sender) -> bool:

@@ -88,6 +88,8 @@ class Cluster:
         config = config or self.config(name)
         machine = Lines()
         engine = RaftEngine(config, PROFILES["default"], machine, data_dir=config.data_dir)
+        port: Engine = engine  # the type checker proves that the engine fits its port
+        assert port.authority() is None
         self.running[name] = Running(engine, machine, asyncio.create_task(engine.run()))
         return self.running[name]
 
@@ -129,11 +131,6 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     await cluster.until(lambda: cluster.leader() is not None)
     yield cluster
     await cluster.stop()
-
-
-def as_port(engine: RaftEngine) -> Engine:
-    """The type checker proves that the engine fits its port."""
-    return engine
 
 
 async def test_every_member_takes_proposals_and_all_apply_them_in_one_order(cluster: Cluster) -> None:
