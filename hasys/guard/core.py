@@ -20,8 +20,10 @@ from hasys.guard.watchdog import Watchdog
 from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, Permit, Revoke
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
 
-LOOK_AGAIN = 1.0
+LOOK_AGAIN = 10.0
 """Seconds between looks at the whole kernel state: events are hints, this is the truth."""
+ASK_AGENT = 1.0
+"""Seconds between pings of the agent."""
 KEPT_FENCES = 16
 
 
@@ -106,6 +108,7 @@ class Guard:
                 )
         self.tick()
         self._look()
+        self._ask_agent()
 
     def now(self) -> float:
         return self.parts.clock()
@@ -316,15 +319,15 @@ class Guard:
     def _look(self) -> None:
         self.links_changed()
         self.nft_changed()
-        self._check_agent()
         self.parts.loop.at(self.now() + LOOK_AGAIN, self._look)
 
-    def _check_agent(self) -> None:
+    def _ask_agent(self) -> None:
         """Without an agent nobody repairs or stops anything: keep what runs for the grace time, then give it up."""
         self.parts.push({"event": "ping"})
         gone = self.now() - self.agent_seen
         if gone > self.parts.agent_grace and any(s.permitted for s in self.book.plans.values()):
             self.apply(self.parts.keeper.give_up_all(f"the agent has not been heard for {gone:.1f} s"))
+        self.parts.loop.at(self.now() + ASK_AGENT, self._ask_agent)
 
     def _interfaces(self) -> tuple[frozenset[str], frozenset[str]]:
         links = {link.name: link for link in self.parts.links.links()}

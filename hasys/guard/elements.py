@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,23 +68,22 @@ class Elements:
         self._socket.close()
 
     def _result(self) -> int:
-        """The first error of the batch, 0 when its last message was acknowledged and none failed.
+        """The first error of the batch; 0 when there was none.
 
-        The kernel answers before ``send`` returns; no answer is an error too.
+        The kernel answers before ``send`` returns, in the order of the messages, one datagram each: errors, and the
+        acknowledgement of the last message. No answer is an error too.
         """
-        codes: list[int] = []
-        while True:
-            try:
-                data = self._socket.recv(65536)
-            except BlockingIOError:
-                return next(filter(None, codes), 0 if codes else errno.EIO)
-            offset = 0
-            while offset + _HEADER.size + 4 <= len(data):
-                size, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-                if kind == _NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", data, offset + _HEADER.size)
-                    codes.append(-code)
-                offset += max(_HEADER.size, (size + 3) & ~3)
+        code = _code(self._socket.recv(65536))
+        if code:
+            with suppress(BlockingIOError):
+                while True:
+                    self._socket.recv(65536)
+        return code
+
+
+def _code(datagram: bytes) -> int:
+    kind = _HEADER.unpack_from(datagram)[1]
+    return int(-struct.unpack_from("=i", datagram, _HEADER.size)[0]) if kind == _NLMSG_ERROR else errno.EIO
 
 
 @lru_cache(maxsize=8192)

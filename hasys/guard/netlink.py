@@ -6,6 +6,7 @@ Every socket belongs to the network namespace in which it was made.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -28,6 +29,7 @@ NFTA_TABLE = 1
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
+_SO_ATTACH_FILTER = 26
 _RECEIVE = 256 * 1024
 _TIMEOUT = 2.0
 """Seconds. The kernel answers at once; longer means that something is badly wrong."""
@@ -98,7 +100,7 @@ class Route:
         size = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(size, kind, NLM_F_REQUEST | flags, self._sequence, 0) + body)
         while True:
-            for message_kind, sequence, _, answer in _messages(self._socket.recv(_RECEIVE)):
+            for message_kind, sequence, answer in _messages(self._socket.recv(_RECEIVE)):
                 if sequence != self._sequence:
                     continue  # left over from a request that was given up
                 if message_kind == NLMSG_DONE:
@@ -138,19 +140,23 @@ class RouteEvents:
 
 
 class NftEvents:
-    """Says that somebody else changed a table. Own changes are told apart by the netlink port of their sender."""
+    """Says that somebody else changed a table. Own changes are told apart by the netlink port of their sender, and kept
+    out by a filter in the kernel: a refresh must not wake the process that made it."""
 
     def __init__(self, table: str, own_ports: Collection[int]) -> None:
         self._table = table.encode() + b"\0"
-        self._own_ports = frozenset(own_ports) - {0}
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_NETFILTER
         )
         self._socket.bind((0, 0))
+        _refuse_from(self._socket, frozenset(own_ports) - {0})
         self._socket.setsockopt(270, 1, NFNLGRP_NFTABLES)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
 
     def drain(self) -> bool:
         """Whether another process may have changed the table since the last call; lost events count."""
@@ -165,24 +171,32 @@ class NftEvents:
                     raise
                 changed = True
                 continue
-            changed = changed or any(self._foreign(*message) for message in _messages(data))
+            changed = changed or any(self._concerns_us(kind, body) for kind, _, body in _messages(data))
 
-    def _foreign(self, kind: int, _: int, port: int, body: bytes) -> bool:
+    def _concerns_us(self, kind: int, body: bytes) -> bool:
         if kind >> 8 != NFNL_SUBSYS_NFTABLES or kind & 0xFF == NFT_MSG_NEWGEN:
-            return False
-        if port in self._own_ports:
             return False
         return any(number == NFTA_TABLE and value == self._table for number, value in _attributes(body[4:]))
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """(type, sequence, sender's port, body) of each message in one datagram."""
+def _refuse_from(sock: socket.socket, ports: Collection[int]) -> None:
+    """Attach a classic BPF program that drops messages of these senders (linux/filter.h)."""
+    load_port = (0x20, 0, 0, 12)  # A = the word at offset 12 of the header, read as big endian
+    ports = [socket.htonl(port) for port in ports]
+    refuse = [(0x15, len(ports) - n, 0, port) for n, port in enumerate(ports)]  # equal: jump to the last instruction
+    program = [load_port, *refuse, (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *i) for i in program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, sequence, body) of each message in one datagram."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        size, kind, _, sequence, port = _HEADER.unpack_from(data, offset)
+        size, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
         if size < _HEADER.size or offset + size > len(data):
             return
-        yield kind, sequence, port, data[offset + _HEADER.size : offset + size]
+        yield kind, sequence, data[offset + _HEADER.size : offset + size]
         offset += (size + 3) & ~3
 
 

@@ -65,11 +65,9 @@ class Network:
         self._sockets.clear()
 
     def _readable(self, sock: socket.socket) -> None:
-        while True:
-            try:
-                data = sock.recv(LARGEST + 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # an earlier datagram was refused; the next call reads on
-            self._received(data)
+        """One datagram; the loop calls again while there are more."""
+        try:
+            data = sock.recv(LARGEST + 1)
+        except OSError:
+            return  # nothing there, or an earlier datagram was refused by its receiver
+        self._received(data)
