@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import anyio
 
 from hasys.model.errors import HasysError
@@ -24,6 +27,8 @@ class Application(Driver):
         home: Home,
     ) -> None:
         super().__init__(around)
+        self._programs = _programs(spec)
+        home = replace(home, programs=self._programs)
         self._service: Service = Foreground(home, spec.run) if spec.HasField("run") else Scripted(home, spec)
         self._cgroup = home.cgroup
         restart = spec.restart
@@ -38,6 +43,14 @@ class Application(Driver):
 
     async def adopt(self) -> bool:
         return await self._service.adopt()
+
+    def continues(self, earlier: Driver) -> bool:
+        return isinstance(earlier, Application) and earlier._programs == self._programs
+
+    def take_over(self, earlier: Driver) -> None:
+        super().take_over(earlier)
+        if isinstance(earlier, Application):
+            self._service.take_over(earlier._service)
 
     async def run(self) -> None:
         self._policy.used = 0
@@ -95,3 +108,11 @@ class Application(Driver):
         if not self._policy.retries:
             return ending.cause
         return f"{ending.cause}: gave up after {self._policy.used} restarts"
+
+
+def _programs(spec: objects_pb2.ApplicationSpec) -> str:
+    """Changes when what is run changes; not with restart limits, check interval or the flow."""
+    programs = objects_pb2.ApplicationSpec(start=spec.start, stop=spec.stop, status=spec.status)
+    if spec.HasField("run"):
+        programs = objects_pb2.ApplicationSpec(run=spec.run)
+    return hashlib.blake2b(programs.SerializeToString(deterministic=True), digest_size=8).hexdigest()

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -47,12 +48,21 @@ class Home:
     """Its stop and status scripts: below the agent's cgroup, because they must not outlive a fenced agent."""
     records: Records
     outputs: Outputs
+    programs: str = ""
+    """Tells one set of programs from another: what was started from other ones is not adopted."""
 
     def remember(self, **facts: object) -> None:
-        self.records.write(self.place.group, self.place.name, {"epoch": self.place.epoch, **facts})
+        self.records.write(self.place.group, self.place.name, {**self._now(), **facts})
 
     def remembered(self) -> dict[str, object]:
         return self.records.read(self.place.group, self.place.name) or {}
+
+    def is_now(self, record: Mapping[str, object]) -> bool:
+        """Does the record speak of this epoch and these programs?"""
+        return self._now().items() <= record.items()
+
+    def _now(self) -> dict[str, object]:
+        return {"epoch": self.place.epoch, "programs": self.programs}
 
     def forget(self) -> None:
         self.records.forget(self.place.group, self.place.name)
@@ -75,6 +85,10 @@ class Service(ABC):
     @abstractmethod
     async def adopt(self) -> bool:
         """Does it run from before this agent, under this epoch?"""
+
+    def take_over(self, earlier: Service) -> None:
+        """Go on with what ``earlier``, of the same programs, runs."""
+        self.since = earlier.since
 
     @abstractmethod
     async def start(self) -> None:
@@ -108,15 +122,15 @@ class Foreground(Service):
         self._process: Process | None = None
 
     async def adopt(self) -> bool:
-        if self._process is not None:
-            return not self._process.over
-        record = self.home.remembered()
-        pid, started = record.get("pid"), record.get("started")
-        if isinstance(pid, int) and isinstance(started, int) and record.get("epoch") == self.home.place.epoch:
-            self._process = process.adopt(pid, started, self.home.cgroup)
-        return self._process is not None
+        return self._find() and self.home.is_now(self.home.remembered())
+
+    def take_over(self, earlier: Service) -> None:
+        super().take_over(earlier)
+        if isinstance(earlier, Foreground):
+            self._process, earlier._process = earlier._process, None
 
     async def start(self) -> None:
+        await self.ask_to_stop()  # what an earlier agent started from other programs or under another epoch
         await self.home.cgroup.empty()
         self._process = await process.start(self._command, self.home.cgroup, self.log)
         self.home.remember(pid=self._process.pid, started=self._process.started)
@@ -128,12 +142,21 @@ class Foreground(Service):
         return Ending(process.ended(code), code)
 
     async def ask_to_stop(self) -> None:
-        if self._process is None and not await self.adopt():
+        if not self._find():
             return
         assert self._process is not None
         self._process.signal(process.signal_number(self._signal))
         with anyio.move_on_after(self._stop_timeout):
             await self._process.wait()
+
+    def _find(self) -> bool:
+        """Does the process that was started last still run, whoever started it?"""
+        if self._process is None:
+            record = self.home.remembered()
+            pid, started = record.get("pid"), record.get("started")
+            if isinstance(pid, int) and isinstance(started, int):
+                self._process = process.adopt(pid, started, self.home.cgroup)
+        return self._process is not None and not self._process.over
 
     async def stop(self, *, force: bool) -> None:
         if not force:
@@ -164,7 +187,11 @@ class Scripted(Service):
     async def adopt(self) -> bool:
         record = self.home.remembered()
         self._inhabited = self.home.cgroup.populated()
-        return record.get("script") == "started" and record.get("epoch") == self.home.place.epoch
+        return record.get("script") == "started" and self.home.is_now(record)
+
+    def take_over(self, earlier: Service) -> None:
+        super().take_over(earlier)
+        self._inhabited = self.home.cgroup.populated()
 
     async def start(self) -> None:
         with contextlib.suppress(Temporary):

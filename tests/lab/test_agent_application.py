@@ -143,6 +143,34 @@ async def test_a_program_survives_its_agent_and_the_next_one_adopts_it(bench: Be
         assert second.pid != pid
 
 
+async def test_a_program_started_from_another_spec_is_stopped_in_order_and_replaced(bench: Bench) -> None:
+    first = bench.agent(bench.sh("trap 'echo bye; exit' TERM; while :; do sleep 0.01; done"))
+    async with first.running():
+        before = first.pid
+    second = bench.agent(bench.sh("echo second; exec sleep 60"))
+    assert not await second.driver.adopt()
+    async with second.running():
+        assert second.pid != before
+        assert second.printed() == "bye\nsecond\n"
+
+
+async def test_other_limits_do_not_interrupt_a_program(bench: Bench) -> None:
+    first = bench.agent(bench.sh("exec sleep 60"))
+    async with first.running():
+        pid = first.pid
+    changed = bench.sh("exec sleep 60")
+    changed.restart.retries = 9
+    second = bench.agent(changed)
+    assert second.driver.continues(first.driver)
+    second.driver.take_over(first.driver)
+    async with second.running():
+        assert second.pid == pid
+        os.kill(pid, signal.SIGKILL)
+        await second.reach(State.STARTING)
+        assert second.driver.condition.exit_code == -signal.SIGKILL
+        assert second.driver.condition.message == "killed by SIGKILL: restart 1 of 9"
+
+
 async def test_a_program_of_an_older_epoch_is_not_adopted(bench: Bench) -> None:
     spec = bench.sh("exec sleep 60")
     async with bench.agent(spec).running():
