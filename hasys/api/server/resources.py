@@ -21,7 +21,7 @@ OBJECTS = 5_000
 WATCHERS = 512
 """Most watches at once."""
 REREADS = 5
-"""How often a write is worked out anew because the state changed in between."""
+"""How often a report is worked out anew because the state changed in between."""
 
 
 class Resources:
@@ -96,19 +96,12 @@ class Resources:
             raise TooLarge(f"{len(request.objects)} objects at once: at most {OBJECTS}")
         for obj in request.objects:
             fill_defaults(obj)
-        for attempt in range(REREADS):
-            response, mutations = self._plan_apply(request)
-            if request.dry_run or not mutations:
-                response.resource_version = self._machine.revision
-                return response
-            try:
-                response.resource_version = await self._writer.write(call, mutations)
-            except Conflict:
-                if attempt == REREADS - 1:
-                    raise
-                continue
-            return response
-        raise AssertionError("unreachable")
+        response, mutations = self._plan_apply(request)
+        if request.dry_run or not mutations:
+            response.resource_version = self._machine.revision
+        else:
+            response.resource_version = await self._writer.write(call, mutations)
+        return response
 
     def _plan_apply(self, request: api_pb2.ApplyRequest) -> tuple[api_pb2.ApplyResponse, Sequence[store_pb2.Mutation]]:
         pruned = self._pruned(request) if request.prune else []
@@ -129,12 +122,14 @@ class Resources:
         return response, mutations
 
     def _plan_put(self, ref: Ref, obj: pb.Object) -> tuple[str, store_pb2.Mutation | None]:
+        """What happens to one object. Only a version that the client names makes the write conditional: what must hold
+        between two that race, the state machine checks anyway."""
         old = self._machine.get(ref)
         asked = inner(obj).metadata.resource_version
         if old is None:
             if asked:
                 raise Conflict(f"{ref}: was deleted since version {asked}: take resourceVersion out to create it")
-            return "created", store_pb2.Mutation(put_spec=obj, expect_absent=True)
+            return "created", store_pb2.Mutation(put_spec=obj)
         before = inner(old)
         if asked and asked != before.metadata.resource_version:
             raise Conflict(
@@ -145,7 +140,7 @@ class Resources:
             raise Conflict(f"{ref}: is being deleted: wait until it is gone")
         if same_intent(old, obj):
             return "unchanged", None
-        return "configured", store_pb2.Mutation(put_spec=obj, expect_version=before.metadata.resource_version)
+        return "configured", store_pb2.Mutation(put_spec=obj, expect_version=asked)
 
     def _pruned(self, request: api_pb2.ApplyRequest) -> Sequence[Ref]:
         """Resources of the groups that the input names as ``Group``, which the input does not name."""

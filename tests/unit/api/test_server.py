@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -188,3 +189,17 @@ async def test_status_is_served_once_and_as_a_stream(cluster: Cluster) -> None:
     async for answer in client.watch_status():
         assert answer.cluster.name == "demo"
         break
+
+
+async def test_writers_of_one_object_do_not_hinder_each_other(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([group("web")])
+    answers = await asyncio.gather(*(client.apply([weighted(number)]) for number in range(1, 33)))
+    assert {answer.results[0].action for answer in answers} == {"configured"}
+    assert (await client.get("Group", "web")).group.metadata.generation == 33
+
+
+def weighted(priority: int) -> pb.Object:
+    obj = group("web")
+    obj.group.spec.nodes[0].priority = priority * 3
+    return obj
