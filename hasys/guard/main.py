@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import importlib.metadata
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -17,6 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import hasys
 from hasys.config import NodeConfig
 from hasys.guard import cgroup, realtime
 from hasys.guard.core import Guard, Parts
@@ -86,7 +85,7 @@ class Process:
             [m.name for m in config.voters],
             config.seed_timing(),
             f"{BOOT_ID.read_text().strip()}.{time.monotonic_ns()}",
-            lambda: secrets.randbits(64),
+            lambda: int.from_bytes(os.urandom(8), "big"),
             KeeperState(dict(book.floors), {g: Planned(s.plan.epoch, s.plan.version) for g, s in permitted.items()}),
             remaining,
         )
@@ -94,7 +93,7 @@ class Process:
             cluster=config.cluster_id,
             node=config.name,
             key=parse_secret(config.node_secret.read_text()),
-            version=importlib.metadata.version("hasys"),
+            version=hasys.__version__,
             agent_grace=config.seed_timing().agent_grace,
             clock=self.clock,
             loop=self.loop,
