@@ -189,6 +189,7 @@ class RaftEngine:
             machine=self._machine,
             now=loop.time(),
         )
+        core.set_timing(self._timing)  # a restored snapshot may have brought another one
         transport = Transport(
             self._config,
             contexts,

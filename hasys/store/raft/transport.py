@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hasys.config import Member, NodeConfig
+from hasys.model.errors import ConfigRefused, HasysError
 from hasys.store.raft.foundation import Outgoing
 from hasys.store.raft.links import (
     PROTOCOL,
@@ -46,6 +47,10 @@ SILENT = 1.5
 WATCH_PERIOD = 0.5
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
 """Linux: listen on an address before the interface has it."""
+
+
+class CannotListen(HasysError):
+    """An own address or port is taken or unusable; the text names it."""
 
 
 @dataclass(slots=True)
@@ -101,8 +106,13 @@ class TlsContexts:
 
     @classmethod
     def load(cls, config: NodeConfig) -> TlsContexts:
+        """Raises ConfigRefused naming the files."""
         files = (config.ca, config.certificate, config.key)
-        return cls(tls_context(*files, server=True), tls_context(*files, server=False))
+        try:
+            return cls(tls_context(*files, server=True), tls_context(*files, server=False))
+        except OSError as e:
+            names = ", ".join(str(f) for f in files)
+            raise ConfigRefused(f"{names}: {e.strerror or e}: give this node the files that 'hasys init' wrote") from e
 
 
 class Transport(ReceiverOwner):
@@ -125,7 +135,7 @@ class Transport(ReceiverOwner):
 
     # ------------------------------------------------------------ life
     async def start(self) -> None:
-        """Listen and begin to dial. Raises OSError when an own address cannot be listened on."""
+        """Listen and begin to dial. Raises :class:`CannotListen`."""
         for address in self._config.me.addresses:
             self._servers.append(await self._listen(address))
         for peer in self.peers.values():
@@ -170,9 +180,9 @@ class Transport(ReceiverOwner):
             sock.setsockopt(level, option, 1)
             sock.bind((address, self._config.me.raft_port))
             return await asyncio.get_running_loop().create_server(lambda: _Accepted(self), sock=sock, backlog=64)
-        except OSError:
+        except OSError as e:
             sock.close()
-            raise
+            raise CannotListen(f"{address} port {self._config.me.raft_port}: {e.strerror}: cannot listen there") from e
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """A connection without TLS yet. Strangers share one bound, so that they cannot keep members out."""

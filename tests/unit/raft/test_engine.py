@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from hasys.config import Member, NodeConfig
-from hasys.model.errors import Refused, Unavailable
+from hasys.model.errors import ConfigRefused, Refused, Unavailable
 from hasys.model.timing import PROFILES
 from hasys.store.port import Engine
 from hasys.store.raft import engine as engine_module
+from hasys.store.raft.core import Core
 from hasys.store.raft.engine import DiskFailed, RaftEngine
 from hasys.store.raft.links import MAX_FRAME, FrameReader, frame
+from hasys.store.raft.transport import CannotListen
 from hasys.v1 import raft_pb2 as pb
 from tests.certs import Authority, issue, make_ca
 
@@ -228,11 +230,53 @@ async def test_a_folder_that_cannot_be_written_ends_the_engine_with_its_name(tmp
         await RaftEngine(config, PROFILES["default"], Lines(), data_dir=blocked / "data").run()
 
 
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    with socket.create_server(("127.0.0.1", cluster.members[0].raft_port)):
+        running = cluster.start("n1")
+        with pytest.raises(CannotListen, match=str(cluster.members[0].raft_port)):
+            await running.task
+
+
+async def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
+    config = Cluster(tmp_path).config("n1")
+    config.certificate.unlink()
+    with pytest.raises(ConfigRefused, match=r"node\.crt"):
+        await RaftEngine(config, PROFILES["default"], Lines(), data_dir=config.data_dir).run()
+
+
 def test_an_observer_has_no_log(tmp_path: Path) -> None:
     config = Cluster(tmp_path).config("n1")
     observer = replace(config, members=(replace(config.members[0], role="Observer"), *config.members[1:]))
     with pytest.raises(Refused, match="no voter"):
         RaftEngine(observer, PROFILES["default"], Lines(), data_dir=tmp_path)
+
+
+async def test_a_timing_that_comes_with_the_snapshot_is_used_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Core, "compact_entries", 1)
+    monkeypatch.setattr(Core, "keep_entries", 0)
+    cluster = Cluster(tmp_path)
+    config = replace(cluster.config("n1"), members=cluster.members[:1])
+    first = cluster.start("n1", config)
+    for i in range(3):
+        await first.engine.propose(b"%d" % i, timeout=5)
+    await first.stop()
+
+    class Retiming(Lines):
+        def restore(self, index: int, data: bytes) -> None:
+            super().restore(index, data)
+            engine.set_timing(PROFILES["fast"])
+
+    machine = Retiming()
+    engine = RaftEngine(config, PROFILES["default"], machine, data_dir=config.data_dir)
+    cluster.running["n1"] = Running(engine, machine, asyncio.create_task(engine.run()))
+    await engine.propose(b"3", timeout=5)
+    assert machine.lines == [b"0", b"1", b"2", b"3"]
+    assert engine._core is not None
+    assert engine._core.timing == PROFILES["fast"]
+    await cluster.stop()
 
 
 # ---------------------------------------------------------------- what must not get in
