@@ -51,7 +51,7 @@ class Store:
         self.started = self.clock.at(world.now)
         self.last_ack = self.started
         """Own clock: last acknowledged a leader's round, or, as leader, sent one; never before its start."""
-        self.leader_heard = self.started
+        self.leader_heard = self.asked = self.started
         self.would: set[str] = set()
         """Who would vote for us (pre-vote)."""
         self.votes: dict[str, float] = {}
@@ -122,14 +122,14 @@ class Store:
         else:
             slot = self.setup.voters.index(self.name)
             span = (t.election_max - t.election_min) / len(self.setup.voters)
-            if now - self.leader_heard > t.election_min + slot * span:
+            if now - max(self.leader_heard, self.asked) > t.election_min + slot * span:
                 self.ask_first()
 
     # ------------------------------------------------------------------ elections
 
     def ask_first(self) -> None:
         """Pre-vote: raise the term only when a majority would vote."""
-        self.leader_heard = self.time()
+        self.asked = self.time()
         self.would = {self.name}
         mine = self.up_to_date()
         for other in self.others:
@@ -155,7 +155,7 @@ class Store:
         self.granter.step_down()
         self.disk.term += 1
         self.disk.voted = self.name
-        self.leader_heard = self.time()
+        self.asked = self.time()
         self.votes = {self.name: self.time() - self.silence()}
         term, newest = self.disk.term, self.up_to_date()
         for other in self.others:
@@ -176,7 +176,7 @@ class Store:
         if newest < self.up_to_date() or self.disk.voted not in ("", candidate):
             return
         self.disk.voted = candidate
-        self.leader_heard = self.time()
+        self.asked = self.time()
         silence = self.silence()
         self.post(candidate, lambda s: s.voted(self.name, term, silence))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, KeeperState
-from hasys.lease.wire import Grant, KeepAlive
+from hasys.lease.wire import Grant, KeepAlive, decode, encode
 from hasys.model.timing import PROFILES, Timing
 from tests.sim.grants.consensus import Disk, Log, Setup, Store
 from tests.sim.grants.guard import Guard, GuardSetup, RunDir
@@ -17,6 +18,8 @@ from tests.sim.grants.state import Assign, Command, LowerTtlMax, Retime, RevokeP
 from tests.sim.grants.world import Clock, Violation, Weather, World
 
 CLUSTER = "sim"
+KEY = bytes(32)
+M = TypeVar("M", KeepAlive, Grant)
 TIMINGS: Mapping[str, Timing] = {
     "default": replace(PROFILES["default"], heartbeat=0.09, keepalive=0.09).check(),
     "slow": replace(PROFILES["default"], ttl=1.6, heartbeat=0.14, keepalive=0.14, leader_fallback=0.5,
@@ -148,13 +151,24 @@ class History(Setup):
     # ------------------------------------------------------------------ messages
 
     def ask(self, node: str, store: str, message: KeepAlive) -> None:
-        self.world.send(node, store, lambda: self.stores[store].do(lambda: self.stores[store].keepalive(message)))
+        sent = self.wired(message)
+        self.world.send(node, store, lambda: self.stores[store].do(lambda: self.stores[store].keepalive(sent)))
+
+    def wired(self, message: M) -> M:
+        """Every fifth history sends real datagrams, with their rounding."""
+        if self.world.seed % 5:
+            return message
+        got = decode(encode(message, KEY), CLUSTER, lambda node: KEY)
+        assert isinstance(got, type(message))
+        return got
 
     def deliver(self, leader: str, grant: Grant) -> None:
+        sent = self.wired(grant)
+
         def arrive() -> None:
             guard = self.machines[grant.node].guard
             if guard is not None:
-                guard.do(lambda: guard.granted(grant))
+                guard.do(lambda: guard.granted(sent))
 
         self.world.send(leader, grant.node, arrive)
 
