@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -21,12 +22,10 @@ from hasys.api.server.resources import Resources
 from hasys.api.server.status import StatusService, StatusSource
 from hasys.api.tls import SERVER_OPTIONS, server_credentials
 from hasys.config import NodeConfig
-from hasys.model.errors import HasysError, Unavailable
+from hasys.model.errors import HasysError, Refused, Unavailable
 from hasys.store.machine import Machine
 from hasys.store.port import Engine
 from hasys.store.watch import WatchHub
-
-log = logging.getLogger(__name__)
 
 SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status")
 BIND_AGAIN = 1.0
@@ -64,17 +63,15 @@ class ApiServer:
         self._status.poke()
 
     async def run(self) -> None:
-        """Listen on every own address; one that is missing is tried again quietly. Raises OSError when none works
-        because the port is taken."""
+        """Listen on every own address; one that is missing on this machine is tried again quietly. Raises ``Refused``
+        when the port is taken."""
         credentials = server_credentials(self._config.ca, self._config.certificate, self._config.key)
         servers: dict[str, grpc.aio.Server] = {}
         try:
             while True:
                 for address in self._config.me.addresses:
-                    if address not in servers:
-                        server = await self._listen(address, credentials)
-                        if server is not None:
-                            servers[address] = server
+                    if address not in servers and is_here(address, self._config.me.api_port):
+                        servers[address] = await self._listen(address, credentials)
                 if len(servers) == len(self._config.me.addresses):
                     await asyncio.Event().wait()
                 await asyncio.sleep(BIND_AGAIN)
@@ -84,7 +81,7 @@ class ApiServer:
             await asyncio.gather(*(server.stop(STOP_GRACE) for server in servers.values()))
             await self._forwarder.close()
 
-    async def _listen(self, address: str, credentials: grpc.ServerCredentials) -> grpc.aio.Server | None:
+    async def _listen(self, address: str, credentials: grpc.ServerCredentials) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(SERVER_OPTIONS), maximum_concurrent_rpcs=CALLS)
         server.add_generic_rpc_handlers((self._router,))
         checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -95,9 +92,8 @@ class ApiServer:
         host = f"[{address}]" if ":" in address else address
         try:
             port = server.add_secure_port(f"{host}:{self._config.me.api_port}", credentials)
-        except RuntimeError as e:
-            log.warning("API: cannot listen on %s port %s yet: %s", address, self._config.me.api_port, e)
-            return None
+        except RuntimeError:
+            raise Refused(f"API: cannot listen on {address} port {self._config.me.api_port}") from None
         await server.start()
         self.bound[address] = port
         self.listening.set()
@@ -184,6 +180,23 @@ class ApiServer:
                 await context.abort(*to_status(e))
 
         return handle
+
+
+def is_here(address: str, port: int) -> bool:
+    """Does this machine have the address? Raises ``Refused`` when it has, but the port is taken."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as e:
+            if e.errno == errno.EADDRINUSE:
+                raise Refused(
+                    f"API: {address} port {port} is in use: stop the other process, or change the port"
+                ) from None
+            return False
+    return True
 
 
 class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
