@@ -120,7 +120,7 @@ class Keeper:
     ) -> None:
         self.cluster, self.node, self.boot = cluster, node, boot
         self._stores = tuple(stores)
-        self._interval, self._budget, self._ttl = timing.keepalive, timing.fence_budget, timing.ttl
+        self._interval, self._budget = timing.keepalive, timing.fence_budget
         self._nonce = nonce
         self._sent: OrderedDict[int, tuple[float, int]] = OrderedDict()
         """Nonce -> (time before sending, sequence number)."""

@@ -153,17 +153,6 @@ def cluster_tag(cluster: str) -> bytes:
     return hashlib.sha256(cluster.encode()).digest()[:8]
 
 
-def peek(datagram: bytes) -> tuple[bytes, int, int] | None:
-    """(node name, sequence number, nonce) of what looks like a keep-alive, NOT verified: to recognise the copy that
-    came over the other network before paying for its verification."""
-    if not _SMALLEST <= len(datagram) <= LARGEST:
-        return None
-    magic, form, kind, length, _, seq, nonce = _HEADER.unpack_from(datagram)
-    if magic != _MAGIC or form != _FORMAT or kind != _KEEPALIVE:
-        return None
-    return datagram[_HEADER.size : _HEADER.size + length], seq, nonce
-
-
 def encode(message: Message, key: bytes) -> bytes:
     """The datagram. Raises :class:`DatagramRefused` (``too-long``) when it would exceed :data:`LARGEST`."""
     kind, body = _body(message)

@@ -144,12 +144,6 @@ def test_keys_differ_by_node_and_by_cluster() -> None:
     assert len({derive_key(SECRET, "n1"), derive_key(SECRET, "n2"), derive_key(bytes(32), "n1")}) == 3
 
 
-def test_peek_reads_what_the_header_says_of_a_keepalive_only() -> None:
-    assert wire.peek(encode(KEEPALIVE, KEY)) == (b"n1", 7, 99)
-    assert wire.peek(encode(Hint("c1", "n1", 1, 2, ""), KEY)) is None
-    assert wire.peek(b"HSL") is None
-
-
 def test_a_secret_is_64_hex_digits() -> None:
     assert wire.parse_secret("ab" * 32 + "\n") == bytes([0xAB]) * 32
     for text in ("", "xyz", "ab" * 31, "ab" * 33):
