@@ -289,6 +289,8 @@ class Transaction:
             self.staged[ref] = None
         elif ref.kind == "Group" and nobody_has(new.group):
             self._purge_deleted(ref, new)
+        elif ref.kind == "Group":
+            self._purge_gone(ref)
 
     @staticmethod
     def _check_status(ref: Ref, old: pb.Object, wanted: pb.Object) -> None:
@@ -357,6 +359,13 @@ class Transaction:
             return
         for member, part in sorted(self._members(ref.name).items()):
             if inner(part).metadata.HasField("deleting"):
+                self.staged[member] = None
+
+    def _purge_gone(self, ref: Ref) -> None:
+        """The assignment changed: what its node said was gone before, while an earlier node might still have it."""
+        for member, obj in sorted(self._members(ref.name).items()):
+            part = resource(obj)
+            if part is not None and part.status.gone and self._let_go(part):
                 self.staged[member] = None
 
     def _delete_member(self, ref: Ref, old: pb.Object, *, purge: bool) -> None:

@@ -242,6 +242,8 @@ def test_gone_does_not_count_while_an_earlier_node_may_still_have_it(log: Log) -
     gone.virtual_ip.status.CopyFrom(pb.ResourceStatus(node="n2", epoch=2, state="Stopped", gone=True))
     log.apply(Mutation(put_status=gone))
     assert log.machine.get(IP) is not None
+    log.assign(node="n2", epoch=2, previous_node="", previous_epoch=0)
+    assert log.machine.get(IP) is None
 
 
 def test_what_waits_for_deletion_goes_when_the_group_is_held_by_nobody(log: Log) -> None:
