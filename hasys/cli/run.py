@@ -136,7 +136,7 @@ def _supervise(config: NodeConfig) -> int:
     from hasys.cli.supervisor import Plan, Role, Supervisor
 
     plan = Plan(
-        roles=[Role(name, command_of(config, name, "run")) for name in roles_of(config)],
+        roles=[Role(name, command_of(config, name, "run"), urgent=name == "guard") for name in roles_of(config)],
         run_dir=config.run_dir,
         hand_over=command_of(config, "node", "hand-over") if config.me.runs_groups else (),
         after={"agent": lambda: _kill_what_is_left(config)},

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
 from hasys.cli.tail import Tail, Terminal
@@ -30,6 +31,9 @@ _HEALTHY = 10.0
 _BACKOFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the first, second ... restart in a row."""
 
+_URGENT = 40
+"""SCHED_FIFO priority of an urgent role: above ordinary work, below the kernel's own threads."""
+
 _AT_ONCE = 1.0
 """Seconds that a child gets when there is no time: after the second Ctrl-C, and after SIGKILL."""
 
@@ -42,6 +46,8 @@ class Role:
     command: Sequence[str]
     stop_grace: float = 5.0
     """Seconds between SIGTERM and SIGKILL."""
+    urgent: bool = False
+    """It must be back before others even notice: real-time priority from its first instruction, where allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class _Child:
             return f"adopted pid {holder.pid}"
         output = self.tail.open_for_child()
         try:
-            pid = _spawn(self.role.command, output)
+            pid = _spawn(self.role.command, output, urgent=self.role.urgent)
         finally:
             os.close(output)
         started = Identity.of(pid)
@@ -280,16 +286,23 @@ class Supervisor:
             self._terminal.print(f"node  | {text}\n".encode())
 
 
-def _spawn(command: Sequence[str], output: int) -> int:
+def _spawn(command: Sequence[str], output: int, *, urgent: bool = False) -> int:
     """Start a process in its own session (a terminal's Ctrl-C is for the supervisor alone) with this output."""
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
-    return os.posix_spawn(
-        command[0], list(command), os.environ, file_actions=actions, setsid=True, setsigdef=[signal.SIGPIPE]
-    )
+
+    def start(**more: Any) -> int:
+        return os.posix_spawn(
+            command[0], list(command), os.environ, file_actions=actions, setsid=True, setsigdef=[signal.SIGPIPE], **more
+        )
+
+    if urgent:
+        with contextlib.suppress(PermissionError):
+            return start(scheduler=(os.SCHED_FIFO, os.sched_param(_URGENT)))
+    return start()
 
 
 def _kill(process: Identity) -> None:
