@@ -17,8 +17,11 @@ from hasys.v1 import store_pb2
 
 OBJECT_BYTES = 256 * 1024
 """Largest single object."""
-STATE_BYTES = 128 * 1024 * 1024
-"""Largest state; beyond it nothing new is stored, while deletion and status still work."""
+EVENT_BYTES = 8 * 1024
+"""Largest event."""
+STATE_BYTES = 64 * 1024 * 1024
+"""Largest state; beyond it nothing new is stored, while deletion and status still work. A snapshot of it takes a few
+tenths of a second of the process that must also send heartbeats; usual states are 1 % of it."""
 MUTATIONS = 10_000
 """Most mutations of one command."""
 
@@ -383,8 +386,8 @@ class Transaction:
             self._resources_changed(ref.group)
 
     def _record(self, event: pb.Event) -> None:
-        if event.ByteSize() > OBJECT_BYTES:
-            raise Refusal("TooLarge", "an event that is larger than 256 KiB")
+        if event.ByteSize() > EVENT_BYTES:
+            raise Refusal("TooLarge", f"an event that is larger than {EVENT_BYTES} bytes")
         self.event_serial += 1
         new = pb.Object()
         new.event.CopyFrom(event)

@@ -6,6 +6,7 @@ import pytest
 
 from hasys.api.kinds import Ref, copy
 from hasys.store import machine as machine_module
+from hasys.store import transaction
 from hasys.store.machine import COMMANDS_REMEMBERED, Changed, Machine
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
@@ -321,3 +322,12 @@ def test_a_snapshot_that_cannot_be_read_is_refused_and_changes_nothing(log: Log)
         log.machine.restore(9, b"\xff\xff")
     assert log.machine.revision == 1
     assert log.machine.group("web") is not None
+
+
+def test_a_full_store_refuses_what_is_new_and_lets_go_of_what_is_old(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.must(group())
+    monkeypatch.setattr(transaction, "STATE_BYTES", 0)
+    assert log.put(group("other")).code == "TooLarge"
+    assert log.apply(Mutation(record=pb.Event(message="x" * 10_000))).code == "TooLarge"
+    log.must(group("web", "n1"))
+    assert log.delete(GROUP).done
