@@ -14,7 +14,7 @@ BY_CHANCE = {
     "ignores-age": ("freezes", "S1a"),
     "any-nonce": ("freezes", "S1a"),
     "older-grants": ("moves", "authority goes back"),
-    "one-set": ("freezes", "S1a"),
+    "looks-afterwards": ("freezes", "S1a"),
     "creates-first": ("freezes", "S1a"),
     "mutes-never": ("freezes", "S1a"),
     "ignores-silence": ("moves", "S1a"),

@@ -13,7 +13,7 @@ from hasys.model.timing import Timing
 from hasys.store.port import Authority as Evidence
 from tests.sim.grants.consensus import Store
 from tests.sim.grants.history import Parts
-from tests.sim.grants.kernel import Gate, Kernel, LeaseOver
+from tests.sim.grants.kernel import MARGIN, Gate, LeaseOver
 
 # ---------------------------------------------------------------------- the guard
 
@@ -72,38 +72,40 @@ class ForgetsFloors(Keeper):
 # ---------------------------------------------------------------------- the gate
 
 
-class OneSet(Gate):
-    """Only one set: a freeze before the refresh and another right after it un-mute for too long."""
+class LooksAfterwards(Gate):
+    """No fuse: the clock is read again after the transaction, and a late one is undone. Frozen before it and again
+    right after it, the guard lets the address speak for too long."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__(kernel)
-        kernel.both = False
+    def put(self, group: str, epoch: int, until: float, *, create: bool) -> Iterator[None]:
+        k = self.kernel
+        started = self.now()
+        left = until - started - MARGIN
+        if left <= 0:
+            raise LeaseOver
+        yield
+        if not create and not k.alive(group):
+            raise LeaseOver
+        k.put(group, epoch, left)
+        yield
+        if self.now() - started > MARGIN:
+            k.delete(group)
+            raise LeaseOver
 
-    def hold(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        yield from self.put(self.kernel.second, group, epoch, until, create=True)
 
-    def extend(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        yield from self.put(self.kernel.second, group, epoch, until, create=False)
-
-
-class CreatesFirst(OneSet):
+class CreatesFirst(LooksAfterwards):
     """A refresh is a plain add: it creates what had expired during a freeze."""
 
     def extend(self, group: str, epoch: int, until: float) -> Iterator[None]:
         yield from self.hold(group, epoch, until)
 
 
-class MutesNever(OneSet):
+class MutesNever(Gate):
     """The kernel has no timer of its own: the address speaks until the guard says otherwise."""
 
-    def hold(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        if until <= self.now():
-            raise LeaseOver
+    def put(self, group: str, epoch: int, until: float, *, create: bool) -> Iterator[None]:
         yield
-        self.kernel.put(self.kernel.second, group, epoch, 1e6)
-
-    def extend(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        yield
+        if create:
+            self.kernel.put(group, epoch, 1e6)
 
 
 # ---------------------------------------------------------------------- the leader
@@ -199,7 +201,7 @@ FAULTS: Mapping[str, Callable[[], Parts]] = {
     "any-nonce": lambda: Parts(keeper=AcceptsAnyNonce),
     "older-grants": lambda: Parts(keeper=TakesOlderGrants),
     "forgets-floors": lambda: Parts(keeper=ForgetsFloors),
-    "one-set": lambda: Parts(gate=OneSet),
+    "looks-afterwards": lambda: Parts(gate=LooksAfterwards),
     "creates-first": lambda: Parts(gate=CreatesFirst),
     "mutes-never": lambda: Parts(gate=MutesNever),
     "ignores-silence": lambda: Parts(granter=IgnoresSilence),

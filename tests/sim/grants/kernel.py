@@ -1,11 +1,8 @@
-"""The kernel's side of an address lease: elements of two sets with timeouts, transactions that fail when an element to
-be deleted has expired, a clock re-read after each.
+"""The kernel's side of an address lease, as hasys/guard/gate.py uses it: elements with relative timeouts, and
+transactions that fail as a whole when an element that they delete has expired (docs/decisions/0004: the fuse).
 
-An address speaks while its element is alive in BOTH sets. They are refreshed one after the other, each only after the
-other was seen to be on time: so at least one of them is right at every instant, wherever the guard is frozen.
-
-Each method is a generator that yields where the guard may be frozen: between reading the clock and the transaction,
-and between the transaction and reading the clock again.
+Each method is a generator that yields where the guard may be frozen: around every reading of the clock and every
+transaction.
 """
 
 from __future__ import annotations
@@ -15,12 +12,15 @@ from dataclasses import dataclass
 
 from tests.sim.grants.world import Clock, World
 
-MARGIN = 0.005
-"""Seconds: a timeout is this much shorter than the grant, and a transaction may take this long."""
+FUSE = 0.02
+"""Seconds: a transaction is done this long after the clock was read, or not at all."""
+MARGIN = FUSE
+"""Seconds: a timeout is this much shorter than the grant."""
+ATTEMPTS = 5
 
 
 class LeaseOver(Exception):
-    """The element had expired, or the transaction came too late."""
+    """The element had expired, or there was not enough time left."""
 
 
 @dataclass(slots=True)
@@ -31,41 +31,37 @@ class _Element:
 
 
 class Kernel:
-    """Survives the guard, not the machine. ``first`` and ``second`` are the sets of the gate."""
+    """Survives the guard, not the machine."""
 
     def __init__(self, world: World, node: str, clock: Clock) -> None:
         self.world, self.node, self.clock = world, node, clock
-        self.first: dict[str, _Element] = {}
-        self.second: dict[str, _Element] = {}
-        self.both = True
-        """The address needs an element in both sets; else the second alone lets it speak."""
+        self.live: dict[str, _Element] = {}
+        self.fuse = 0.0
+        """True time when it has burnt down."""
 
-    def present(self, elements: dict[str, _Element], group: str) -> bool:
-        element = elements.get(group)
+    def alive(self, group: str) -> bool:
+        element = self.live.get(group)
         return element is not None and element.expires > self.world.now
-
-    def speaks_until(self, group: str) -> float:
-        """True time; 0: muted."""
-        ends = [s[group].expires if group in s else 0.0 for s in (self.first, self.second)]
-        return min(ends) if self.both else ends[1]
 
     def remaining(self) -> dict[str, float]:
         """What a new guard reads: group -> until when, on the machine's clock."""
-        ends = {group: self.speaks_until(group) for group in self.second}
-        return {group: self.clock.at(end) for group, end in ends.items() if end > self.world.now}
+        return {g: self.clock.at(e.expires) for g, e in self.live.items() if e.expires > self.world.now}
 
-    def put(self, elements: dict[str, _Element], group: str, epoch: int, timeout: float) -> None:
+    def light(self, seconds: float) -> None:
+        self.fuse = self.world.now + self.clock.lasts(seconds)
+
+    def put(self, group: str, epoch: int, timeout: float) -> None:
         """Timeouts are relative: they begin when the transaction runs, not when it was computed."""
-        elements[group] = _Element(self.world.now + self.clock.lasts(timeout), epoch)
-        self.world.speaks(group, self.node, self.speaks_until(group), epoch)
+        expires = self.world.now + self.clock.lasts(timeout)
+        self.live[group] = _Element(expires, epoch)
+        self.world.speaks(group, self.node, expires, epoch)
 
     def delete(self, group: str) -> None:
-        self.first.pop(group, None)
-        self.second.pop(group, None)
+        self.live.pop(group, None)
         self.world.muted(group, self.node)
 
     def power_off(self) -> None:
-        for group in [*self.first, *self.second]:
+        for group in [*self.live]:
             self.delete(group)
 
 
@@ -79,33 +75,26 @@ class Gate:
         return self.kernel.clock.at(self.kernel.world.now)
 
     def hold(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        """First un-mute: the first set arms the timer and lets nothing speak; then the second."""
-        k = self.kernel
-        if k.present(k.second, group):
-            yield from self.extend(group, epoch, until)
-            return
-        k.delete(group)
-        yield from self.put(k.first, group, epoch, until, create=True)
-        yield from self.put(k.second, group, epoch, until, create=True)
+        """First un-mute."""
+        yield from self.put(group, epoch, until, create=True)
 
     def extend(self, group: str, epoch: int, until: float) -> Iterator[None]:
-        """Refresh: in each set delete and add in one transaction. Never creates."""
-        yield from self.put(self.kernel.first, group, epoch, until, create=False)
-        yield from self.put(self.kernel.second, group, epoch, until, create=False)
+        """Refresh: delete and add in one transaction. Never creates."""
+        yield from self.put(group, epoch, until, create=False)
 
-    def put(
-        self, elements: dict[str, _Element], group: str, epoch: int, until: float, *, create: bool
-    ) -> Iterator[None]:
+    def put(self, group: str, epoch: int, until: float, *, create: bool) -> Iterator[None]:
         k = self.kernel
-        started = self.now()
-        left = until - started - MARGIN
-        if left <= 0:
-            raise LeaseOver
-        yield
-        if not create and not k.present(elements, group):
-            raise LeaseOver
-        k.put(elements, group, epoch, left)
-        yield
-        if self.now() - started > MARGIN:
-            k.delete(group)
-            raise LeaseOver
+        for _ in range(ATTEMPTS):
+            k.light(FUSE)
+            yield
+            left = until - self.now() - MARGIN
+            if left <= 0:
+                break
+            yield
+            if k.fuse > k.world.now:
+                if not create and not k.alive(group):
+                    break
+                k.put(group, epoch, left)
+                return
+        k.delete(group)
+        raise LeaseOver
