@@ -2,6 +2,10 @@
 
 All rules are in :class:`hasys.lease.granting.Granter`; here are sockets, timers and callbacks. Everything runs in the
 event loop that runs the engine, and on its clock (``loop.time()`` is CLOCK_MONOTONIC).
+
+A store that does not lead passes keep-alives on to the leader, and grants back: a guard that is cut from the leader
+alone keeps its lease. Nothing trusts the store between: both ends verify, and a grant is counted from the sending of
+the keep-alive that it echoes, however long the way was.
 """
 
 from __future__ import annotations
@@ -57,6 +61,8 @@ class _Peer:
     answer: bytes = b""
     routes: dict[int, Route] = field(default_factory=dict)
     """Own socket's number -> where the last keep-alive came from."""
+    relay: Route | None = None
+    """The store that passed the last keep-alive on; None: it came directly."""
 
 
 class LeaseServer:
@@ -84,7 +90,9 @@ class LeaseServer:
         self._assignments = assignments
         self._seen: Assignments | None = None
         self._peers = {m.name: _Peer(m, derive_key(secret, m.name)) for m in config.members if m.runs_groups}
-        self._sockets: list[socket.socket] = []
+        self._stores = frozenset((a, m.lease_port) for m in config.voters for a in m.addresses)
+        self._sockets: dict[str, socket.socket] = {}
+        """By own address."""
         self._callbacks: list[Callable[[], None]] = []
         self._silent: frozenset[str] = frozenset()
         self._push_timer: asyncio.TimerHandle | None = None
@@ -153,7 +161,7 @@ class LeaseServer:
                 log.warning("leases: cannot use %s yet: %s; trying again", address, e.strerror)
             return False
         assert self._loop is not None
-        self._sockets.append(sock)
+        self._sockets[address] = sock
         self._loop.add_reader(sock, self._readable, sock)
         return True
 
@@ -162,7 +170,7 @@ class LeaseServer:
         for timer in (self._push_timer, self._silence_timer):
             if timer is not None:
                 timer.cancel()
-        for sock in self._sockets:
+        for sock in self._sockets.values():
             self._loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
@@ -196,17 +204,28 @@ class LeaseServer:
             if datagram and peer.before == datagram:
                 return
         message = decode(datagram, self.config.cluster_id, self._key)
+        peer = self._peers[message.node]
+        if not isinstance(message, KeepAlive) and route[1][:2] in self._stores:
+            if isinstance(message, Grant):
+                for back in peer.routes.values():
+                    self._send(back, datagram)
+            return
         if not isinstance(message, KeepAlive):
             raise DatagramRefused("not-a-keepalive")
-        peer = self._peers[message.node]
         assignments = self._assignments()
         grant = self.granter.heard(message, self._now(), self._engine.authority(), assignments)
         peer.before, peer.datagram = peer.datagram, datagram
         self._silent -= {message.node}
         if address in peer.member.addresses:
             peer.routes[route[0].fileno()] = route
+            peer.relay = None
+        elif route[1][:2] in self._stores:
+            peer.relay = route
         if grant is None:
-            self._answer(peer, route, encode(self._hint(message), peer.key))
+            hint = self._hint(message)
+            self._answer(peer, route, encode(hint, peer.key))
+            if address in peer.member.addresses:
+                self._pass_on(datagram, message.node, hint.leader)
             return
         self._answer(peer, route, encode(grant, peer.key))
         if grant.withheld and not grant.probe:
@@ -219,10 +238,20 @@ class LeaseServer:
         """The same keep-alive from the other network: the same answer goes back that way too."""
         if address in peer.member.addresses and peer.routes.get(route[0].fileno()) != route:
             peer.routes[route[0].fileno()] = route
-        elif address not in peer.member.addresses:
+        elif address not in peer.member.addresses and route[1][:2] not in self._stores:
             raise DatagramRefused("replayed")
         if peer.answer:
             self._send(route, peer.answer)
+
+    def _pass_on(self, datagram: bytes, node: str, leader: str) -> None:
+        """To the leader, on each network. Not for the own node: its guard reaches what this store reaches; and only
+        what came from the guard itself, so that no two stores pass it to and fro."""
+        if leader in ("", self.config.name, node) or node == self.config.name:
+            return
+        to = self.config.member(leader)
+        for own, theirs in zip(self.config.me.addresses, to.addresses, strict=False):
+            if own in self._sockets:
+                self._send((self._sockets[own], (theirs, to.lease_port)), datagram)
 
     def _answer(self, peer: _Peer, route: Route, answer: bytes) -> None:
         peer.answer = answer
@@ -261,7 +290,7 @@ class LeaseServer:
 
     def _push_one(self, peer: _Peer, grant: Grant) -> None:
         peer.answer = encode(grant, peer.key)
-        for route in peer.routes.values():
+        for route in (*peer.routes.values(), *([peer.relay] if peer.relay else [])):
             self._send(route, peer.answer)
 
     def _arm_push(self, assignments: Assignments) -> None:
