@@ -25,8 +25,8 @@ test: $(STAMP) check unit lab  ## everything that CI runs (root, under 15 minute
 check: lint types layers proto-check  ## style, types, layers, generated code
 
 lint: $(STAMP)  ## ruff
-	@$(BIN)/ruff check hasys tests bench witness
-	@$(BIN)/ruff format --check hasys tests bench witness
+	@$(BIN)/ruff check hasys witness tests bench tools
+	@$(BIN)/ruff format --check hasys witness tests bench tools
 
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
