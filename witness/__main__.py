@@ -1,4 +1,4 @@
-"""``hasys-witness --config DIR/w/node.yaml``: the store role alone, in one process, without root and without a supervisor.
+"""``hasys-witness --config DIR/w/node.yaml``: the store role alone, one process, no root, no supervisor.
 
 Under systemd (hasys-witness.service beside this file) the init system restarts it; ``hasys witness run`` does the same
 in the foreground with a supervisor of its own.
