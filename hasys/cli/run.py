@@ -136,12 +136,23 @@ def _supervise(config: NodeConfig) -> int:
     from hasys.cli.supervisor import Plan, Role, Supervisor
 
     plan = Plan(
-        roles=[Role(name, command_of(config, name, "run"), urgent=name == "guard") for name in roles_of(config)],
+        roles=[
+            Role(name, command_of(config, name, "run"), urgent=name == "guard", longest_wait=longest_wait(config, name))
+            for name in roles_of(config)
+        ],
         run_dir=config.run_dir,
         hand_over=command_of(config, "node", "hand-over") if config.me.runs_groups else (),
         after={"agent": lambda: _kill_what_is_left(config)},
     )
     return Supervisor(plan).run()
+
+
+def longest_wait(config: NodeConfig, role: str) -> float:
+    """Most seconds before a process that ended is started again. It must be back well before others draw conclusions:
+    the guard fences when the agent stays away for the grace time, and an address falls silent when the guard does for
+    a TTL. The start itself takes its time too, more on a busy machine."""
+    timing = config.seed_timing()
+    return {"guard": timing.ttl / 5, "agent": timing.agent_grace / 10, "store": 2.0}[role]
 
 
 def _kill_what_is_left(config: NodeConfig) -> None:

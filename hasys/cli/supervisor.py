@@ -48,6 +48,8 @@ class Role:
     """Seconds between SIGTERM and SIGKILL."""
     urgent: bool = False
     """It must be back before others even notice: real-time priority from its first instruction, where allowed."""
+    longest_wait: float = 5.0
+    """Most seconds before it is started again, however often it ended: below what the others forgive its absence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class _Child:
             os.close(self.pidfd)
         self.pidfd, self.process = -1, None
         self._failures = 0 if now - self._started >= _HEALTHY else self._failures + 1
-        wait = _BACKOFF[min(max(self._failures - 1, 0), len(_BACKOFF) - 1)]
+        backoff = _BACKOFF[min(max(self._failures - 1, 0), len(_BACKOFF) - 1)]
+        wait = min(backoff, self.role.longest_wait)
         self.start_at = now + wait
         return wait
 

@@ -25,10 +25,10 @@ _PATIENCE = 20.0
 class Node:
     """One supervisor process; its printed lines are what the tests wait for."""
 
-    def __init__(self, run_dir: Path, **modes: list[str]) -> None:
+    def __init__(self, run_dir: Path, more: dict[str, dict[str, float]], modes: dict[str, list[str]]) -> None:
         roles = ["store", "guard", "agent"]
         named = {name.replace("_", "-"): mode for name, mode in modes.items()}
-        settings = json.dumps({"run_dir": str(run_dir), "roles": roles, "modes": named})
+        settings = json.dumps({"run_dir": str(run_dir), "roles": roles, "modes": named, "more": more})
         command = [sys.executable, "-m", "tests.unit.cli.supervised", settings]
         self.run_dir = run_dir
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -87,8 +87,9 @@ class Nodes:
         self.run_dir = run_dir
         self.started: list[Node] = []
 
-    def start(self, **modes: list[str]) -> Node:
-        node = Node(self.run_dir, **modes)
+    def start(self, more: dict[str, dict[str, float]] | None = None, **modes: list[str]) -> Node:
+        """``more``: further settings of roles, by role."""
+        node = Node(self.run_dir, more or {}, modes)
         self.started.append(node)
         return node
 
@@ -132,6 +133,13 @@ def test_a_child_that_keeps_ending_is_started_ever_more_slowly(nodes: Nodes) -> 
     assert "again" not in node.expect("with status 3")
     assert "again in 0.2 s" in node.expect("with status 3")
     assert "again in 0.5 s" in node.expect("with status 3")
+
+
+def test_no_child_waits_longer_than_its_role_allows(nodes: Nodes) -> None:
+    node = nodes.start({"agent": {"longest_wait": 0.1}}, agent=["ends"])
+    assert "again" not in node.expect("agent: pid")
+    for _ in range(3):
+        assert "again in 0.1 s" in node.expect("with status 3")
 
 
 def test_the_children_outlive_a_killed_supervisor_and_the_next_one_adopts_them(nodes: Nodes) -> None:
