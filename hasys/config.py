@@ -1,4 +1,4 @@
-"""node.yaml: who this node is, where the members are, which keys it holds. Written by ``hasys init``, read by every process.
+"""node.yaml: who this node is, where the members are, which keys it holds. Written by ``hasys init``.
 
 The file seeds; what may change in operation (timings, placement) is a replicated object instead.
 """
@@ -18,7 +18,7 @@ from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES, Timing
 
 API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
-"""Default ports: gRPC API, consensus transport, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
+"""Default ports: gRPC API, consensus, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
 
 ROLES = ("Voter", "Witness", "Observer")
 LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")

@@ -57,7 +57,7 @@ def manifests() -> str:
     for kind in KINDS.values():
         if kind.applied:
             spec = kind.message.DESCRIPTOR.fields_by_name["spec"].message_type
-            assert spec is not None, f"{kind.name} has no spec"
+            assert isinstance(spec, Descriptor), f"{kind.name} has no spec"
             lines += [f"## {kind.name}", "", "| field | value | default | rule |", "|---|---|---|---|"]
             lines += [*_rows(spec, "spec"), ""]
             lines += [f"{text}\n" for text in _unions(spec, "spec")]

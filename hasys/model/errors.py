@@ -1,4 +1,4 @@
-"""What a caller may do about a failure. Few classes, each answering one question: try again, mend the input, or give up?"""
+"""What a caller may do about a failure. Few classes, one question each: try again, mend the input, or give up?"""
 
 from __future__ import annotations
 
