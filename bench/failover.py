@@ -92,7 +92,10 @@ def measure(product: Product, fault: str, runs: int) -> Series:
         dark = max((b - a for a, b in product.watch.dark(since=start)), default=0.0)
         series.blind = max(series.blind, seen.blind, dark)
         note = f"  TWO HOLDERS: {'; '.join(map(str, found))}" if found else ""
-        print(f"{product.name}: {fault} {i + 1}/{runs}: {_ms(seen.longest)}{note}", file=sys.stderr)
+        print(
+            f"{product.name}: {fault} {i + 1}/{runs}: {_ms(seen.longest)}, blind {_ms(seen.blind)}{note}",
+            file=sys.stderr,
+        )
     return series
 
 

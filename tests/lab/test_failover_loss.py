@@ -6,11 +6,13 @@ import time
 
 import pytest
 
+from hasys.lab.shell import until
 from hasys.lab.switch import Direction
 from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
 
 pytestmark = pytest.mark.lab
 
+SERVER = "http.server"
 LEASE_OVER = 2.0
 """Seconds after which a cut-off holder of the default profile (TTL 1 s) must have fallen silent."""
 
@@ -69,6 +71,19 @@ def test_one_way_loss_ends_in_one_active(act: Act, direction: Direction) -> None
     taken_over(act, struck)
 
 
+def test_silent_loss_never_leaves_two_web_servers(act: Act) -> None:
+    """S1b: the guard of the lost node kills its processes before the other node may start them."""
+    lost, other = act.stage.machine(act.active), act.stage.machine(act.standby)
+    lost.drop()
+
+    def both() -> bool:
+        """Both at one instant: the other's was seen between two sightings of the lost node's."""
+        return bool(lost.processes(SERVER) and other.processes(SERVER) and lost.processes(SERVER))
+
+    until(lambda: both() or other.processes(SERVER), 10, f"a web server on {other.name}", every=0.002)
+    assert not both()
+
+
 def test_every_cable_of_the_active_pulled_moves_the_group(act: Act) -> None:
     struck = time.monotonic()
     act.stage.machine(act.active).cable(plugged=False)
@@ -111,7 +126,9 @@ def test_loss_of_the_witness_moves_nothing(act: Act) -> None:
     act.stage.assert_stayed(act.active, struck)
 
 
-def test_active_and_standby_cut_from_each_other_move_nothing(act: Act) -> None:
+@pytest.mark.parametrize("leader", ["active", "standby", "witness"])
+def test_active_and_standby_cut_from_each_other_move_nothing(act: Act, leader: str) -> None:
+    act.stage.make_leader({"active": act.active, "standby": act.standby, "witness": "w"}[leader])
     struck = time.monotonic()
     act.stage.lab.partition([act.active], [act.standby])
     pause(2.5)
