@@ -55,6 +55,37 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
+class Sworn:
+    """A group that is held by an operator's oath: docs/decisions/0005."""
+
+    epoch: int
+    start: float
+    """Monotonic clock: nothing is permitted before."""
+    free: bool = True
+    """It renews itself: no leader has answered since."""
+    leaving: bool = False
+    """The operator gave it up again: it stops in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened without a majority, for the store when it is back. Kept until the agent has told it."""
+
+    serial: int
+    time: float
+    """Wall clock, for display."""
+    group: str
+    epoch: int
+    begun: bool
+    """An oath was sworn; False: it ended."""
+    cause: str
+
+
+KEPT_REPORTS = 100
+"""The newest are kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
     """Everything that outlives the guard's process."""
 
@@ -63,6 +94,21 @@ class Book:
     """By group: at this epoch and below this node never acts again."""
     gate: frozenset[Address] = frozenset()
     agent: Agent | None = None
+    oaths: Mapping[str, Sworn] = field(default_factory=dict)
+    reports: tuple[Report, ...] = ()
+
+    def with_oath(self, group: str, oath: Sworn | None, cause: str = "", time: float = 0.0) -> Book:
+        """The group's oath as it is now; None: it ended. Its beginning and its end are reported with ``cause``."""
+        old = self.oaths.get(group)
+        oaths = {g: o for g, o in self.oaths.items() if g != group}
+        if oath is not None:
+            oaths[group] = oath
+        book, about = replace(self, oaths=oaths), oath or old
+        if about is None or (oath is not None and old is not None):
+            return book
+        serial = self.reports[-1].serial + 1 if self.reports else int(time * 1000)
+        report = Report(serial, time, group, about.epoch, oath is not None, cause)
+        return replace(book, reports=(*self.reports, report)[-KEPT_REPORTS:])
 
     def with_plan(self, plan: Plan, gone: Iterable[Entry] = ()) -> Book:
         """The plan in place of the group's earlier one; entries that it drops stay until they are ``gone``.
@@ -81,7 +127,7 @@ class Book:
                 f"group {plan.group}: plan of epoch {plan.epoch}, version {plan.version} is older than {known}"
             )
         left = tuple(e for e in old.entries if e not in set(plan.entries) and e not in set(gone))
-        permitted = old.permitted and old.plan.epoch == plan.epoch
+        permitted = old.permitted and (old.plan.epoch == plan.epoch or plan.group in self.oaths)
         return replace(self, plans={**self.plans, plan.group: Stored(plan, left, permitted or bool(left))})
 
     def with_permitted(self, group: str) -> Book:
@@ -155,6 +201,8 @@ def _to_json(book: Book) -> dict[str, Any]:
         "floors": dict(book.floors),
         "gate": [[a.interface, a.address] for a in sorted(book.gate)],
         "agent": None if book.agent is None else [book.agent.pid, book.agent.start, book.agent.cgroup],
+        "oaths": {group: [o.epoch, o.start, o.free, o.leaving] for group, o in book.oaths.items()},
+        "reports": [[r.serial, r.time, r.group, r.epoch, r.begun, r.cause] for r in book.reports],
     }
 
 
@@ -170,4 +218,8 @@ def _from_json(raw: Mapping[str, Any]) -> Book:
         {str(g): int(e) for g, e in raw["floors"].items()},
         frozenset(protocol.address(i, a) for i, a in raw["gate"]),
         None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
+        {str(g): Sworn(int(e), float(s), bool(f), bool(x)) for g, (e, s, f, x) in raw.get("oaths", {}).items()},
+        tuple(
+            Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())
+        ),
     )

@@ -20,6 +20,8 @@ MAX_ANSWER = 4 * 1024 * 1024
 MAX_ENTRIES = 1024
 """Most entries of one plan, and most addresses behind the gate."""
 MAX_NUMBER = 2**63 - 1
+MAX_TEXT = 512
+"""Longest free text in characters."""
 
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _INTERFACE = re.compile(r"^[^\s/\"\\{};,*$@:]{1,15}$")
@@ -130,7 +132,33 @@ class Alive:
     """The agent's event loop turns: said whenever the guard pushes a ping, and not answered."""
 
 
-Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status | Alive
+@dataclass(frozen=True, slots=True)
+class Swear:
+    """Root only: there is no majority, hold this group by an operator's oath (docs/decisions/0005)."""
+
+    group: str
+    epoch: int
+    """Above every epoch that the asker knows; the guard takes a higher one if it knows more."""
+    cause: str
+    """Who asked, and why: for the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forswear:
+    """Root only: stop holding this group by an oath."""
+
+    group: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The store knows of every report up to this serial number."""
+
+    serial: int
+
+
+Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status | Alive | Swear | Forswear | Told
 
 
 def parse_request(line: bytes) -> tuple[int, Request]:
@@ -184,6 +212,12 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "status"}
         case Alive():
             return {"op": "alive"}
+        case Swear(group, epoch, cause):
+            return {"op": "swear", "group": group, "epoch": epoch, "cause": cause}
+        case Forswear(group, cause):
+            return {"op": "forswear", "group": group, "cause": cause}
+        case Told(serial):
+            return {"op": "told", "serial": serial}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -234,6 +268,12 @@ def _request(raw: Mapping[str, Any]) -> Request:
             return Status()
         case "alive":
             return Alive()
+        case "swear":
+            return Swear(_name(raw, "group"), _number(raw, "epoch"), _text(raw, "cause"))
+        case "forswear":
+            return Forswear(_name(raw, "group"), _text(raw, "cause"))
+        case "told":
+            return Told(_number(raw, "serial"))
         case other:
             raise BadMessage(f"op: {_shown(other)} is unknown: use hello, gate, plan, permit, release or status")
 
@@ -268,6 +308,13 @@ def _name(raw: Mapping[str, Any], field: str, where: str = "") -> str:
     value = raw.get(field)
     if not isinstance(value, str) or not _NAME.match(value) or value.endswith("\n"):
         raise BadMessage(f"{where}{field}: {_shown(value)} is no DNS label")
+    return value
+
+
+def _text(raw: Mapping[str, Any], field: str) -> str:
+    value = raw.get(field)
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT:
+        raise BadMessage(f"{field}: {_shown(value)} is no line of at most {MAX_TEXT} characters")
     return value
 
 

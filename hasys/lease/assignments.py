@@ -25,6 +25,8 @@ class GroupAssignment:
     outlives: float = 0.0
     """Seconds from ``t_q`` during which things of this group may outlive a grant on a lost node: its armed watchdog
     + 0.5 s when the group holds more than addresses; 0 otherwise."""
+    candidates: frozenset[str] = frozenset()
+    """Nodes of which an operator's oath for the group is taken over (docs/decisions/0005)."""
 
 
 @dataclass(frozen=True, slots=True)

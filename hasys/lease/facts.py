@@ -32,4 +32,6 @@ class NodeFacts:
     """Group -> epoch that its last keep-alive said it holds."""
     released: Mapping[str, int] = field(default_factory=dict)
     """Group -> epoch up to which this boot never acts again; a group assigned to it so needs a new epoch."""
+    claims: Mapping[str, int] = field(default_factory=dict)
+    """Group -> epoch of an operator's oath by which it holds the group, kept alive by this leader."""
     health: Health = UNKNOWN_HEALTH

@@ -12,6 +12,8 @@ The rules for naming (group, epoch) E in a grant to a node, in the order of :met
 3.  Nobody else can hold it by a grant of an EARLIER leader: they are over at ``silent_since + over(ttl_max)``; or the
     node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others.
 
+4.  No other node holds the group by an operator's oath (docs/decisions/0005) that this leader does not limit yet.
+
 A report of (group, E) held, from the node that E belongs to, also settles rule 2: the leader that first named E made
 sure that every lower epoch was over. A keep-alive counts for any of this only when it confirms a grant of this leader's
 own term, which proves that it was sent after the election; any other may be old, and is answered by a probe.
@@ -20,7 +22,7 @@ own term, which proves that it was sent after the election; any other may be old
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,6 +73,11 @@ class _Guard:
     heard: float | None = None
     held: Mapping[str, int] = field(default_factory=dict)
     confirmed: float | None = None
+    sworn: Mapping[str, int] = field(default_factory=dict)
+    """Group -> epoch of an operator's oath, as last said."""
+    sworn_boot: str = ""
+    """Boot that said so without confirming a grant of this term: nothing of this leader limits the oath yet. Empty: the
+    oath lives by this leader's grants, and ends with them."""
     grant: Grant | None = None
     """The last one made for it in this term."""
     granted_t_q: float = 0.0
@@ -83,6 +90,7 @@ class _Guard:
         self.floors.clear()
         self.retired.clear()
         self.last, self.held, self.grant = None, {}, None
+        self.sworn, self.sworn_boot = {}, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +174,7 @@ class Granter:
         self._use(assignments)
         assert authority is not None
         if keepalive.confirmed is None or keepalive.confirmed[0] != authority.term:
+            guard.sworn, guard.sworn_boot = dict(keepalive.sworn), keepalive.boot if keepalive.sworn else ""
             return self._grant(keepalive, [], self._own(keepalive.node), now)
         self._note(guard, keepalive, now)
         return self._answer(guard, keepalive, now)
@@ -181,7 +190,9 @@ class Granter:
                 continue
             named, withheld = self._judge(guard, guard.last, now)
             own = {group for group, *_ in named} | {group for group, _ in withheld}
+            kept = {group for group, _ in self._kept(guard.last, own, now)}
             lost = any(group not in own for group, *_ in guard.grant.groups)
+            lost = lost or any(group not in own | kept for group, _ in guard.grant.kept)
             if lost or (self._confirming(guard, now) and not set(named) <= set(guard.grant.groups)):
                 grant = self._answer(guard, guard.last, now)
                 if grant is not None:
@@ -216,7 +227,8 @@ class Granter:
         if self._authority is None or now < self._earlier_over(0.0):
             return frozenset(self._guards)
         namings = self._named.get(group, {})
-        return frozenset(node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now))
+        sworn = frozenset(node for node, guard in self._guards.items() if self._unlimited(node, guard, group))
+        return sworn | {node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now)}
 
     def take_news(self) -> bool:
         """Whether facts changed materially since the last call: a new or returned guard, what it holds or released,
@@ -255,6 +267,7 @@ class Granter:
                 floors[group] = max(epoch, floors.get(group, -1))
         if last is None or last.held != keepalive.held:
             guard.held = dict(keepalive.held)
+        guard.sworn, guard.sworn_boot = dict(keepalive.sworn), ""
         for group, epoch in keepalive.held:
             self._highest[group] = max(epoch, self._highest.get(group, -1))
         self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or _differs(last, keepalive)
@@ -285,11 +298,13 @@ class Granter:
         age = max(0.0, now - authority.t_q)
         if age >= self.timing.ttl:
             return None
-        for group, epoch, _ in named:
+        kept = self._kept(to, {group for group, *_ in named}, now)
+        for group, epoch in [*((group, epoch) for group, epoch, _ in named), *kept]:
             self._record(group, to.node, to.boot, epoch, authority.t_q)
         grant = Grant(
             self.cluster, self.leader, authority.term, to.node, to.seq, to.nonce, authority.applied, age,
             self.timing.ttl, tuple(named), tuple(withheld), probe, self.timing.keepalive, self.timing.fence_budget,
+            tuple(kept),
         )  # fmt: skip
         guard = self._guards[to.node]
         guard.grant, guard.granted_t_q = grant, authority.t_q
@@ -334,6 +349,28 @@ class Granter:
                 withheld.append((group, epoch))
         return named, withheld
 
+    def _kept(self, to: KeepAlive, named: Set[str], now: float) -> list[Named]:
+        """Oaths of the sender that this leader takes over: nobody else runs the group, or is about to."""
+        assert self._indexed is not None
+        return [
+            (group, epoch)
+            for group, epoch in to.sworn
+            if group not in named
+            and (a := self._indexed.groups.get(group)) is not None
+            and to.node in a.candidates
+            and self._guards[to.node].floor(to.boot, group) < epoch
+            and self._others_end(to.node, group, now) <= now
+            and not any(
+                group in guard.held or (group in guard.sworn and (other == a.node or other < to.node != a.node))
+                for other, guard in self._guards.items()
+                if other != to.node and self._listening(guard, now)
+            )
+        ]
+
+    def _unlimited(self, node: str, guard: _Guard, group: str) -> bool:
+        """Whether the node may hold the group by an oath that no grant of this leader limits."""
+        return group in guard.sworn and guard.sworn_boot not in ("", self._fenced.get(node))
+
     def _verdict(self, guard: _Guard, keepalive: KeepAlive, group: str, a: GroupAssignment, now: float) -> _Verdict:
         """The three rules of the module's text, for a group that names this node as holder or previous holder."""
         node = keepalive.node
@@ -346,6 +383,8 @@ class Granter:
             return _BY_NEWS if superseded or self._others_end(node, group, now) > now else _NAMED
         if reports:
             return _NAMED
+        if any(self._unlimited(other, g, group) for other, g in self._guards.items() if other != node):
+            return _BY_NEWS
         if a.previous_node not in ("", node) and not a.revoked and not self._released(a.previous_node, group, a):
             return _BY_NEWS
         at = max(self._others_end(node, group, now), self._earlier_over(a.outlives))
@@ -397,6 +436,7 @@ class Granter:
             remaining=max(0.0, remaining),
             held=guard.held,
             released=dict(guard.floors.get(last.boot, {})) if last else {},
+            claims=dict(grant.kept) if grant else {},
             health=last.health if last else UNKNOWN_HEALTH,
         )
 
@@ -404,6 +444,8 @@ class Granter:
 def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:
     """Something changed that placement or status would want to know at once."""
     if last is None or last.boot != now.boot or last.held != now.held or last.released != now.released:
+        return True
+    if last.sworn != now.sworn:
         return True
     a, b = last.health, now.health
     return (a.armed, a.watchdog, a.agent, a.message, a.version) != (b.armed, b.watchdog, b.agent, b.message, b.version)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, Hint, KeepAlive
 from hasys.model.errors import Refused
-from hasys.model.timing import Timing, show
+from hasys.model.timing import Timing, over, show
 
 _MOST_NONCES = 256
 _MOST_FLOORS = 1_000
 _MOST_AT_ONCE = 4
 """Keep-alives that may be sent out of turn within one interval."""
 _NEVER = float("inf")
+_UNDER_OATH = -1
+"""As the permitted version: what runs was permitted under an oath, and goes on until the plan of the new epoch is."""
 _OVERSLEPT = 0.005
 """Seconds of lateness at a wake-up that are worth a word in the reason."""
 
@@ -69,7 +71,27 @@ class Ignored:
     reason: str
 
 
-Effect = Permit | Extend | Revoke | LeaseChanged | Ignored
+@dataclass(frozen=True, slots=True)
+class OathTaken:
+    """A leader's grant arrived: the oath renews itself no longer. Make that durable before the next keep-alive."""
+
+    group: str
+    epoch: int
+
+
+Effect = Permit | Extend | Revoke | LeaseChanged | Ignored | OathTaken
+
+
+@dataclass(frozen=True, slots=True)
+class Oath:
+    """An operator swore that no majority exists that this node does not hear (docs/decisions/0005)."""
+
+    epoch: int
+    """Given by this node, above all that it knows; belongs to no assignment."""
+    start: float
+    """Own clock: not permitted before, for grants of earlier leaders run out first."""
+    free: bool = True
+    """No leader answered since: it renews itself. False: it lives by the leader's grants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +108,8 @@ class KeeperState:
 
     floors: Mapping[str, int]
     plans: Mapping[str, Planned]
+    oaths: Mapping[str, Oath] = field(default_factory=dict)
+    """A plan of a group with an oath stands for the oath's epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,7 @@ class Keeper:
     ) -> None:
         self.cluster, self.node, self.boot = cluster, node, boot
         self._stores = tuple(stores)
-        self._interval, self._budget = timing.keepalive, timing.fence_budget
+        self._interval, self._budget, self._ttl = timing.keepalive, timing.fence_budget, timing.ttl
         self._nonce = nonce
         self._sent: OrderedDict[int, tuple[float, int]] = OrderedDict()
         """Nonce -> (time before sending, sequence number)."""
@@ -148,6 +172,9 @@ class Keeper:
         for group, plan in self._plans.items():
             until = (remaining or {}).get(group, -_NEVER)
             self._holdings[group] = Holding(plan.epoch, plan.version, until, plan.version)
+        oaths = restored.oaths if restored else {}
+        self._oaths = {g: oath for g, oath in oaths.items() if g in (remaining or {}) and g in self._plans}
+        """What the kernel does not carry any more has ended: nobody knows what happened meanwhile."""
 
     # ------------------------------------------------------------------ time
 
@@ -187,11 +214,12 @@ class Keeper:
             self._sent.popitem(last=False)
         self._missing, self._everywhere = True, False
         self._next = now + (self._interval / 2 if self._withheld else self._interval)
-        held = tuple((g, h.epoch) for g, h in self._holdings.items() if h.until > now)
+        held = tuple((g, h.epoch) for g, h in self._holdings.items() if h.until > now and g not in self._oaths)
         message = KeepAlive(
             self.cluster, self.node, self.boot, self._seq, nonce, self._confirmed,
             None if self._confirmed is None else max(0.0, now - self._confirmed_at), held,
             tuple(list(self._floors.items())[-_MOST_FLOORS:]), health,
+            tuple((g, oath.epoch) for g, oath in self._oaths.items()),
         )  # fmt: skip
         return message, self._stores if everywhere else (self._leader,)
 
@@ -223,6 +251,7 @@ class Keeper:
             return [*effects, Ignored("older")]
         self._answered(grant, now)
         until = sent[0] - grant.age + grant.ttl
+        effects += self._settle_oaths(grant)
         effects += self._drop_unnamed(grant)
         if until - self._budget > now:
             self._lease_until = max(self._lease_until, until)
@@ -245,10 +274,11 @@ class Keeper:
             self._next = min(self._next, now + self._interval)
         if grant.fence_budget > 0:
             self._budget = grant.fence_budget
+        self._ttl = max(self._ttl, grant.ttl)
 
     def _drop_unnamed(self, grant: Grant) -> list[Effect]:
         """What the newest grant neither names nor withholds is not ours any more."""
-        own = {group: epoch for group, epoch, _ in grant.groups} | dict(grant.withheld)
+        own = {group: epoch for group, epoch, _ in grant.groups} | dict(grant.withheld) | dict(grant.kept)
         return [
             self._give_up(group, f"revoked by {grant.leader} in term {grant.term}")
             for group, h in list(self._holdings.items())
@@ -267,6 +297,12 @@ class Keeper:
             effects += self._permit_if_planned(group)
             if permitted is not None:
                 extended[group] = self._holdings[group].until
+        for group, epoch in grant.kept:
+            h = self._holdings.get(group)
+            if h is not None and h.epoch == epoch:
+                self._holdings[group] = replace(h, until=max(until, h.until))
+                if h.permitted is not None:
+                    extended[group] = self._holdings[group].until
         if extended:
             effects.append(Extend(extended))
         return effects
@@ -282,6 +318,7 @@ class Keeper:
 
     def _give_up(self, group: str, reason: str) -> Revoke:
         h = self._holdings.pop(group)
+        self._oaths.pop(group, None)
         self._fencing[group] = max(h.epoch, self._fencing.get(group, -1))
         return Revoke(group, h.epoch, reason)
 
@@ -303,6 +340,7 @@ class Keeper:
         effects = self.expire(now)
         self._plans[group] = Planned(epoch, version)
         if group in self._holdings:
+            self._begin_oath(group, now)
             effects += self._permit_if_planned(group)
         return self._state_of(group, epoch, now), effects
 
@@ -339,11 +377,71 @@ class Keeper:
         h = self._holdings.get(group)
         if h is not None and h.epoch <= epoch:
             del self._holdings[group]
+            self._oaths.pop(group, None)
         plan = self._plans.get(group)
         if plan is not None and plan.epoch <= epoch:
             del self._plans[group]
         self._everywhere, self._next = True, now
         return self._permit_if_planned(group) if group in self._holdings else []
+
+    # ------------------------------------------------------------------ without a majority: an operator's oath
+
+    def swear(self, group: str, epoch: int, now: float) -> Oath:
+        """Hold a group by an operator's oath, at an epoch of this node's own. The caller makes the oath durable.
+
+        Never while a leader answers. Nothing is permitted before every grant of earlier leaders has ended, so that a
+        node that serves without a majority has given up by then. Raises ``Refused`` and :class:`Stale`.
+        """
+        if self._lease_until > now or now - self._confirmed_at < self._ttl:
+            raise Refused(f"there is a majority: {self._leader} granted a moment ago; give the command without force")
+        if group in self._oaths or group in self._holdings or group in self._fencing:
+            raise Refused(f"group {group} is held here already, or being given up: look at 'hasys status'")
+        self._check_epoch(group, epoch)
+        oath = self._oaths[group] = Oath(epoch, now + over(self._ttl))
+        self._holdings[group] = Holding(epoch, _UNDER_OATH, now + self._ttl)
+        self._everywhere, self._next = True, now
+        return oath
+
+    def renew(self, now: float) -> list[Effect]:
+        """Right after a keep-alive left that says what is sworn, with the time that was read before it: go on for
+        another TTL. A node that overslept does not come here: :meth:`expire` has ended its oath."""
+        effects: list[Effect] = []
+        extended: dict[str, float] = {}
+        for group, oath in self._oaths.items():
+            h = self._holdings[group]
+            if oath.free:
+                self._holdings[group] = replace(h, until=max(h.until, now + self._ttl))
+                if h.permitted is not None:
+                    extended[group] = self._holdings[group].until
+            self._begin_oath(group, now)
+            effects += self._permit_if_planned(group)
+        return [*effects, Extend(extended)] if extended else effects
+
+    def _begin_oath(self, group: str, now: float) -> None:
+        """An oath permits whatever version the agent planned: there is no leader to name one."""
+        oath, plan = self._oaths.get(group), self._plans.get(group)
+        if oath is not None and plan is not None and plan.epoch == oath.epoch and now >= oath.start:
+            self._holdings[group] = replace(self._holdings[group], version=plan.version)
+
+    def _settle_oaths(self, grant: Grant) -> list[Effect]:
+        """A leader answered. From now on its word counts: kept, replaced by an epoch of its own, or (elsewhere)
+        revoked."""
+        effects: list[Effect] = []
+        named = {group: epoch for group, epoch, _ in grant.groups}
+        for group, oath in list(self._oaths.items()):
+            h = self._holdings[group]
+            if oath.free:
+                self._oaths[group] = replace(oath, free=False)
+                effects.append(OathTaken(group, oath.epoch))
+            if named.get(group, -1) > oath.epoch:
+                del self._oaths[group]
+                running = _UNDER_OATH if h.permitted is not None else None
+                self._holdings[group] = replace(h, epoch=named[group], permitted=running)
+        return effects
+
+    def oaths(self) -> Mapping[str, Oath]:
+        """Groups that are held by an operator's oath."""
+        return dict(self._oaths)
 
     def give_up(self, group: str, reason: str) -> list[Effect]:
         """Revoke one group: its gate failed, or its end was missed."""

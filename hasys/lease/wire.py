@@ -1,6 +1,6 @@
 """Lease datagrams: keep-alives (guard to stores), grants and hints (store to guard).
 
-Layout, big endian: magic ``HSL``, format 1, kind, length of the node's name, tag of the cluster id (8 bytes), sequence
+Layout, big endian: magic ``HSL``, format 2, kind, length of the node's name, tag of the cluster id (8 bytes), sequence
 number, nonce, name, JSON body, HMAC-SHA256 cut to 16 bytes over all before it. Everything that decides whether a
 datagram is worth parsing stands in the fixed header; the body is parsed only after the HMAC was right.
 """
@@ -22,7 +22,7 @@ LARGEST = 60_000
 """Bytes; longer datagrams are refused before anything is read."""
 MAC_LENGTH = 16
 _HEADER = struct.Struct(">3sBBB8sQQ")
-_MAGIC, _FORMAT = b"HSL", 1
+_MAGIC, _FORMAT = b"HSL", 2
 _KEEPALIVE, _GRANT, _HINT = 1, 2, 3
 _SMALLEST = _HEADER.size + 1 + MAC_LENGTH
 _MOST_GROUPS = 2_000
@@ -82,6 +82,8 @@ class KeepAlive:
     released: tuple[Named, ...] = ()
     """Floors: this guard never acts again for the group at this epoch or a lower one. Durable before it is said."""
     health: Health = UNKNOWN_HEALTH
+    sworn: tuple[Named, ...] = ()
+    """Held by an operator's oath, not by a grant (docs/decisions/0005), at an epoch that no leader gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class Grant:
     """Seconds between keep-alives that the leader's timing asks for; 0: as before."""
     fence_budget: float = 0.0
     """Seconds before the end at which the guard must begin to give up; 0: as before."""
+    kept: tuple[Named, ...] = ()
+    """Sworn groups that the leader takes over: from now on they live by its grants alone."""
 
     @property
     def epoch(self) -> int:
@@ -201,10 +205,10 @@ def _body(m: Message) -> tuple[int, list[Any]]:
         h = m.health
         confirmed = None if m.confirmed is None else [*m.confirmed, _up(m.confirmed_age or 0.0)]
         health = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
-        return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health]
+        return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn]
     if isinstance(m, Grant):
         times = [_up(m.age), _down(m.ttl), _up(m.keepalive), _up(m.fence_budget)]
-        return _GRANT, [m.leader, m.term, m.version, times, m.groups, m.withheld, m.probe]
+        return _GRANT, [m.leader, m.term, m.version, times, m.groups, m.withheld, m.probe, m.kept]
     return _HINT, [m.leader]
 
 
@@ -240,7 +244,7 @@ class _Body:
         return self.refuse("kind")
 
     def keepalive(self) -> KeepAlive:
-        boot, confirmed, held, released, health = self.items(self.body, 5)
+        boot, confirmed, held, released, health, sworn = self.items(self.body, 6)
         term_seq: tuple[int, int] | None = None
         age: float | None = None
         if confirmed is not None:
@@ -254,10 +258,11 @@ class _Body:
                 self.flag(armed), self.text(watchdog), self.seconds(lag), self.flag(agent), self.text(version),
                 self.text(message),
             ),
+            self.named(sworn),
         )  # fmt: skip
 
     def grant(self) -> Grant:
-        leader, term, version, times, groups, withheld, probe = self.items(self.body, 7)
+        leader, term, version, times, groups, withheld, probe, kept = self.items(self.body, 8)
         age, ttl, keepalive, fence_budget = (self.seconds(t) for t in self.items(times, 4))
         named = []
         for entry in self.many(groups):
@@ -265,7 +270,7 @@ class _Body:
             named.append((self.text(group), self.number(epoch), self.number(resources)))
         return Grant(
             self.cluster, self.text(leader), self.number(term), self.node, self.seq, self.nonce, self.number(version),
-            age, ttl, tuple(named), self.named(withheld), self.flag(probe), keepalive, fence_budget,
+            age, ttl, tuple(named), self.named(withheld), self.flag(probe), keepalive, fence_budget, self.named(kept),
         )  # fmt: skip
 
     def refuse(self, what: str) -> NoReturn:
