@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-_CELL = 0.1
+_CELL = 0.2
 """Seconds per cell of the client's strip."""
 _CELLS = 72
 
