@@ -38,6 +38,10 @@ def followers(world: World) -> list[str]:
     return [n for n in world.machines if n != leader_of(world)]
 
 
+def waits_for(world: World, name: str) -> tuple[str, ...]:
+    return core_of(world, name).waits_for(world.machines[name].local(world.now))
+
+
 def new_leader(world: World, old: str, limit: float) -> float:
     """Time until another member leads with a committed entry."""
     return world.run_until(lambda: world.leader() not in (None, old), limit)
@@ -335,21 +339,46 @@ def test_one_member_of_three_alone_never_leads_at_the_first_start() -> None:
     world.run(20.0)
     core = core_of(world, "n1")
     assert (core.role, core.term) == ("NonVoting", 0)
-    assert core.why_not_voting() == "waits for the other members before the first election"
+    assert waits_for(world, "n1") == ("n2", "n3")
+    assert core.why_not_voting() == "waits for n2, n3: the first election of a cluster needs every voter once"
 
 
-def test_two_of_three_start_a_cluster_after_the_grace_time_and_admit_the_third() -> None:
+def test_two_of_three_do_not_hold_the_first_election_but_name_who_is_missing() -> None:
     world = World(3, 1)
     world.start("n1")
     world.start("n2")
-    took = world.run_until(lambda: world.leader() is not None, 5.0)
-    assert took >= 2.0 * 0.98
+    world.run(20.0)
+    assert world.leader() is None
+    assert [waits_for(world, n) for n in ("n1", "n2")] == [("n3",), ("n3",)]
     world.start("n3")
-    third = core_of(world, "n3")
-    assert world.run_until(lambda: third.voting, 2.0) < 1.0
+    assert world.run_until(lambda: world.leader() is not None, 5.0) < TIMING.election_max + 0.1 + HANDFUL
+    assert waits_for(world, "n1") == ()
 
 
-def test_all_members_at_once_do_not_wait_for_the_grace_time() -> None:
+def test_a_later_start_needs_a_majority_only() -> None:
+    world = cluster()
+    for name in world.machines:
+        world.crash(name, power=True)
+    world.start("n1")
+    world.start("n2")
+    assert world.run_until(lambda: world.leader() is not None, 5.0) < TIMING.election_max + HANDFUL
+
+
+def test_a_member_never_started_and_a_wiped_one_do_not_begin_anew_without_the_third() -> None:
+    """The third alone holds acknowledged writes."""
+    world = cluster()
+    leader = leader_of(world)
+    wiped, unborn = followers(world)
+    for name in (leader, wiped, unborn):
+        world.crash(name, power=True, wipe=name != leader)
+    world.start(wiped)
+    world.start(unborn)
+    world.run(20.0)
+    assert world.leader() is None
+    assert waits_for(world, wiped) == (leader,)
+
+
+def test_all_members_at_once_hold_the_first_election_at_once() -> None:
     world = World(3, 1)
     world.start_all()
     assert world.run_until(lambda: world.leader() is not None, 5.0) < TIMING.election_max + HANDFUL

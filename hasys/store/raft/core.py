@@ -147,4 +147,5 @@ class Core(Leading):
             return f"does not vote until admitted again: {self._lost}"
         if self._joining:
             return "does not vote until admitted: it has no journal of the running cluster"
-        return "waits for the other members before the first election"
+        missing = ", ".join(self._unheard()) or "an answer"
+        return f"waits for {missing}: the first election of a cluster needs every voter once"

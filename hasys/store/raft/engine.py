@@ -68,7 +68,7 @@ class RaftEngine:
         self._on_applied: list[Callable[[int], None]] = []
         self._seen: tuple[object, ...] = ()
         self._seen_applied = 0
-        self._lost = ""
+        self._missed: tuple[str, ...] = ()
 
     # ------------------------------------------------------------ the port
     async def run(self) -> None:
@@ -279,6 +279,10 @@ class RaftEngine:
         self._pump()
 
     def _tell(self, core: Core) -> None:
+        if (missing := core.waits_for(asyncio.get_running_loop().time())) != self._missed:
+            self._missed = missing
+            if missing:
+                log.warning("%s", core.why_not_voting())
         if core.applied != self._seen_applied:
             self._seen_applied = core.applied
             for applied in self._on_applied:

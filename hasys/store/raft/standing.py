@@ -3,8 +3,9 @@
 A member that votes has promised never to forget. One that comes without a journal may have forgotten, so:
 - if any other member has ever voted or taken entries, the cluster runs: this one becomes a new *incarnation*, which
   copies the log but neither votes nor counts, until a leader that the others elected has committed its admission;
-- if a majority (itself included) has never started either, it takes part in the first election. It waits a grace time
-  for the rest, because one of them might know better.
+- if every other voter says that it has never started either, it takes part in the first election of the cluster. All of
+  them must be there once: a majority is not enough, because the one that is missing might hold acknowledged writes while
+  these have merely lost theirs. Every later start needs a majority only.
 
 Why a committed admission is enough: the others committed it after the loss, so each of a majority has it in its log,
 and none of them votes any more for a candidate of a later term that could still use a vote of the earlier incarnation
@@ -22,8 +23,8 @@ from hasys.v1 import raft_pb2 as pb
 
 ASK_PERIOD = 0.1
 """Seconds between questions of a member without a journal."""
-GRACE = 2.0
-"""Seconds that the first members wait for the rest before the first election of a cluster."""
+PATIENCE = 2.0
+"""Seconds after which a member that waits for others before the first election says so."""
 
 
 class Standing(Foundation):
@@ -54,10 +55,18 @@ class Standing(Foundation):
         if self.now >= self._next_question:
             self._next_question = self.now + ASK_PERIOD
             self._broadcast(greeting=pb.Greeting(ask=True, started=False))
-        everybody = len(self._fresh_peers) == len(self.peers)
-        enough = len(self._fresh_peers) + 1 >= self.majority
-        if everybody or (enough and self.now >= self._started + GRACE):
+        if not self._unheard():
             self._become_voter()
+
+    def _unheard(self) -> tuple[str, ...]:
+        """The voters that have not said yet that they never started."""
+        return tuple(peer for peer in self.peers if peer not in self._fresh_peers)
+
+    def waits_for(self, now: float) -> tuple[str, ...]:
+        """Who is missing for the first election of the cluster, when it has been waited for long enough to say so."""
+        if not self._undecided() or now < self._started + PATIENCE:
+            return ()
+        return self._unheard()
 
     def _on_greeting(self, peer: str, message: pb.Message) -> None:
         greeting = message.greeting
