@@ -80,7 +80,37 @@ class LeaseChanged:
     valid: bool
 
 
-GuardEvent: TypeAlias = Permitted | Revoked | LeaseChanged
+@dataclass(frozen=True, slots=True)
+class SwornTo:
+    """The group is held here by an operator's oath at this epoch; ``leaving``: stop it in order, then release."""
+
+    group: str
+    epoch: int
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OathEnded:
+    """The oath of this epoch is over: the assignment counts again."""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OathReport:
+    """An oath began or ended: to be told to the store, then to be confirmed by :meth:`GuardClient.told`."""
+
+    serial: int
+    time: float
+    """Wall clock."""
+    group: str
+    epoch: int
+    begun: bool
+    cause: str
+
+
+GuardEvent: TypeAlias = Permitted | Revoked | LeaseChanged | SwornTo | OathEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +127,8 @@ class Known:
     """(group, epoch) that may act now."""
     released: tuple[tuple[str, int], ...]
     """(group, epoch): at this epoch and below nothing will be permitted again."""
+    oaths: tuple[SwornTo, ...] = ()
+    reports: tuple[OathReport, ...] = ()
 
 
 class GuardClient:
@@ -126,6 +158,8 @@ class GuardClient:
             tuple(protocol.plan_from_json(p) for p in r["plans"]),
             tuple((g, e) for g, e in r["permitted"]),
             tuple((g, e) for g, e in r["released"]),
+            tuple(SwornTo(o["group"], o["epoch"], o["leaving"]) for o in r["oaths"]),
+            reports_of(r),
         )
 
     async def gate(self, addresses: Iterable[Address]) -> None:
@@ -150,6 +184,19 @@ class GuardClient:
     async def release(self, group: str, epoch: int) -> None:
         """Confirm that nothing of the group is left here. Raises :class:`ReleaseBlocked` naming what is."""
         await self._ask(protocol.Release(group, epoch))
+
+    async def swear(self, group: str, epoch: int, cause: str) -> int:
+        """Root: hold the group by an operator's oath, at this epoch or a higher one, which is returned. Raises
+        ``Refused`` while a leader answers."""
+        return int((await self._ask(protocol.Swear(group, epoch, cause)))["epoch"])
+
+    async def forswear(self, group: str, cause: str) -> None:
+        """Root: stop holding it by an oath. Raises ``Refused`` when it is not."""
+        await self._ask(protocol.Forswear(group, cause))
+
+    async def told(self, serial: int) -> None:
+        """The store knows of every report up to this one."""
+        await self._ask(protocol.Told(serial))
 
     async def status(self) -> dict[str, Any]:
         """Everything the guard knows, for people."""
@@ -212,6 +259,10 @@ class GuardClient:
                 self._send_events.send_nowait(Revoked(raw["group"], raw["epoch"], raw["reason"]))
             case "lease":
                 self._send_events.send_nowait(LeaseChanged(raw["valid"]))
+            case "oath":
+                self._send_events.send_nowait(SwornTo(raw["group"], raw["epoch"], raw["leaving"]))
+            case "oath-ended":
+                self._send_events.send_nowait(OathEnded(raw["group"], raw["epoch"]))
             case _:
                 pass  # a newer guard may say more; what matters is read again on each connection
 
@@ -230,6 +281,13 @@ class _Waiter:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.reply: dict[str, Any] | None = None
+
+
+def reports_of(answer: dict[str, Any]) -> tuple[OathReport, ...]:
+    """The reports in an answer to hello or status."""
+    return tuple(
+        OathReport(r["serial"], r["time"], r["group"], r["epoch"], r["begun"], r["cause"]) for r in answer["reports"]
+    )
 
 
 def _checked(reply: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from hasys.guard.fence import Fencing, Machine
 from hasys.guard.gate import Gate, GateChanged, GateFailed
 from hasys.guard.loop import Loop, Timer
 from hasys.guard.netlink import Link
+from hasys.guard.oaths import Oaths
 from hasys.guard.plan import Book, Stored
 from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, Plan
 from hasys.guard.watchdog import Watchdog
-from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, Permit, Revoke
+from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
 
 LOOK_AGAIN = 10.0
@@ -80,6 +81,7 @@ class Guard:
     def __init__(self, parts: Parts, book: Book) -> None:
         self.parts = parts
         self.book = book
+        self.oaths = Oaths(self)
         self.agent_here = False
         self.fencings: list[Fencing] = []
         self.fences: deque[dict[str, Any]] = deque(maxlen=KEPT_FENCES)
@@ -101,6 +103,7 @@ class Guard:
     def start(self) -> None:
         """Gate what must be gated, fence what has no time left, then send the first keep-alive."""
         self.sync_gate()
+        self.oaths.start()
         for stored in tuple(self.book.plans.values()):
             if not stored.permitted:
                 self.apply(
@@ -121,6 +124,7 @@ class Guard:
         if keeper.keepalive_due(now):
             message, targets = keeper.keepalive(now, self.health())
             self.parts.network.send(targets, encode(message, self.parts.key), now)
+            self.apply(keeper.renew(now))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.parts.loop.at(keeper.next_wakeup(now), self.tick)
@@ -170,6 +174,9 @@ class Guard:
                     revoked.append(effect)
                 case LeaseChanged(valid):
                     self.parts.push({"event": "lease", "valid": valid})
+                case OathTaken(group, epoch):
+                    if not self._save(self.oaths.taken(group)):
+                        self.fence([(group, epoch)], self.troubles["plan"])
                 case Ignored(reason):
                     self.counts[reason] += 1
         if revoked:
@@ -179,7 +186,7 @@ class Guard:
         stored = self.book.plans.get(permit.group)
         if stored is None or stored.plan.epoch != permit.epoch or permit.group in self.muted:
             return
-        if not stored.permitted and not self._save(self.book.with_permitted(permit.group)):
+        if not self._note_permit(permit, stored):
             self.fence([(permit.group, permit.epoch)], self.troubles["plan"])
             return
         if not self._hold(permit, [e.address for e in stored.plan.entries if isinstance(e, AddressEntry)]):
@@ -187,6 +194,14 @@ class Guard:
         self.parts.watchdog.pet()
         if permit.group != self._quiet:
             self.parts.push({"event": "permitted", "group": permit.group, "epoch": permit.epoch})
+
+    def _note_permit(self, permit: Permit, stored: Stored) -> bool:
+        """Durably: effects may start now; an oath of an older epoch is over. False when the disk refuses."""
+        book = self.book if stored.permitted else self.book.with_permitted(permit.group)
+        oath = book.oaths.get(permit.group)
+        if oath is not None and oath.epoch < permit.epoch:
+            book = self.oaths.ended(book, permit.group, f"the leader took it over as epoch {permit.epoch}")
+        return book is self.book or self._save(book)
 
     def _hold(self, permit: Permit, addresses: list[str]) -> bool:
         """Let the addresses speak, repairing the gate once; a group for which that fails is fenced."""
@@ -254,7 +269,7 @@ class Guard:
             return
         book = self.book
         for stored in job.groups:
-            book = book.without(stored.plan.group, stored.plan.epoch)
+            book = self._given_up(book, stored.plan.group, stored.plan.epoch, job.reason)
         if not self._save(book):
             self.parts.loop.at(self.now() + job.pause, lambda: self._step(job))
             return
@@ -267,6 +282,12 @@ class Guard:
         for stored in job.groups:
             self.apply(self.parts.keeper.released(stored.plan.group, stored.plan.epoch, self.now()))
         self.tick()
+
+    def _given_up(self, book: Book, group: str, epoch: int, cause: str) -> Book:
+        oath = book.oaths.get(group)
+        if oath is not None and oath.epoch <= epoch:
+            book = self.oaths.ended(book, group, cause)
+        return book.without(group, epoch)
 
     # ---- the gate
 
@@ -378,6 +399,11 @@ class Guard:
             self.remember(replace(self.book, gate=addresses))
         self.sync_gate()
 
+    @staticmethod
+    def refusal(text: str) -> Refused:
+        """What this guard's callers understand as a refusal."""
+        return Refused(text)
+
     def remember(self, book: Book) -> None:
         """Make a changed book durable. Raises :class:`Refused`."""
         if not self._save(book):
@@ -400,7 +426,7 @@ class Guard:
             left = [_name(e) for e in known.entries if self._is_there(e)]
             if left:
                 return left
-        self.remember(self.book.without(group, epoch))
+        self.remember(self._given_up(self.book, group, epoch, "it was stopped in order"))
         self.muted.discard(group)
         self.apply(self.parts.keeper.released(group, epoch, self.now()))
         self.tick()

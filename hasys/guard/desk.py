@@ -12,15 +12,32 @@ from hasys.guard.core import Guard, Refused
 from hasys.guard.fence import start_time
 from hasys.guard.ipc import Connection, Refusal
 from hasys.guard.plan import Agent, StaleEpoch
-from hasys.guard.protocol import Alive, CgroupEntry, Gate, Hello, Permit, Plan, Release, Request, Status, plan_to_json
+from hasys.guard.protocol import (
+    Alive,
+    CgroupEntry,
+    Forswear,
+    Gate,
+    Hello,
+    Permit,
+    Plan,
+    Release,
+    Request,
+    Status,
+    Swear,
+    Told,
+    plan_to_json,
+)
 from hasys.lease.keeping import Stale
+from hasys.model import errors
 
 
 class Desk:
-    """One agent at a time; anybody of the same user may ask for status."""
+    """One agent at a time; anybody of the same user may ask for status, root may swear."""
 
-    def __init__(self, guard: Guard, instance: str, base: Path | None, hardening: list[str]) -> None:
+    def __init__(self, guard: Guard, instance: str, base: Path | None, hardening: list[str], config: str = "") -> None:
         self._guard = guard
+        self._config = config
+        """Path of node.yaml, for tools that found the socket."""
         self._instance = instance
         self._base = base
         """The node's cgroup: nothing outside of it is ever killed. None: no cgroup v2 here."""
@@ -42,13 +59,16 @@ class Desk:
         """Answer one request. Raises :class:`Refusal`."""
         if connection is self._agent:
             self._guard.agent_seen = self._guard.now()
+        elif isinstance(request, Swear | Forswear):
+            if connection.uid != 0:
+                raise Refusal("only root may swear")
         elif not isinstance(request, Hello | Status):
             raise Refusal("say hello first")
         try:
             return self._answer(connection, request)
         except (Stale, StaleEpoch) as e:
             raise Refusal(str(e), "stale") from None
-        except Refused as e:
+        except (Refused, errors.Refused) as e:
             raise Refusal(str(e)) from None
 
     def _answer(self, connection: Connection, request: Request) -> Mapping[str, Any] | None:
@@ -71,6 +91,14 @@ class Desk:
                 return {}
             case Status():
                 return self.status()
+            case Swear(group, epoch, cause):
+                return {"epoch": guard.oaths.swear(group, epoch, cause)}
+            case Forswear(group, cause):
+                guard.oaths.forswear(group, cause)
+                return {}
+            case Told(serial):
+                guard.oaths.told(serial)
+                return {}
             case Alive():
                 return None
 
@@ -95,6 +123,7 @@ class Desk:
             "plans": [plan_to_json(s.plan) for s in plans.values()],
             "permitted": [[g, s.plan.epoch] for g, s in plans.items() if self._permitted(g, s.plan.epoch)],
             "released": [[g, e] for g, e in guard.book.floors.items()],
+            **guard.oaths.to_json(),
         }
 
     def _permitted(self, group: str, epoch: int) -> bool:
@@ -139,6 +168,8 @@ class Desk:
                 for f in guard.fencings
             ],
             "fences": list(guard.fences),
+            "config": self._config,
+            **guard.oaths.to_json(),
             "counts": dict(guard.counts),
         }
 

@@ -31,7 +31,7 @@ from hasys.guard.nft import Nft, NftError, NftMissing
 from hasys.guard.plan import Book, Damaged, PlanFile
 from hasys.guard.ruleset import table_name
 from hasys.guard.watchdog import NoWatchdog
-from hasys.lease.keeping import Keeper, KeeperState, Planned
+from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.wire import parse_secret
 from hasys.model.errors import Refused
 
@@ -86,7 +86,7 @@ class Process:
             config.seed_timing(),
             f"{BOOT_ID.read_text().strip()}.{time.monotonic_ns()}",
             lambda: int.from_bytes(os.urandom(8), "big"),
-            KeeperState(dict(book.floors), {g: Planned(s.plan.epoch, s.plan.version) for g, s in permitted.items()}),
+            keeper_state(book),
             remaining,
         )
         return Parts(
@@ -118,7 +118,7 @@ class Process:
             self.loop.reader(changes.fileno(), lambda: self.guard.nft_changed() if changes.drain() else None)
         self.network.open(self.clock())
         missing = realtime.harden()
-        self.desk = Desk(self.guard, self.config.instance, self.base, missing)
+        self.desk = Desk(self.guard, self.config.instance, self.base, missing, str(self.config.path))
         self.guard.start()
         server = Server(self.config.guard_socket, self.loop, self.desk)
         self._collect()
@@ -145,6 +145,18 @@ class Process:
     def _collect(self) -> None:
         gc.collect()
         self.loop.at(self.clock() + COLLECT, self._collect)
+
+
+def keeper_state(book: Book) -> KeeperState:
+    """What the keeper must know of the book. Under an oath, what runs belongs to the oath's epoch, whatever the agent
+    planned since: an epoch that no grant has named must not be reported as held."""
+    oaths = book.oaths
+    plans = {
+        g: Planned(oaths[g].epoch if g in oaths else s.plan.epoch, s.plan.version)
+        for g, s in book.plans.items()
+        if s.permitted
+    }
+    return KeeperState(dict(book.floors), plans, {g: Oath(o.epoch, o.start, o.free) for g, o in oaths.items()})
 
 
 def run(config: NodeConfig) -> None:

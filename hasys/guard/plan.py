@@ -219,7 +219,5 @@ def _from_json(raw: Mapping[str, Any]) -> Book:
         frozenset(protocol.address(i, a) for i, a in raw["gate"]),
         None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
         {str(g): Sworn(int(e), float(s), bool(f), bool(x)) for g, (e, s, f, x) in raw.get("oaths", {}).items()},
-        tuple(
-            Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())
-        ),
+        tuple(Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())),
     )

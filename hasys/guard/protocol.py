@@ -275,7 +275,10 @@ def _request(raw: Mapping[str, Any]) -> Request:
         case "told":
             return Told(_number(raw, "serial"))
         case other:
-            raise BadMessage(f"op: {_shown(other)} is unknown: use hello, gate, plan, permit, release or status")
+            raise BadMessage(
+                f"op: {_shown(other)} is unknown: "
+                "use hello, gate, plan, permit, release, swear, forswear, told or status"
+            )
 
 
 def _entry(raw: Any, where: str) -> Entry:

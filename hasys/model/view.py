@@ -124,6 +124,11 @@ class Assignment:
             operation=operation,
         )
 
+    def adopted(self, node: str, oath: int, cause: str) -> Assignment:
+        """The node that holds the group by an operator's oath keeps it, at an epoch above the oath's."""
+        moved = self.moved(node, cause, revoke=True)
+        return replace(moved, epoch=max(moved.epoch, oath + 1))
+
     def let_go(self) -> Assignment:
         """The previous holder is proven to be out of it."""
         return replace(self, previous_node="", previous_epoch=0)
@@ -192,6 +197,8 @@ class GroupInfo:
     resources: tuple[ResourceInfo, ...] = ()
     may_hold: frozenset[str] = frozenset()
     """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
+    claims: Mapping[str, int] = field(default_factory=dict)
+    """Node -> epoch of an operator's oath by which it holds the group, and which this leader keeps alive for now."""
     deleting: bool = False
     epoch_since: float | None = None
     """When this leader first saw the present epoch."""

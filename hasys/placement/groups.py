@@ -31,6 +31,9 @@ def look(draft: Draft, name: str) -> None:
     if group.farm:
         _settle(draft, name, (Phase.BLOCKED, "mode Farm is not served by this version"))
         return
+    if _sworn(draft, name):
+        _watch_holder(draft, name)
+        return
     _finish_move(draft, name)
     situation, seen = situation_of(group, draft.view, draft.now)
     outcome = TABLE[situation, policy_of(group)]
@@ -38,6 +41,26 @@ def look(draft: Draft, name: str) -> None:
     if name in draft.groups:
         _settle(draft, name, verdict)
         _watch_holder(draft, name)
+
+
+def _sworn(draft: Draft, name: str) -> bool:
+    """Held by an operator's oath from a time without a majority (docs/decisions/0005): whoever serves goes on, once
+    everybody who may be heard was heard."""
+    group = draft.groups[name]
+    a = group.assignment
+    claims = {node: epoch for node, epoch in group.claims.items() if not (node == a.node and a.epoch > epoch)}
+    node = min(claims, key=lambda n: (n != a.node, n), default="")
+    if not node or group.candidate(node) is None or group.deleting:
+        return False
+    heard = first_look(draft.view)
+    if draft.now < heard:
+        draft.look_at(heard)
+    else:
+        cause = f"{node} held it on an operator's oath (epoch {claims[node]}) while there was no majority"
+        draft.assign(name, a.adopted(node, claims[node], cause))
+        draft.group_event(name, "OathAdopted", node=node, cause="nobody else runs it")
+    _settle(draft, name, None)
+    return True
 
 
 def back_off(count: int) -> float:

@@ -16,6 +16,8 @@ class Cache:
     def __init__(self) -> None:
         self.synced = False
         """False: the picture is not complete; nothing may be concluded from what is missing."""
+        self.stale = False
+        """Read from disk because no store answers: only what an operator swore to may be touched."""
         self.shape = 0
         """Grows when a spec came, went or changed; not with statuses."""
         self.groups: dict[str, pb.Group] = {}
@@ -24,6 +26,13 @@ class Cache:
     def resources(self, group: str) -> Mapping[str, Resource]:
         """The resources of a group, by name."""
         return self._resources.get(group, {})
+
+    def begin_again(self) -> None:
+        """Forget all: the store answers, and tells everything from the beginning."""
+        self.synced = self.stale = False
+        self.shape += 1
+        self.groups.clear()
+        self._resources.clear()
 
     def take(self, batch: Batch) -> set[str]:
         """Apply a batch; returns the names of the groups it touches (all of them when the picture became complete)."""

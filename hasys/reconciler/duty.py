@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from hasys.guard.client import SwornTo
 from hasys.v1 import objects_pb2 as pb
 
 
@@ -38,12 +39,19 @@ class Wish:
     retry_step: str = ""
 
 
-def wish(group: pb.Group | None, node: str) -> Wish:
-    """What the stored group asks of ``node``; None: the group does not exist."""
+def wish(group: pb.Group | None, node: str, oath: SwornTo | None = None) -> Wish:
+    """What the stored group asks of ``node``; None: the group does not exist.
+
+    An operator's oath stands above the assignment, until the leader gives the group to this node at a later epoch, or
+    the guard ends the oath.
+    """
     if group is None or group.spec.mode != pb.GroupSpec.Mirror:
         return Wish(Duty.NONE, force=True)
     a = group.status.assignment
     version = group.status.resources_version
+    if oath is not None and not (a.node == node and a.epoch > oath.epoch):
+        duty = Duty.LEAVE if oath.leaving else Duty.HOLD
+        return Wish(duty, oath.epoch, oath.epoch, version, run=not oath.leaving, attempt=a.attempt)
     if a.node == node:
         run = not (a.stopped or group.metadata.HasField("deleting"))
         return Wish(Duty.HOLD, a.epoch, a.epoch, version, run, attempt=a.attempt, retry_step=a.retry_step)

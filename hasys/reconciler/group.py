@@ -79,9 +79,12 @@ class GroupReconciler:
         if not (m.cache.synced and m.guard.connected):
             return None  # both wake every group when they come
         await m.gates.ensure()
-        wanted = wish(m.cache.groups.get(self.name), m.node)
+        oath = m.guard.oath(self.name)
+        if m.cache.stale and oath is None:
+            return None
+        wanted = wish(m.cache.groups.get(self.name), m.node, oath)
         plan = m.guard.planned(self.name)
-        if plan is not None and 0 < wanted.newest < plan.epoch:
+        if plan is not None and max(0, m.guard.released(self.name)) < plan.epoch and 0 < wanted.newest < plan.epoch:
             return None  # what we read is older than what was planned here: wait for the newer
         fresh = wanted.epoch > m.guard.released(self.name)
         if wanted.duty is Duty.HOLD and fresh:
@@ -95,6 +98,9 @@ class GroupReconciler:
     # ------------------------------------------------------------------------------------------------ hold
 
     async def _hold(self, wanted: Wish) -> float | None:
+        oath = self._machine.guard.oath(self.name)
+        if self._epoch != wanted.epoch and oath is not None and self._epoch == oath.epoch:
+            self._carry_on(wanted)
         if self._epoch != wanted.epoch:
             if not self._stop_all(force=True):
                 return None  # what an older epoch left goes first
@@ -115,6 +121,20 @@ class GroupReconciler:
     def _begin(self, wanted: Wish) -> None:
         self._units.clear()
         self._epoch, self._attempt, self._active, self._told = wanted.epoch, wanted.attempt, False, None
+
+    def _carry_on(self, wanted: Wish) -> None:
+        """The leader took an operator's oath over: what runs goes on under the leader's epoch, without a stop."""
+        self._epoch, self._attempt, self._active, self._told = wanted.epoch, wanted.attempt, False, None
+        for name, unit in list(self._units.items()):
+            driver = self._driver(unit.resource)
+            if unit.stopping:
+                continue
+            if unit.present and driver.continues(unit.driver):
+                unit.replace(unit.resource, driver)
+            elif unit.present:
+                unit.stop(force=False)
+            else:
+                del self._units[name]
 
     async def _match_units(self, wanted: Wish) -> None:
         """Units for the resources that should be here; the others begin to stop, the stopped ones are dropped."""

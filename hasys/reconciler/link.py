@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from hasys.guard.client import GuardClient, GuardEvent, GuardGone, Known, LeaseChanged, Permitted, Revoked
+from hasys.guard.client import (
+    GuardClient,
+    GuardEvent,
+    GuardGone,
+    Known,
+    LeaseChanged,
+    OathEnded,
+    OathReport,
+    Permitted,
+    Revoked,
+    SwornTo,
+    reports_of,
+)
 from hasys.guard.protocol import Address, Plan
 from hasys.model.errors import HasysError
 
@@ -36,6 +48,8 @@ class GuardLink:
         revoked: Callable[[str, int, str], None] = lambda group, epoch, reason: None,
     ) -> None:
         self.session = 0
+        self.untold = False
+        """The guard has reports about oaths that the store may not know."""
         self._connect = connect
         self._introduction = (pid, cgroup)
         self._wake = wake
@@ -44,6 +58,7 @@ class GuardLink:
         self._permitted: dict[str, int] = {}
         self._plans: dict[str, Plan] = {}
         self._released: dict[str, int] = {}
+        self._oaths: dict[str, SwornTo] = {}
 
     @property
     def connected(self) -> bool:
@@ -82,6 +97,21 @@ class GuardLink:
     def released(self, group: str) -> int:
         return self._released.get(group, 0)
 
+    def oath(self, group: str) -> SwornTo | None:
+        return self._oaths.get(group)
+
+    def sworn(self) -> frozenset[str]:
+        """Groups that an operator's oath gives to this node."""
+        return frozenset(self._oaths)
+
+    async def reports(self) -> Sequence[OathReport]:
+        """What happened under oaths and the store may not know."""
+        return reports_of(await self._guard().status())
+
+    async def told(self, serial: int) -> None:
+        await self._guard().told(serial)
+        self.untold = False
+
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._guard().gate(addresses)
 
@@ -101,6 +131,13 @@ class GuardLink:
         self._released[group] = max(epoch, self.released(group))
         self._permitted.pop(group, None)
         self._plans.pop(group, None)
+        self._end_oath(group, epoch)
+
+    def _end_oath(self, group: str, epoch: int) -> None:
+        oath = self._oaths.get(group)
+        if oath is not None and oath.epoch <= epoch:
+            del self._oaths[group]
+            self.untold = True
 
     def _guard(self) -> GuardClient:
         if self._client is None:
@@ -113,6 +150,8 @@ class GuardLink:
         self._plans = {p.group: p for p in known.plans}
         self._permitted = dict(known.permitted)
         self._released = dict(known.released)
+        self._oaths = {oath.group: oath for oath in known.oaths}
+        self.untold |= bool(known.reports)
         log.info("guard: connected, %d groups planned, lease %s", len(known.plans), _valid(known.lease_valid))
         self._wake(None)
 
@@ -125,7 +164,15 @@ class GuardLink:
                 self._permitted.pop(group, None)
                 log.warning("guard: %s revoked at epoch %d: %s", group, epoch, reason)
                 self._released[group] = max(epoch, self.released(group))
+                self._end_oath(group, epoch)
                 self._revoked(group, epoch, reason)
+                self._wake(group)
+            case SwornTo(group, epoch, leaving):
+                log.warning("guard: %s %s by an operator's oath, epoch %d", group, "left" if leaving else "held", epoch)
+                self._oaths[group], self.untold = event, True
+                self._wake(group)
+            case OathEnded(group, epoch):
+                self._end_oath(group, epoch)
                 self._wake(group)
             case LeaseChanged(valid):
                 log.info("guard: lease %s", _valid(valid))

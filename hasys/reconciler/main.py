@@ -20,14 +20,17 @@ from anyio.abc import TaskGroup
 from hasys.api.client import Client, from_node_config
 from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
+from hasys.reconciler import lastknown
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
 from hasys.reconciler.gates import Gates
 from hasys.reconciler.group import GroupReconciler, Machine
+from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.link import GuardLink
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET, Runtime
+from hasys.reconciler.witnessing import Witnessing
 from hasys.resources.addresses import KernelAddresses
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup, base_of
 from hasys.resources.drivers import Drivers
@@ -39,6 +42,8 @@ from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+SILENCE = 2.0
+"""Seconds without a store after which the last known objects are read from disk."""
 WORKER_THREADS = 8
 """Threads for calls that may block: netlink (one at a time) and look-ups of users."""
 
@@ -75,6 +80,9 @@ class Agent:
         self.reporter = Reporter(cluster, config.name)
         connect = functools.partial(guard_client.connect, config.guard_socket)
         self.link = GuardLink(connect, os.getpid(), str(own.path), self._wake)
+        self._kept = lastknown.path_of(config)
+        self.last_known = LastKnown(self._kept, self.cache)
+        self.witnessing = Witnessing(self.link, cluster.report, config.name)
         self._outputs = Outputs(config.run_dir / "output")
         records = Records(config.run_dir / "resources")
         self._machine = Machine(
@@ -92,18 +100,44 @@ class Agent:
     async def start(self) -> None:
         """Start every part. The addresses are read first: all else compares with them."""
         await self.addresses.read()
-        parts = (self.addresses, self.runtime, self.link, self.reporter, self._outputs)
+        parts = (
+            self.addresses, self.runtime, self.link, self.reporter, self._outputs, self.last_known, self.witnessing,
+        )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
         self._tasks.start_soon(self._follow)
+        self._tasks.start_soon(self._remember)
+
+    async def _remember(self) -> None:
+        """No store answers: what was last known serves whoever holds a group by an operator's oath."""
+        await anyio.sleep(SILENCE)
+        if self.cache.synced or self.cache.groups:
+            return
+        kept = await to_thread.run_sync(lastknown.read, self._kept)
+        if self.cache.synced or self.cache.groups:
+            return  # the store spoke meanwhile
+        if kept is None:
+            log.warning(
+                "no store answers and %s holds nothing: an operator's oath would have nothing to run", self._kept
+            )
+            return
+        self.cache.stale = True
+        for name in self.cache.take(kept):
+            self.runtime.wake(name)
+        log.warning("no store answers: %d groups as last known", len(self.cache.groups))
 
     async def _follow(self) -> None:
         """Keep the cache like the store."""
         async for batch in self._cluster.watch():
+            if self.cache.stale:
+                self.cache.begin_again()
             first = not self.cache.synced
             touched = self.cache.take(batch)
+            if touched:
+                self.last_known.changed()
             if batch.synced:
                 self.reporter.forget()
+                self.witnessing.look()
                 if first:
                     touched |= self.link.groups() | self._inhabited()
                     log.info("store: %d groups known", len(self.cache.groups))
@@ -120,8 +154,9 @@ class Agent:
         return again
 
     def _wake(self, group: str | None) -> None:
+        self.witnessing.look()
         if group is None:
-            for name in self.link.groups():
+            for name in self.link.groups() | self.link.sworn():
                 self.runtime.wake(name)
             self.runtime.wake_all()
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hasys.api.kinds import Ref
+from hasys.guard.client import SwornTo
 from hasys.guard.protocol import Address, Plan
 from hasys.v1 import objects_pb2 as pb
 
@@ -63,6 +64,10 @@ class Guard(Protocol):
 
     def released(self, group: str) -> int:
         """Epoch up to which the group is released here."""
+        ...
+
+    def oath(self, group: str) -> SwornTo | None:
+        """By which an operator gave the group to this node while there is no majority; None: there is none."""
         ...
 
     async def gate(self, addresses: Iterable[Address]) -> None: ...

@@ -40,5 +40,10 @@ class Delay(Driver):
     def continues(self, earlier: Driver) -> bool:
         return isinstance(earlier, Delay)  # what has elapsed has elapsed
 
+    def take_over(self, earlier: Driver) -> None:
+        super().take_over(earlier)
+        if self.condition.state is State.RUNNING:
+            self._records.write(self.around.place.group, self.around.place.name, {"epoch": self.around.place.epoch})
+
     async def stop(self, *, force: bool) -> None:
         self._records.forget(self.around.place.group, self.around.place.name)

@@ -89,6 +89,9 @@ class Service(ABC):
     def take_over(self, earlier: Service) -> None:
         """Go on with what ``earlier``, of the same programs, runs."""
         self.since = earlier.since
+        known = earlier.home.remembered()
+        if known:  # under another epoch, perhaps
+            self.home.remember(**{key: value for key, value in known.items() if key not in ("epoch", "programs")})
 
     @abstractmethod
     async def start(self) -> None:

@@ -56,6 +56,7 @@ class Assigned:
             previous_epoch=a.previous_epoch,
             revoked=a.revoked,
             outlives=self._outlives(group.metadata.name, a),
+            candidates=_candidates(group),
         )
 
     def _outlives(self, group: str, a: pb.Assignment) -> float:
@@ -64,3 +65,10 @@ class Assigned:
             return 0.0
         timeout = max((self._watchdog(node) for node in (a.node, a.previous_node) if node), default=0.0)
         return timeout + WATCHDOG_MARGIN if timeout else 0.0
+
+
+def _candidates(group: pb.Group) -> frozenset[str]:
+    """Whose oath for the group is taken over; a group that is being deleted is nobody's."""
+    if group.metadata.HasField("deleting") or group.spec.mode != pb.GroupSpec.Mirror:
+        return frozenset()
+    return frozenset(node.name for node in group.spec.nodes)

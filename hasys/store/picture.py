@@ -93,7 +93,11 @@ class Picture:
         """The picture at this instant."""
         facts = self._leases.facts(now)
         self._read_groups()
-        groups = {name: self._with_times(group, now) for name, group in self._groups.items()}
+        claims = _claims(facts)
+        groups = {
+            name: replace(self._with_times(group, now), claims=claims.get(name, {}))
+            for name, group in self._groups.items()
+        }
         return View(
             timing=timing,
             leader_since=reign.since,
@@ -177,6 +181,15 @@ class Picture:
         names = {op.metadata.name for op in found}
         self._operations = {name: since for name, since in self._operations.items() if name in names}
         return tuple(operation_info(op, self._operations.setdefault(op.metadata.name, now)) for op in found)
+
+
+def _claims(facts: Mapping[str, NodeFacts]) -> dict[str, dict[str, int]]:
+    """Group -> node -> epoch of its operator's oath."""
+    found: dict[str, dict[str, int]] = {}
+    for node, known in facts.items():
+        for group, epoch in known.claims.items():
+            found.setdefault(group, {})[node] = epoch
+    return found
 
 
 # ---------------------------------------------------------------- message to value

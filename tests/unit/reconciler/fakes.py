@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from hasys.api import kinds
 from hasys.api.kinds import Ref, Resource
-from hasys.guard.client import GuardGone, ReleaseBlocked, Stale
+from hasys.guard.client import GuardGone, ReleaseBlocked, Stale, SwornTo
 from hasys.guard.protocol import Address, AddressEntry, Plan
 from hasys.model.errors import Unavailable
 from hasys.reconciler.cache import Cache
@@ -42,6 +42,7 @@ class FakeGuard:
         self.allowed: dict[str, int] = {}
         self.plans: dict[str, Plan] = {}
         self.floors: dict[str, int] = {}
+        self.oaths: dict[str, SwornTo] = {}
         self.gated: frozenset[Address] = frozenset()
         self.blocker = ""
         self.log = log
@@ -54,6 +55,9 @@ class FakeGuard:
 
     def released(self, group: str) -> int:
         return self.floors.get(group, 0)
+
+    def oath(self, group: str) -> SwornTo | None:
+        return self.oaths.get(group)
 
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._reach()
