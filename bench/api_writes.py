@@ -1,6 +1,8 @@
 """Durable writes through the API of a running cluster: one after the other, then many clients at once.
 
-    python -m bench.api_writes --context DIR/client/client.yaml [--seconds 5] [--clients 64] [--json FILE]
+    python -m bench.api_writes [--context DIR/client/client.yaml] [--seconds 5] [--clients 64] [--json FILE]
+
+Without ``--context`` it starts three stores of its own on loopback (``bench/loopback.py``).
 
 Every write is an apply that changes one Delay of a group made for the purpose and removed at the end. A write counts
 when its answer arrived: on disk on a majority, applied. Clients are coroutines over ``--connections`` connections of
@@ -16,10 +18,11 @@ import os
 import platform
 import statistics
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
+from bench.loopback import Loopback
 from hasys.api.client import Client, load_context
 from hasys.api.kinds import Ref
 from hasys.v1 import objects_pb2 as pb
@@ -45,9 +48,12 @@ async def write(client: Client, number: int, until: float, latencies: list[float
         latencies.append(time.perf_counter() - begun)
 
 
-async def measure(clients: list[Client], count: int, seconds: float) -> dict[str, float]:
-    """Rate and latencies (milliseconds) of ``count`` writers."""
+async def measure(
+    clients: list[Client], count: int, seconds: float, cluster: Loopback | None
+) -> dict[str, float | dict[str, float]]:
+    """Rate and latencies (milliseconds) of ``count`` writers, and what one write cost each process (milliseconds)."""
     latencies: list[float] = []
+    before = cluster.cpu() if cluster else {}
     begun = time.perf_counter()
     cpu = time.process_time()
     until = begun + seconds
@@ -61,7 +67,10 @@ async def measure(clients: list[Client], count: int, seconds: float) -> dict[str
         "median_ms": statistics.median(latencies) * 1e3,
         "p99_ms": latencies[int(len(latencies) * 0.99)] * 1e3,
         "worst_ms": latencies[-1] * 1e3,
-        "client_cpu": (time.process_time() - cpu) / elapsed,
+        "cpu_ms": {
+            "client": (time.process_time() - cpu) / len(latencies) * 1e3,
+            **{n: (t - before[n]) / len(latencies) * 1e3 for n, t in (cluster.cpu() if cluster else {}).items()},
+        },
     }
 
 
@@ -75,9 +84,9 @@ async def prepared(client: Client) -> None:
     await client.apply([group])
 
 
-async def run(arguments: argparse.Namespace) -> list[dict[str, float]]:
+async def run(arguments: argparse.Namespace, cluster: Loopback | None) -> list[dict[str, Any]]:
     """Prepare, measure, remove."""
-    context = load_context(arguments.context)
+    context = load_context(cluster.context if cluster else arguments.context)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(context)) for _ in range(arguments.connections)]
         await prepared(clients[0])
@@ -85,8 +94,8 @@ async def run(arguments: argparse.Namespace) -> list[dict[str, float]]:
             await client.list("Group")  # connects, and learns where the leader is
         try:
             return [
-                await measure(clients[:1], 1, arguments.seconds),
-                await measure(clients, arguments.clients, arguments.seconds),
+                await measure(clients[:1], 1, arguments.seconds, cluster),
+                await measure(clients, arguments.clients, arguments.seconds, cluster),
             ]
         finally:
             await clients[0].delete(Ref("Group", "", GROUP))
@@ -95,19 +104,22 @@ async def run(arguments: argparse.Namespace) -> list[dict[str, float]]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Durable writes through the API of a running cluster.")
-    parser.add_argument("--context", type=Path, required=True, help="client.yaml of the cluster")
+    parser.add_argument("--context", type=Path, help="client.yaml of the cluster; default: one made for this run")
+    parser.add_argument("--profile", type=Path, help="a folder for a cProfile of each store of the cluster made here")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    results = asyncio.run(run(arguments))
-    print(f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
+    load = os.getloadavg()[0]
+    with nullcontext() if arguments.context else Loopback(arguments.profile) as cluster:
+        results = asyncio.run(run(arguments, cluster))
+    print(f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, load before {load:.1f}")
     for one in results:
         print(
             f"{one['clients']:3.0f} clients: {one['per_second']:7.0f} writes/s,"
             f" median {one['median_ms']:.2f} ms, p99 {one['p99_ms']:.2f} ms, worst {one['worst_ms']:.1f} ms"
-            f" (client: {one['client_cpu']:.0%} of a core)"
+            f" (ms of processor per write: {', '.join(f'{n} {ms:.2f}' for n, ms in one['cpu_ms'].items())})"
         )
     if arguments.json:
         data: dict[str, Any] = {"machine": platform.platform(), "cores": os.cpu_count(), "results": results}

@@ -1,0 +1,89 @@
+"""A cluster of three real store processes on loopback addresses, for benchmarks: no root, no namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+NAMES = ("n1", "n2", "w")
+SUBNET = "127.77.0"
+READY = 15.0
+"""Seconds within which a fresh cluster must answer."""
+
+
+def _hasys(*words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "hasys", *words]
+
+
+class Loopback:
+    """``with Loopback() as cluster``: three ``hasys store run`` processes; ``cluster.context`` is their client.yaml."""
+
+    def __init__(self, profile_to: Path | None = None) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="hasys-bench."))
+        self._profile_to = profile_to
+        """When given, each process runs under cProfile and writes ``NAME.prof`` there at its end."""
+        self.context = self._folder / "client" / "client.yaml"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        members = [f"--{'witness' if name == 'w' else 'node'}={name}={SUBNET}.{i}" for i, name in enumerate(NAMES, 1)]
+        out = ["--out", str(self._folder / "made")]
+        subprocess.run(_hasys("init", "--cluster", "bench", *members, *out), check=True, capture_output=True)
+        for item in (self._folder / "made").iterdir():
+            item.rename(self._folder / item.name)
+        for name in NAMES:
+            self.processes[name] = self._start(name)
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        config = self._folder / name / "node.yaml"
+        with config.open("a") as f:
+            f.write(f"runDir: {self._folder}/{name}/run\ndataDir: {self._folder}/{name}/data\n")
+        argv = _hasys("store", "run", "--config", str(config))
+        if self._profile_to is not None:
+            argv[2:3] = ["-m", "cProfile", "-o", str(self._profile_to / f"{name}.prof"), "-m"]
+        with (self._folder / f"{name}.log").open("wb") as said:
+            return subprocess.Popen(argv, stderr=said, stdout=said, env={**os.environ, "HASYS_LOG": "WARNING"})
+
+    def _wait(self) -> None:
+        until = time.monotonic() + READY
+        argv = _hasys("--context", str(self.context), "get", "cluster", "-o", "json")
+        while subprocess.run(argv, capture_output=True, check=False).returncode:
+            if time.monotonic() > until:
+                logs = " | ".join((self._folder / f"{name}.log").read_text()[-200:] for name in NAMES)
+                raise RuntimeError(f"the cluster on {SUBNET}.0 did not answer within {READY:g} s: {logs}")
+
+    def cpu(self) -> dict[str, float]:
+        """Processor seconds used by each store so far."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        used = {}
+        for name, process in self.processes.items():
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()
+            used[name] = (int(fields[11]) + int(fields[12])) / ticks
+        return used
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
