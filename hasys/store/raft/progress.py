@@ -15,6 +15,9 @@ from hasys.store.raft.journal import FIRST_INDEX
 
 BATCH_BYTES = 64 * 1024
 """About this much log in one request; one larger entry goes alone."""
+PIPELINE = 2
+"""Requests under way after which small ones wait for an answer and then go together: one on the follower's disk, one
+behind it. More would wait there; here they cost one message instead of many. Full requests do not wait."""
 WINDOW_BYTES = 1024 * 1024
 """Sent and not acknowledged, per follower: bounds what waits in buffers."""
 CHUNK_BYTES = 256 * 1024
@@ -75,6 +78,8 @@ class Progress:
             return False
         if self.probing:
             return not self.sent
+        if len(self.sent) >= PIPELINE and self.sent[-1].size < BATCH_BYTES // 2:
+            return False
         return self.next <= last and self.window < WINDOW_BYTES
 
     def sending(self, last: int, size: int, now: float) -> None:
