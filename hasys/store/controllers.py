@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +33,9 @@ PAUSE = 0.2
 IDLE = 5.0
 """Longest time between two looks: the full truth is read again however few wake-ups came."""
 SPACING = 0.005
-"""Shortest time between two looks that news ask for: a burst of writes by clients is one look."""
+"""Shortest time between two looks that news ask for."""
+CALM = 0.03
+"""The same when the news are of resources alone, which clients and agents write in bursts: nobody's outage waits."""
 OVERSLEPT = 0.1
 """Seconds of lateness after which what was heard last says nothing about silence."""
 
@@ -63,6 +66,8 @@ class Controllers:
         self._leases = leases
         self._picture = Picture(config.name, machine, engine, leases)
         self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        """Set with ``_news`` when a group may have to move or an operation to begin."""
         self._reign: Reign | None = None
         self._followed = False
         """This process has seen another leader, or an earlier leadership of its own: the cluster is not cold."""
@@ -74,6 +79,7 @@ class Controllers:
     # ------------------------------------------------------------ wake-ups
     def wake(self) -> None:
         """Look again now."""
+        self._urgent.set()
         self._news.set()
 
     @property
@@ -82,7 +88,11 @@ class Controllers:
         return self._waiting and not self._news.is_set()
 
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
-        if not changes or any(change.ref.kind != "Event" for change in changes):
+        of_resources = any(change.ref.group for change in changes)  # their group changes with them
+        calm = ("Event", "Group") if of_resources else ("Event",)
+        if not changes or any(change.ref.kind not in calm and not change.ref.group for change in changes):
+            self.wake()
+        elif of_resources:
             self._news.set()
 
     async def run(self) -> None:
@@ -90,13 +100,13 @@ class Controllers:
         loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
+            self._urgent.clear()
             now = loop.time()
             wake = await self._look(now)
             if wake.wrote:
                 continue
             late = await self._wait(wake.at)
-            if loop.time() < now + SPACING:
-                await asyncio.sleep(now + SPACING - loop.time())
+            await self._gather(now + SPACING, min(now + CALM, wake.at))
             if late > OVERSLEPT:
                 self._deaf_until = loop.time() + 2 * seed.timings(self._config, self._machine)[0].keepalive
                 log.warning("overslept by %.3f s: nobody is called silent for a moment", late)
@@ -113,6 +123,16 @@ class Controllers:
         finally:
             self._waiting = False
         return 0.0
+
+    async def _gather(self, soon: float, calm: float) -> None:
+        """One look for a burst of news: not before ``soon``, and not before ``calm`` unless something is urgent."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < calm and not self._urgent.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(calm):
+                    await self._urgent.wait()
+        if loop.time() < soon:
+            await asyncio.sleep(soon - loop.time())
 
     # ------------------------------------------------------------ one look
     def view(self, now: float) -> View | None:

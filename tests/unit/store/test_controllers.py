@@ -14,6 +14,7 @@ from hasys.api.kinds import wrap
 from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
+from hasys.store import controllers
 from hasys.store.assigned import Assigned
 from hasys.store.controllers import Controllers
 from hasys.store.machine import Machine
@@ -21,6 +22,7 @@ from hasys.store.memory import MemoryEngine
 from hasys.store.status import StatusSource
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1 import store_pb2
+from tests.unit.store.build import delay
 
 MEMBERS = (
     Member("n1", "Voter", ("10.0.0.1",)),
@@ -256,3 +258,27 @@ async def test_status_shows_what_the_contract_asks_for() -> None:
             "n1", 1, "Running", {"n1": "Active", "n2": "Standby"},
         )  # fmt: skip
         assert not web.redundant, "without the witness, the loss of the Active would end the majority"
+
+
+@pytest.mark.anyio
+async def test_changes_of_resources_wait_for_one_another_and_an_operation_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(controllers, "CALM", 3600.0)
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        looks: list[float] = []
+        view = b.controllers.view
+        monkeypatch.setattr(b.controllers, "view", lambda now: (looks.append(now), view(now))[1])
+
+        for seconds in (1, 2, 3):
+            await b.write(store_pb2.Mutation(put_spec=delay("d", seconds=seconds)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert looks == []
+
+        await b.ask("switchover-1", pb.OperationSpec.Switchover, group="web", node="w", actor="admin")
+        await b.rest()
+        assert looks
+        assert b.operation("switchover-1").state == "Failed"
