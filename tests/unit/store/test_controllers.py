@@ -14,6 +14,7 @@ from hasys.api.kinds import wrap
 from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
+from hasys.model.view import View
 from hasys.store import controllers
 from hasys.store.assigned import Assigned
 from hasys.store.controllers import Controllers
@@ -270,7 +271,12 @@ async def test_changes_of_resources_wait_for_one_another_and_an_operation_for_no
         await b.rest()
         looks: list[float] = []
         view = b.controllers.view
-        monkeypatch.setattr(b.controllers, "view", lambda now: (looks.append(now), view(now))[1])
+
+        def counted(now: float) -> View | None:
+            looks.append(now)
+            return view(now)
+
+        monkeypatch.setattr(b.controllers, "view", counted)
 
         for seconds in (1, 2, 3):
             await b.write(store_pb2.Mutation(put_spec=delay("d", seconds=seconds)))
