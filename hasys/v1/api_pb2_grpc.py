@@ -587,3 +587,209 @@ class Status:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class MaintenanceStub:
+    """Members of the cluster, backup. For administrators only.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListMembers = channel.unary_unary(
+                '/hasys.v1.Maintenance/ListMembers',
+                request_serializer=hasys_dot_v1_dot_api__pb2.ListMembersRequest.SerializeToString,
+                response_deserializer=hasys_dot_v1_dot_api__pb2.ListMembersResponse.FromString,
+                _registered_method=True)
+        self.AddMember = channel.unary_unary(
+                '/hasys.v1.Maintenance/AddMember',
+                request_serializer=hasys_dot_v1_dot_api__pb2.AddMemberRequest.SerializeToString,
+                response_deserializer=hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/hasys.v1.Maintenance/RemoveMember',
+                request_serializer=hasys_dot_v1_dot_api__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.FromString,
+                _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/hasys.v1.Maintenance/Backup',
+                request_serializer=hasys_dot_v1_dot_api__pb2.BackupRequest.SerializeToString,
+                response_deserializer=hasys_dot_v1_dot_api__pb2.BackupResponse.FromString,
+                _registered_method=True)
+
+
+class MaintenanceServicer:
+    """Members of the cluster, backup. For administrators only.
+    """
+
+    def ListMembers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddMember(self, request, context):
+        """A voter or witness first copies the log, and votes once it has caught up. A known name gets new addresses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Backup(self, request, context):
+        """The whole state at one version: a header, the data, and in the last message the checksum.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_MaintenanceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMembers,
+                    request_deserializer=hasys_dot_v1_dot_api__pb2.ListMembersRequest.FromString,
+                    response_serializer=hasys_dot_v1_dot_api__pb2.ListMembersResponse.SerializeToString,
+            ),
+            'AddMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddMember,
+                    request_deserializer=hasys_dot_v1_dot_api__pb2.AddMemberRequest.FromString,
+                    response_serializer=hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=hasys_dot_v1_dot_api__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=hasys_dot_v1_dot_api__pb2.BackupRequest.FromString,
+                    response_serializer=hasys_dot_v1_dot_api__pb2.BackupResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'hasys.v1.Maintenance', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('hasys.v1.Maintenance', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Maintenance:
+    """Members of the cluster, backup. For administrators only.
+    """
+
+    @staticmethod
+    def ListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hasys.v1.Maintenance/ListMembers',
+            hasys_dot_v1_dot_api__pb2.ListMembersRequest.SerializeToString,
+            hasys_dot_v1_dot_api__pb2.ListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hasys.v1.Maintenance/AddMember',
+            hasys_dot_v1_dot_api__pb2.AddMemberRequest.SerializeToString,
+            hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hasys.v1.Maintenance/RemoveMember',
+            hasys_dot_v1_dot_api__pb2.RemoveMemberRequest.SerializeToString,
+            hasys_dot_v1_dot_api__pb2.ChangeMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hasys.v1.Maintenance/Backup',
+            hasys_dot_v1_dot_api__pb2.BackupRequest.SerializeToString,
+            hasys_dot_v1_dot_api__pb2.BackupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

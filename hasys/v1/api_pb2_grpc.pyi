@@ -173,3 +173,64 @@ class StatusServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_api_pb2.StatusResponse], _abc.AsyncIterator[_api_pb2.StatusResponse]]: ...
 
 def add_StatusServicer_to_server(servicer: StatusServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class MaintenanceStub:
+    """Members of the cluster, backup. For administrators only."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> MaintenanceAsyncStub: ...
+    ListMembers: _grpc.UnaryUnaryMultiCallable[_api_pb2.ListMembersRequest, _api_pb2.ListMembersResponse]
+    AddMember: _grpc.UnaryUnaryMultiCallable[_api_pb2.AddMemberRequest, _api_pb2.ChangeMemberResponse]
+    """A voter or witness first copies the log, and votes once it has caught up. A known name gets new addresses."""
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_api_pb2.RemoveMemberRequest, _api_pb2.ChangeMemberResponse]
+    Backup: _grpc.UnaryStreamMultiCallable[_api_pb2.BackupRequest, _api_pb2.BackupResponse]
+    """The whole state at one version: a header, the data, and in the last message the checksum."""
+
+@_typing.type_check_only
+class MaintenanceAsyncStub(MaintenanceStub):
+    """Members of the cluster, backup. For administrators only."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListMembers: _aio.UnaryUnaryMultiCallable[_api_pb2.ListMembersRequest, _api_pb2.ListMembersResponse]  # type: ignore[assignment]
+    AddMember: _aio.UnaryUnaryMultiCallable[_api_pb2.AddMemberRequest, _api_pb2.ChangeMemberResponse]  # type: ignore[assignment]
+    """A voter or witness first copies the log, and votes once it has caught up. A known name gets new addresses."""
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_api_pb2.RemoveMemberRequest, _api_pb2.ChangeMemberResponse]  # type: ignore[assignment]
+    Backup: _aio.UnaryStreamMultiCallable[_api_pb2.BackupRequest, _api_pb2.BackupResponse]  # type: ignore[assignment]
+    """The whole state at one version: a header, the data, and in the last message the checksum."""
+
+class MaintenanceServicer(metaclass=_abc_1.ABCMeta):
+    """Members of the cluster, backup. For administrators only."""
+
+    @_abc_1.abstractmethod
+    def ListMembers(
+        self,
+        request: _api_pb2.ListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_api_pb2.ListMembersResponse, _abc.Awaitable[_api_pb2.ListMembersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AddMember(
+        self,
+        request: _api_pb2.AddMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_api_pb2.ChangeMemberResponse, _abc.Awaitable[_api_pb2.ChangeMemberResponse]]:
+        """A voter or witness first copies the log, and votes once it has caught up. A known name gets new addresses."""
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _api_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_api_pb2.ChangeMemberResponse, _abc.Awaitable[_api_pb2.ChangeMemberResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _api_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_api_pb2.BackupResponse], _abc.AsyncIterator[_api_pb2.BackupResponse]]:
+        """The whole state at one version: a header, the data, and in the last message the checksum."""
+
+def add_MaintenanceServicer_to_server(servicer: MaintenanceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,6 +29,8 @@ class Hello(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     PROCESS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    BLANK_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     name: _builtins.str
     network: _builtins.int
@@ -37,6 +39,10 @@ class Hello(_message.Message):
     """version of this file; another one is refused"""
     process: _builtins.int
     """random per process: another one than before means a restart"""
+    history: _builtins.int
+    """of the sender's log, see Membership"""
+    blank: _builtins.bool
+    """the sender has no log yet: it takes on any history"""
     def __init__(
         self,
         *,
@@ -45,10 +51,12 @@ class Hello(_message.Message):
         network: _builtins.int = ...,
         protocol: _builtins.int = ...,
         process: _builtins.int = ...,
+        history: _builtins.int = ...,
+        blank: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "name", b"name", "network", b"network", "process", b"process", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blank", b"blank", "cluster_id", b"cluster_id", "history", b"history", "name", b"name", "network", b"network", "process", b"process", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,17 +343,23 @@ class PreVoteAnswer(_message.Message):
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     GRANTED_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     granted: _builtins.bool
+    @_builtins.property
+    def members(self) -> Global___Membership:
+        """when refused: whom the sender knows, for one that missed changes of the members"""
+
     def __init__(
         self,
         *,
         attempt: _builtins.int = ...,
         granted: _builtins.bool = ...,
+        members: Global___Membership | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "granted", b"granted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "granted", b"granted", "members", b"members"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -695,3 +709,69 @@ class Admission(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Admission: _TypeAlias = Admission  # noqa: Y015
+
+@_typing.final
+class Membership(_message.Message):
+    """Payload of an entry that changes the members; in force from the moment it is in the log, committed or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    history: _builtins.int
+    """another one after a restore from backup: two histories never mix"""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Peer]: ...
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___Peer] | None = ...,
+        history: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Membership: _TypeAlias = Membership  # noqa: Y015
+
+@_typing.final
+class Peer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    API_PORT_FIELD_NUMBER: _builtins.int
+    RAFT_PORT_FIELD_NUMBER: _builtins.int
+    LEASE_PORT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    """Voter | Witness"""
+    learner: _builtins.bool
+    """copies the log, does not count yet"""
+    api_port: _builtins.int
+    raft_port: _builtins.int
+    lease_port: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        learner: _builtins.bool = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        api_port: _builtins.int = ...,
+        raft_port: _builtins.int = ...,
+        lease_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "api_port", b"api_port", "learner", b"learner", "lease_port", b"lease_port", "name", b"name", "raft_port", b"raft_port", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
