@@ -5,6 +5,7 @@ What a request does is not decided here: ``Handler`` gets it parsed. A line that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -17,6 +18,8 @@ from hasys.guard.loop import Loop
 from hasys.guard.protocol import BadMessage, Request
 
 MAX_CONNECTIONS = 16
+LOOK = 1.0
+"""Seconds between looks whether the socket file is still there: without it no new agent finds the guard."""
 MAX_UNSENT = 2 * protocol.MAX_ANSWER
 """Bytes that wait for a peer that does not read; more closes its connection."""
 
@@ -125,15 +128,32 @@ class Server:
         self.loop = loop
         self.handler = handler
         self._connections: set[Connection] = set()
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._path = path
+        self._socket = self._listen()
+        self._timer = loop.at(loop.now() + LOOK, self._look)
+
+    def _listen(self) -> socket.socket:
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         mask = os.umask(0o177)
         try:
-            self._socket.bind(str(path))
+            sock.bind(str(self._path))
         finally:
             os.umask(mask)
-        self._socket.listen(MAX_CONNECTIONS)
-        loop.reader(self._socket.fileno(), self._accept)
+        sock.listen(MAX_CONNECTIONS)
+        self.loop.reader(sock.fileno(), self._accept)
+        return sock
+
+    def _look(self) -> None:
+        """Listen anew when somebody removed the socket file; who is connected stays connected."""
+        if not self._path.exists():
+            old = self._socket
+            with contextlib.suppress(OSError):  # the disk refuses: tried again at the next look
+                self._socket = self._listen()
+                self.loop.forget(old.fileno())
+                old.close()
+        self._timer = self.loop.at(self.loop.now() + LOOK, self._look)
 
     def forget(self, connection: Connection) -> None:
         """Called by the connection when it ends."""
@@ -143,6 +163,7 @@ class Server:
 
     def close(self) -> None:
         """Stop listening and end every connection. The socket file stays, dead."""
+        self._timer.cancel()
         self.loop.forget(self._socket.fileno())
         self._socket.close()
         for connection in tuple(self._connections):

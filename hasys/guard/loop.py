@@ -86,6 +86,10 @@ class Loop:
         heapq.heappush(self._timers, timer)
         return timer
 
+    def now(self) -> float:
+        """The time of the loop's clock."""
+        return self._clock()
+
     def stop(self) -> None:
         """Return from :meth:`run` after the current call."""
         self._running = False

@@ -60,6 +60,7 @@ class Process:
     def _load(self) -> Book:
         """What an earlier guard promised to undo. When that cannot be read, everything of this node is undone now."""
         try:
+            self._check_kept()
             return self.file.load()
         except Damaged as e:
             say(f"{e}: fencing everything of this node")
@@ -72,6 +73,17 @@ class Process:
                     cgroup.kill(self.base / part)
             self.file.save(Book())
             return Book()
+
+    def _check_kept(self) -> None:
+        """No file is right on a machine that has nothing of ours. Raises :class:`Damaged` when there is something:
+        an earlier guard kept a plan, and somebody removed it."""
+        if self.file.exists():
+            return
+        if self.gate is not None:
+            self.gate.adopt({})
+        gated = self.gate is not None and self.gate.gated
+        if gated or (self.base is not None and cgroup.populated(self.base / "groups")):
+            raise Damaged(f"{self.config.run_dir}: the plan was removed while something of it is left")
 
     def _parts(self, book: Book) -> Parts:
         config = self.config

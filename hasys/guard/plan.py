@@ -156,6 +156,10 @@ class PlanFile:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "plan.json"
 
+    def exists(self) -> bool:
+        """Whether a book was ever kept, since the machine started."""
+        return self._path.exists()
+
     def load(self) -> Book:
         """The stored book, empty when there is none. Raises :class:`Damaged`."""
         try:
@@ -170,8 +174,9 @@ class PlanFile:
             raise Damaged(f"{self._path}: {type(e).__name__}: {e}") from None
 
     def save(self, book: Book) -> None:
-        """Replace the file as a whole."""
+        """Replace the file as a whole; its folder is made anew when somebody removed it."""
         beside = self._path.with_suffix(".new")
+        beside.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(protocol.encode(_to_json(book), limit=MAX_FILE))

@@ -33,9 +33,8 @@ class Outputs:
     def file(self, group: str, name: str) -> Path:
         """The file of a resource; kept within the bound from now on."""
         path = self.directory / group / f"{name}.log"
-        if path not in self._open:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._open.add(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # each time: somebody may have removed it
+        self._open.add(path)
         return path
 
     def forget_group(self, group: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -184,6 +185,21 @@ def test_a_damaged_plan_means_that_everything_of_the_node_is_undone(rig: Rig) ->
     assert rig.processes[0].wait(1) == -KILL
     assert VIP4 not in addresses(rig)
     assert VIP6 not in addresses(rig)
+
+
+def test_a_removed_plan_means_the_same_while_something_of_it_is_left(rig: Rig) -> None:
+    talk = rig.start_guard()
+    serve_with_process(rig, talk)
+    rig.signal(KILL)
+    assert rig.guard is not None
+    rig.guard.wait()
+    shutil.rmtree(rig.tmp / "run")
+    rig.leader.granting = False
+    again = rig.start_guard()
+    assert VIP4 not in addresses(rig)
+    assert VIP6 not in addresses(rig)
+    assert rig.processes[0].wait(1) == -KILL
+    assert again.ask("status")["groups"] == []
 
 
 def test_a_dropped_address_is_muted_at_once_and_fenced_if_it_stays(rig: Rig) -> None:

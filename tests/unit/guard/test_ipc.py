@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from hasys.guard import ipc
 from hasys.guard.desk import Desk
-from hasys.guard.ipc import Server
+from hasys.guard.ipc import LOOK, Server
 from hasys.guard.loop import Loop
 from tests.unit.guard.fakes import Bench
 
@@ -25,7 +26,8 @@ class Table:
         self.path = path
         self.bench = Bench()
         self.bench.guard.start()
-        self.loop = Loop(lambda: 0.0)
+        self.time = 0.0
+        self.loop = Loop(lambda: self.time)
         self.desk = Desk(self.bench.guard, "demo-n1", Path("/cg/hasys.demo-n1"), [])
         self.server = Server(path, self.loop, self.desk)
         self.peers: list[socket.socket] = []
@@ -131,6 +133,15 @@ def test_a_peer_that_does_not_read_is_cut_off_and_the_guard_goes_on(
     assert not table.bench.guard.agent_here
     assert table.ask(table.peer(), op="status")["ok"]
     deaf.close()
+
+
+def test_a_removed_socket_file_returns_and_who_is_connected_stays(table: Table) -> None:
+    agent = table.agent()
+    shutil.rmtree(table.path.parent)
+    table.time += LOOK
+    table.loop.once()
+    assert table.ask(table.peer(), op="status")["ok"]
+    assert table.ask(agent, op="status")["agent"]["connected"]
 
 
 def test_more_connections_than_the_limit_are_closed(table: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_a_crash_while_saving_leaves_the_old_book(tmp_path: Path, monkeypatch: p
         file.save(old.with_plan(Plan("web", 2, 2, ())))
     monkeypatch.undo()
     assert file.load() == old
+
+
+def test_a_removed_folder_does_not_keep_the_book_from_being_stored(tmp_path: Path) -> None:
+    file = PlanFile(tmp_path / "run" / "demo-n1")
+    file.save(Book())
+    shutil.rmtree(tmp_path / "run")
+    book = Book().with_plan(Plan("web", 1, 1, (WEB_IP,)))
+    file.save(book)
+    assert file.load() == book
 
 
 def test_nobody_else_may_read_the_book(tmp_path: Path) -> None:
