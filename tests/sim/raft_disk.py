@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class PowerCut(Exception):
@@ -14,6 +14,8 @@ class PowerCut(Exception):
 class _File:
     content: bytes = b""
     synced: bytes = b""
+    overwritten: list[tuple[int, bytes]] = field(default_factory=list)
+    """Since the last sync; each of them may be lost alone."""
 
 
 class SimulatedDisk:
@@ -46,10 +48,17 @@ class SimulatedDisk:
         self._burn()
         self._names[name].content += data
 
+    def overwrite(self, name: str, at: int, data: bytes) -> None:
+        self._burn()
+        file = self._names[name]
+        file.content = _put(file.content, at, data)
+        file.overwritten.append((at, data))
+
     def sync(self, name: str) -> None:
         self._burn()
         file = self._names[name]
         file.synced = file.content
+        file.overwritten.clear()
 
     def rename(self, old: str, new: str) -> None:
         self._burn()
@@ -69,6 +78,7 @@ class SimulatedDisk:
         for file in {id(f): f for f in names.values()}.values():
             file.content = _torn(file, rng)
             file.synced = file.content
+            file.overwritten.clear()
         self._names = names
         self._kept_names = [names]
 
@@ -84,7 +94,14 @@ class SimulatedDisk:
         file.content = file.synced = bytes(content)
 
 
+def _put(content: bytes, at: int, data: bytes) -> bytes:
+    assert at + len(data) <= len(content)
+    return content[:at] + data + content[at + len(data) :]
+
+
 def _torn(file: _File, rng: random.Random) -> bytes:
+    if file.overwritten:
+        return _partly_overwritten(file, rng)
     assert file.content.startswith(file.synced) or not file.synced
     tail = file.content[len(file.synced) :]
     kept = bytearray(tail[: rng.randint(0, len(tail))])
@@ -92,3 +109,13 @@ def _torn(file: _File, rng: random.Random) -> bytes:
         hole = rng.randrange(len(kept))
         kept[hole : hole + 512] = bytes(len(kept[hole : hole + 512]))
     return file.synced + bytes(kept)
+
+
+def _partly_overwritten(file: _File, rng: random.Random) -> bytes:
+    """The disk wrote some of them, in any order; the last one may be garbage."""
+    content = file.synced
+    for at, data in file.overwritten:
+        if rng.random() < 0.5:
+            content = _put(content, at, data)
+    at, data = file.overwritten[-1]
+    return _put(content, at, rng.randbytes(len(data))) if rng.random() < 0.2 else content

@@ -28,6 +28,11 @@ class Disk(Protocol):
         """Write at the end. After a power cut any part of it, or garbage in its place, may be there."""
         ...
 
+    def overwrite(self, name: str, at: int, data: bytes) -> None:
+        """Write over a part of the file that exists, inside one sector. Before :meth:`sync` a power cut leaves the old
+        bytes, the new ones, or garbage there, and everything else alone."""
+        ...
+
     def sync(self, name: str) -> None:
         """Return when the content of the file survives a power cut."""
         ...
@@ -66,6 +71,12 @@ class Folder:
         if fd is None:
             fd = self._open[name] = os.open(self._path / name, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         _write_all(fd, data)
+
+    def overwrite(self, name: str, at: int, data: bytes) -> None:
+        fd = self._open.get(name)
+        if fd is None:
+            fd = self._open[name] = os.open(self._path / name, os.O_WRONLY | os.O_CLOEXEC)
+        os.pwrite(fd, data, at)
 
     def sync(self, name: str) -> None:
         os.fdatasync(self._open[name])

@@ -3,6 +3,9 @@
 Journal: a header with a random salt, then batches. One batch is one group commit, and the next is written only after
 the sync of the one before. So after a power cut at most the last batch can be damaged: a damaged batch with a whole one
 behind it is corruption, not a torn tail. The salt, in every checksum, keeps a client's bytes from looking like a batch.
+
+Marks: a small file of slots beside the journal. Each names a journal by its salt, and the serial number of its newest
+batch that was announced as durable; so a journal that lacks announced batches at its end is told from a torn tail.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ SNAPSHOT_MAGIC = b"hasyssn1"
 SALT_SIZE = 8
 _HEADER = struct.Struct(">8s8sI")  # magic, salt, checksum of both
 _BATCH = struct.Struct(">IIQ")  # length of the payload, checksum, serial number
+_MARK = struct.Struct(">8sQI")  # salt, serial number, checksum of both
+MARK_SECTOR = 512
+"""Bytes from slot to slot: a write of one, torn by a power cut, leaves the others alone."""
+MARK_SLOTS = 4
 _SNAPSHOT = struct.Struct(">8sIQQQ")  # magic, checksum of all that follows, index, term, length
 
 
@@ -35,6 +42,41 @@ class SnapshotFile:
 
 def new_salt() -> bytes:
     return os.urandom(SALT_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The journal with that salt had ``serial`` batches when they were last announced as durable."""
+
+    slot: int
+    salt: bytes
+    serial: int
+
+
+def mark(salt: bytes, serial: int) -> bytes:
+    """One slot of the file of marks."""
+    fields = salt + struct.pack(">Q", serial)
+    return _MARK.pack(salt, serial, zlib.crc32(fields))
+
+
+def fresh_marks(salt: bytes) -> bytes:
+    """A file of marks whose slot 0 says that nothing of the journal with that salt was announced yet."""
+    return mark(salt, 0).ljust(MARK_SLOTS * MARK_SECTOR, b"\0")
+
+
+def read_marks(data: bytes) -> list[Mark]:
+    """The slots that can be read. One that was being written at a power cut cannot; another then names the journal."""
+    found: list[Mark] = []
+    for slot in range(min(MARK_SLOTS, len(data) // MARK_SECTOR)):
+        salt, serial, checksum = _MARK.unpack_from(data, slot * MARK_SECTOR)
+        if checksum == zlib.crc32(salt + struct.pack(">Q", serial)):
+            found.append(Mark(slot, salt, serial))
+    return found
+
+
+def salt_of(data: bytes) -> bytes:
+    """The salt in the header of a journal."""
+    return data[len(JOURNAL_MAGIC) : len(JOURNAL_MAGIC) + SALT_SIZE]
 
 
 def journal_header(salt: bytes) -> bytes:

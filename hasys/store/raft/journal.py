@@ -7,22 +7,29 @@ owner likes (a worker thread, a simulator), the journal itself is used by one th
 
 A record is never changed in place: truncation is a record, compaction replaces the whole file atomically. So after a
 power cut the file holds a prefix of what was recorded, at least as long as what was announced as durable.
+
+A file of marks says how much was announced. It is written before the announcement and synced only with each new
+journal file: after a crash of the process it is exact, after a power cut it may be older (the kernel writes it within
+half a minute). So a journal that was cut short, restored from a copy or replaced is not taken for a torn tail.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
 
 from hasys.store.raft import frames
 from hasys.store.raft.disk import Disk, replace
-from hasys.store.raft.frames import Corrupt, SnapshotFile
+from hasys.store.raft.frames import Corrupt, Mark, SnapshotFile
 from hasys.v1 import raft_pb2 as pb
 
 JOURNAL = "journal"
 SNAPSHOT = "snapshot"
+MARKS = "marks"
 FIRST_INDEX = 1
 """Every log begins with the same entry 1 of term 0, which nobody proposed."""
 
@@ -62,6 +69,8 @@ class Journal:
         """Bytes of log since the file was last replaced."""
         self._salt = frames.new_salt()
         self._serial = 0
+        self._pair: int | None = None
+        """Which pair of slots has the marks of the present journal file; None: there are no marks yet."""
         self._pending: list[pb.Record] = []
         self._unsynced: deque[tuple[int, int]] = deque()  # (sequence number, last index it made)
         self._replace = True
@@ -176,7 +185,8 @@ class Journal:
         else:
             self._serial += 1
             payload = pb.Batch(records=self._pending).SerializeToString()
-            self._job = Job(self.seq, _Append(self._disk, frames.batch(self._salt, self._serial, payload)))
+            data = frames.batch(self._salt, self._serial, payload)
+            self._job = Job(self.seq, _Append(self._disk, data, self._mark()))
         self._pending = []
         return self._job
 
@@ -193,7 +203,18 @@ class Journal:
         data += frames.batch(self._salt, 1, pb.Batch(records=records).SerializeToString())
         snapshot = self.snapshot if self._snapshot_due else None
         self._replace = self._snapshot_due = False
-        return Job(self.seq, _Replace(self._disk, data, snapshot))
+        first, self._pair = self._pair is None, 0 if self._pair is None else 1 - self._pair
+        before = _Mark(2 * self._pair, self._salt, 0)
+        return Job(self.seq, _Replace(self._disk, data, snapshot, before, self._mark(), first))
+
+    def _mark(self) -> _Mark:
+        """The first slot of a pair stays as it was synced, whatever a power cut makes of the second."""
+        assert self._pair is not None
+        return _Mark(2 * self._pair + 1, self._salt, self._serial)
+
+    def marked_in(self, slot: int) -> None:
+        """The present file has its marks there."""
+        self._pair = slot // 2
 
     def done(self, job: Job) -> None:
         """The job has run: what it carried is durable."""
@@ -206,13 +227,25 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
+class _Mark:
+    slot: int
+    salt: bytes
+    serial: int
+
+    def write(self, disk: Disk) -> None:
+        disk.overwrite(MARKS, self.slot * frames.MARK_SECTOR, frames.mark(self.salt, self.serial))
+
+
+@dataclass(frozen=True, slots=True)
 class _Append:
     disk: Disk
     data: bytes
+    mark: _Mark
 
     def __call__(self) -> None:
         self.disk.append(JOURNAL, self.data)
         self.disk.sync(JOURNAL)
+        self.mark.write(self.disk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +253,22 @@ class _Replace:
     disk: Disk
     data: bytes
     snapshot: SnapshotFile | None
+    before: _Mark
+    """Names the new file before it exists: a journal that no mark names is not ours."""
+    after: _Mark
+    first: bool
 
     def __call__(self) -> None:
         """The snapshot first: a journal whose base has no snapshot would have lost its entries."""
         if self.snapshot is not None:
             replace(self.disk, SNAPSHOT, frames.snapshot_file(self.snapshot))
+        if self.first:
+            replace(self.disk, MARKS, frames.fresh_marks(self.before.salt))
+        else:
+            self.before.write(self.disk)
+            self.disk.sync(MARKS)
         replace(self.disk, JOURNAL, self.data)
+        self.after.write(self.disk)
 
 
 # ---------------------------------------------------------------- opening
@@ -246,12 +289,12 @@ def open_journal(disk: Disk) -> Opened:
     """
     data = disk.read(JOURNAL)
     raw_snapshot = disk.read(SNAPSHOT)
-    if data is None and raw_snapshot is None:
-        return Opened(_fresh(disk), started=False, lost="")
+    marks = frames.read_marks(disk.read(MARKS) or b"")
     try:
         if data is None:
-            raise Corrupt("there is a snapshot but no journal")
-        journal = _rebuild(disk, data, frames.read_snapshot(raw_snapshot) if raw_snapshot is not None else None)
+            _refuse_missing(raw_snapshot is not None, marks)
+            return Opened(_fresh(disk), started=False, lost="")
+        journal = _rebuild(disk, data, frames.read_snapshot(raw_snapshot) if raw_snapshot is not None else None, marks)
     except Corrupt as e:
         _set_aside(disk)
         return Opened(_fresh(disk), started=False, lost=str(e))
@@ -262,17 +305,27 @@ def _fresh(disk: Disk) -> Journal:
     return Journal(disk, secrets.randbits(64), voting=False)
 
 
+def _refuse_missing(snapshot: bool, marks: list[Mark]) -> None:
+    """A power cut at the very first start may leave marks alone, but none that anything was announced."""
+    if snapshot:
+        raise Corrupt("there is a snapshot but no journal")
+    if any(mark.serial for mark in marks):
+        raise Corrupt("the journal is missing")
+
+
 def _set_aside(disk: Disk) -> None:
-    for name in (SNAPSHOT, JOURNAL):
+    for name in (SNAPSHOT, JOURNAL, MARKS):
         if disk.read(name) is not None:
             disk.rename(name, name + ".damaged")
     disk.sync_names()
 
 
-def _rebuild(disk: Disk, data: bytes, snapshot: SnapshotFile | None) -> Journal:
+def _rebuild(disk: Disk, data: bytes, snapshot: SnapshotFile | None, marks: list[Mark]) -> Journal:
     journal = Journal(disk, 0, voting=False)
-    for payload in frames.read_journal(data):
-        for record in pb.Batch.FromString(payload).records:
+    payloads = frames.read_journal(data)
+    _check_length(journal, len(payloads), [mark for mark in marks if mark.salt == frames.salt_of(data)])
+    for payload in payloads:
+        for record in _records(payload):
             _replay(journal, record)
     if snapshot is None and journal.first > FIRST_INDEX:
         raise Corrupt("the snapshot that the journal builds on is missing")
@@ -280,6 +333,23 @@ def _rebuild(disk: Disk, data: bytes, snapshot: SnapshotFile | None) -> Journal:
         _join(journal, snapshot)
     journal.durable_index = journal.last
     return journal
+
+
+def _check_length(journal: Journal, batches: int, marks: list[Mark]) -> None:
+    """Nothing that was announced may be missing at the end."""
+    if not marks:
+        raise Corrupt("the journal is not the one that was written here last")
+    newest = max(marks, key=lambda mark: mark.serial)
+    if batches < newest.serial:
+        raise Corrupt(f"the journal ends after write {batches}, but write {newest.serial} was acknowledged")
+    journal.marked_in(newest.slot)
+
+
+def _records(payload: bytes) -> Iterable[pb.Record]:
+    try:
+        return pb.Batch.FromString(payload).records
+    except DecodeError:
+        raise Corrupt("the journal has a batch that is no message") from None
 
 
 def _replay(journal: Journal, record: pb.Record) -> None:

@@ -127,7 +127,7 @@ def test_one_job_carries_everything_recorded_while_the_one_before_ran() -> None:
     for index in range(2, 100):
         journal.append(b"\0x", index, 1)
     write_out(journal)
-    assert disk.operations - before == 2  # one append, one sync
+    assert disk.operations - before == 3  # one append, one sync, one mark
 
 
 def filled(disk: SimulatedDisk, batches: int = 5) -> None:
@@ -163,17 +163,57 @@ def test_damage_of_the_first_batch_is_never_taken_for_a_torn_tail(at: int) -> No
     assert open_journal(disk).lost
 
 
-def test_a_torn_last_batch_is_cut_and_the_member_goes_on() -> None:
+def test_a_torn_write_that_was_not_announced_is_cut_and_the_member_goes_on() -> None:
+    disk = SimulatedDisk()
+    filled(disk, batches=5)
+    journal = open_journal(disk).journal
+    write_out(journal)
+    journal.append(b"\0never announced", 7, 1)
+    job = journal.take_job()
+    assert job is not None
+    disk.fuse = 1
+    with pytest.raises(PowerCut):
+        job.run()
+    disk.fuse = None
+    content = disk.read(JOURNAL)
+    assert content is not None
+    disk.create(JOURNAL, content[:-3])
+    opened = open_journal(disk)
+    assert not opened.lost
+    assert opened.journal.last == 6
+    write_out(opened.journal)
+    assert open_journal(disk).journal.last == 6
+
+
+def test_an_announced_write_that_is_missing_at_the_end_is_noticed() -> None:
     disk = SimulatedDisk()
     filled(disk, batches=5)
     content = disk.read(JOURNAL)
     assert content is not None
     disk.create(JOURNAL, content[:-3])
     opened = open_journal(disk)
-    assert not opened.lost
-    assert opened.journal.last == 5
-    write_out(opened.journal)
-    assert open_journal(disk).journal.last == 5
+    assert "was acknowledged" in opened.lost
+    assert not opened.journal.voting
+
+
+def test_a_copy_of_an_earlier_journal_is_not_taken_for_the_present_one() -> None:
+    disk = SimulatedDisk()
+    filled(disk, batches=2)
+    earlier = disk.read(JOURNAL)
+    assert earlier is not None
+    for index in range(4, 7):  # each start writes a new file
+        journal = open_journal(disk).journal
+        journal.append(b"\0x", index, 1)
+        write_out(journal)
+    disk.create(JOURNAL, earlier)
+    assert "not the one" in open_journal(disk).lost
+
+
+def test_a_journal_that_was_removed_is_missed() -> None:
+    disk = SimulatedDisk()
+    filled(disk)
+    disk.rename(JOURNAL, "elsewhere")
+    assert "missing" in open_journal(disk).lost
 
 
 def test_a_damaged_snapshot_makes_a_new_incarnation() -> None:
