@@ -75,6 +75,7 @@ _ROWS = (
     Reason("NodeReady", N, "{node} is ready", "Its guard is heard, hears us, and its agent works."),
     Reason("NodeNotReady", W, "{node} is not ready: {cause}", "Heard, but not fit to take a group over."),
     Reason("NodeLost", W, "{node} is lost: {cause}", "Silent for longer than the suspicion time."),
+    Reason("NodeStopped", N, "{node} is off: it was shut down in order", "It had handed everything over before."),
     Reason("NodeDrained", N, "{node} takes no groups: {cause}", "Drained by an operator, or shutting down in order."),
     Reason("NodeUndrained", N, "{node} may take groups again: {cause}", "The end of a drain or of a shutdown."),
     Reason(

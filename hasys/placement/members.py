@@ -31,5 +31,8 @@ def look(draft: Draft, name: str) -> None:
     draft.node_state(name, how.state, how.why)
     if how is NO_AGENT and node.last_state is not NodeState.READY:
         return  # on its way up: its guard starts before its agent
-    if how.state in _EVENTS:
+    handed_over = all(name not in (g.assignment.node, g.assignment.previous_node) for g in draft.groups.values())
+    if how.lost and node.shutdown_boot_id and handed_over:
+        draft.node_event(name, "NodeStopped")
+    elif how.state in _EVENTS:
         draft.node_event(name, _EVENTS[how.state], cause=how.why)

@@ -84,6 +84,8 @@ def standing(node: NodeInfo, now: float, view: View) -> Standing:
         return Standing(NodeState.LOST, "an operator confirmed that it is off")
     if now >= lost_at(node, view):
         deaf = node.heard is not None and now < node.heard + view.timing.suspicion
+        if node.shutdown_boot_id and not deaf:
+            return Standing(NodeState.LOST, "it was shut down in order")
         return Standing(NodeState.LOST, "it is heard but hears nothing" if deaf else "no keep-alive")
     if contact(node, view) is None or not node.boot_id:
         return NOT_HEARD
