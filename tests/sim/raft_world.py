@@ -127,24 +127,29 @@ class World:
         machine = self.machines[name]
         assert machine.core is None
         machine.life += 1
-        machine.ledger = Ledger(self.truth)
         machine.job = None
         machine.wake_at = float("inf")
-        machine.core = Core(
-            name,
-            tuple(self.machines),
-            timing=self.timing,
-            opened=open_journal(machine.disk),
-            machine=machine.ledger,
-            now=machine.local(self.now),
-        )
-        machine.core.compact_bytes, machine.core.compact_entries, machine.core.keep_entries = 2000, 40, 10
+        machine.core = self.make_core(machine)
         for other in self.machines.values():
             if other.core is not None and other is not machine:
                 machine.core.connected(machine.local(self.now), other.name)
                 other.core.connected(other.local(self.now), name)
                 self._pump(other)
         self._pump(machine)
+
+    def make_core(self, machine: Machine) -> Core:
+        """A member's process opens its journal and its state."""
+        machine.ledger = Ledger(self.truth)
+        core = Core(
+            machine.name,
+            tuple(self.machines),
+            timing=self.timing,
+            opened=open_journal(machine.disk),
+            machine=machine.ledger,
+            now=machine.local(self.now),
+        )
+        core.compact_bytes, core.compact_entries, core.keep_entries = 2000, 40, 10
+        return core
 
     def start_all(self) -> None:
         for name in self.machines:
