@@ -9,13 +9,15 @@ from typing import Any
 import grpc
 
 from hasys.api.kinds import Ref
-from hasys.model.errors import Conflict, HasysError, NotFound, Refused, TimedOut, Unavailable, Unknown
+from hasys.model.errors import Conflict, HasysError, NoMajority, NotFound, Refused, TimedOut, Unavailable, Unknown
 from hasys.v1 import api_pb2
 
 FAULTS = "hasys-faults-bin"
 """Trailing metadata: the faults of a refused input, as ``hasys.v1.Faults``."""
 NOTHING_CHANGED = "hasys-nothing-changed"
 """Trailing metadata of UNAVAILABLE: the server is sure that the request was not done."""
+NO_MAJORITY = "hasys-no-majority"
+"""Trailing metadata of UNAVAILABLE: there has been no leader for a while, trying again soon will not help."""
 
 _DETAILS = 4_000
 """Longest status text in bytes: it travels in HTTP/2 trailers, which others limit to 8 KiB."""
@@ -84,6 +86,8 @@ def to_status(error: HasysError) -> tuple[grpc.StatusCode, str, Trailing]:
     trailing: list[tuple[str, str | bytes]] = []
     if isinstance(error, Unavailable):
         trailing.append((NOTHING_CHANGED, "1"))
+    if isinstance(error, NoMajority):
+        trailing.append((NO_MAJORITY, "1"))
     if isinstance(error, Invalid) and error.faults:
         trailing.append((FAULTS, _encode_faults(error.faults)))
     return code, _shorten(str(error)), tuple(trailing)
@@ -99,6 +103,8 @@ def from_status(error: grpc.aio.AioRpcError) -> HasysError:
         case grpc.StatusCode.INVALID_ARGUMENT:
             return Invalid(_decode_faults(trailing.get(FAULTS)), text)
         case grpc.StatusCode.UNAVAILABLE:
+            if NO_MAJORITY in trailing:
+                return NoMajority(text)
             return Unavailable(text) if NOTHING_CHANGED in trailing else Unknown(text)
         case grpc.StatusCode.UNAUTHENTICATED:
             return Denied(text)

@@ -12,13 +12,14 @@ from hasys.api.errors import Invalid
 from hasys.cli.context import context_option
 from hasys.cli.output import taken
 from hasys.cli.session import Cluster, talk, timeout_option, within
-from hasys.model.errors import Refused, Unavailable, Unreached
+from hasys.model.errors import NoMajority, Refused, Unavailable, Unreached
 from hasys.v1 import objects_pb2 as pb
 
 _Type = pb.OperationSpec.Type
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _ENDED = ("Succeeded", "Failed")
+_YES = "Without a majority: do not ask."
 
 
 def _common(command: _Command) -> _Command:
@@ -40,29 +41,35 @@ def switchover(group: str, node: str, reason: str, timeout: float) -> None:
 @click.argument("group")
 @click.option("--force", is_flag=True, help="Needed: this is no planned move.")
 @click.option("--to", "node", required=True, metavar="NODE", help="Where to.")
+@click.option("--yes", is_flag=True, help=_YES)
 @_common
-def failover(group: str, node: str, force: bool, reason: str, timeout: float) -> None:
+def failover(group: str, node: str, force: bool, yes: bool, reason: str, timeout: float) -> None:
     """Move GROUP by force: conditions are skipped, the old node is fenced and not asked.
 
-    It still waits until the old node's lease is over: two nodes never serve at once.
+    It still waits until the old node's lease is over: two nodes never serve at once. Without a majority it works on
+    NODE itself, as root, on your word alone.
     """
     if not force:
         raise click.UsageError(
             f"failover is the forced move: add --force, or use 'hasys switchover {group} --to {node}'"
         )
     spec = pb.OperationSpec(type=_Type.Failover, group=group, node=node, force=True, reason=reason)
-    _operate(spec, timeout)
+    _operate_or_alone(spec, timeout, yes=yes)
 
 
 @click.command()
 @click.argument("group")
 @click.option("--node", required=True, metavar="NODE")
 @click.option("--role", type=click.Choice(["active", "standby"]), required=True)
+@click.option("--yes", is_flag=True, help=_YES)
 @_common
-def resolve(group: str, node: str, role: str, reason: str, timeout: float) -> None:
-    """Say which NODE is Active (or steps back) for GROUP, after a partition."""
+def resolve(group: str, node: str, role: str, yes: bool, reason: str, timeout: float) -> None:
+    """Say which NODE is Active (or steps back) for GROUP, after a partition.
+
+    Without a majority it works on NODE itself, as root, on your word alone.
+    """
     spec = pb.OperationSpec(type=_Type.Resolve, group=group, node=node, role=role, reason=reason)
-    _operate(spec, timeout)
+    _operate_or_alone(spec, timeout, yes=yes)
 
 
 @click.command("fence-confirm")
@@ -121,6 +128,17 @@ def undrain(node: str, reason: str, timeout: float) -> None:
     _operate(pb.OperationSpec(type=_Type.Undrain, node=node, reason=reason), timeout)
 
 
+def _operate_or_alone(spec: pb.OperationSpec, timeout: float, *, yes: bool) -> None:
+    """With a majority an operation like any other; without one, on this node through its guard."""
+    try:
+        _operate(spec, timeout)
+    except (NoMajority, Unreached) as silence:
+        from hasys.cli.alone import Wanted, act_alone
+
+        active = spec.role != "standby"
+        act_alone(Wanted(spec.group, spec.node, active, spec.reason, yes, timeout), silence)
+
+
 def _operate(spec: pb.OperationSpec, timeout: float) -> None:
     what = title(spec)
     try:
@@ -130,6 +148,8 @@ def _operate(spec: pb.OperationSpec, timeout: float) -> None:
         raise Refused(f"{what} is refused: {why}") from None
     except Unreached:
         raise
+    except NoMajority as error:
+        raise NoMajority(f"no majority: {what} needs one: {str(error).removeprefix('no majority: ')}") from None
     except Unavailable as error:
         raise Unavailable(f"no majority: {what} needs one: {error}") from None
     took = f" in {taken(ended.status.duration)}" if nanoseconds(ended.status.duration) else ""

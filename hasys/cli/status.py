@@ -53,6 +53,8 @@ async def _once(cluster: Cluster, group: str, output: str) -> None:
     now = _known(await cluster.status(group), group)
     if output == "json":
         print_json(status_json(now))
+        if not now.cluster.quorum:
+            click.echo("hasys: warning: no majority: this is what one server has stored", err=True)
     else:
         print_all([status_page(now)])
 

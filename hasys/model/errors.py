@@ -23,6 +23,10 @@ class Unavailable(HasysError):
     """No leader, or no server reached: nothing changed; the same call may succeed later."""
 
 
+class NoMajority(Unavailable):
+    """A server answered: for some seconds there has been no leader, so a majority is missing. Waiting does not help."""
+
+
 class Unreached(Unavailable):
     """No server answered at all, not even to say that there is no leader."""
 

@@ -119,6 +119,7 @@ class StatusSource:
             answer.resources.append(_resource(obj, status.assignment))
         info = view.groups.get(group.metadata.name) if view is not None else None
         if view is None or info is None:
+            answer.reason = "as last recorded: no leader to ask"
             return answer
         for candidate in info.candidates:
             answer.nodes[candidate.node] = role_of(candidate.node, info, view, now)

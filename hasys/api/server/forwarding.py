@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 
 from hasys.api.auth import FORWARDED, Caller
-from hasys.api.errors import FAULTS, NOTHING_CHANGED
+from hasys.api.errors import FAULTS, NO_MAJORITY, NOTHING_CHANGED
 from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
 from hasys.config import Member, NodeConfig
-from hasys.model.errors import Unavailable
+from hasys.model.errors import NoMajority, Unavailable
 from hasys.store.port import Engine
 
 LEADER = "hasys-leader"
@@ -23,6 +23,9 @@ there saves the hop."""
 
 ELECTION = 0.7
 """Seconds that a call waits for a leader before it is sent away: an election of the default profile fits."""
+LEADERLESS = 2.0
+"""Seconds without a leader after which a majority counts as missing: callers are told at once, and status is answered
+from what this member knows."""
 FORWARD_LONGEST = 15.0
 """Seconds that a passed-on unary call may take when the client set no deadline."""
 
@@ -39,6 +42,7 @@ class Forwarder:
         self._news = asyncio.Event()
         self._running: set[Any] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._leaderless_since: float | None = None
 
     def leader_changed(self) -> None:
         """Forget the channel to a leader that leads no longer, and cut what still waits for it."""
@@ -48,6 +52,7 @@ class Forwarder:
 
     def _follow_leader(self) -> None:
         leader = self._engine.status().leader
+        self._note_leader(leader)
         if leader == self._leader:
             return
         self._leader = leader
@@ -58,6 +63,18 @@ class Forwarder:
             task = asyncio.get_running_loop().create_task(channel.close(None))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def _note_leader(self, leader: str | None) -> None:
+        if leader is not None:
+            self._leaderless_since = None
+        elif self._leaderless_since is None:
+            self._leaderless_since = asyncio.get_running_loop().time()
+
+    def leaderless(self) -> bool:
+        """No leader for so long that a majority counts as missing."""
+        self._note_leader(self._engine.status().leader)
+        since = self._leaderless_since
+        return since is not None and asyncio.get_running_loop().time() - since >= LEADERLESS
 
     async def close(self) -> None:
         """Close the channel."""
@@ -113,6 +130,8 @@ class Forwarder:
         if caller.forwarded:
             raise Unavailable(f"{self._config.name} does not lead any more")
         self._follow_leader()
+        if self.leaderless():
+            raise NoMajority(f"no majority: {_seen(self._engine)}")
         if self._leader in (None, self._config.name):
             await self._election(ELECTION if left is None else min(left / 2, ELECTION))
         leader = self._leader
@@ -140,10 +159,13 @@ def no_leader(engine: Engine) -> str:
     status = engine.status()
     if status.leader is not None:
         return f"{status.leader} was just elected: try again"
-    return (
-        f"no leader: {len(status.connected)} of {len(status.voters)} voters see each other"
-        f" ({', '.join(status.connected) or 'none'}), a majority is needed"
-    )
+    return f"no leader: {_seen(engine)}, a majority is needed"
+
+
+def _seen(engine: Engine) -> str:
+    status = engine.status()
+    there = ["this one", *status.connected]
+    return f"{len(there)} of {len(status.voters)} voters see each other ({', '.join(there)})"
 
 
 def _target(member: Member) -> str:
@@ -173,7 +195,7 @@ def _cancelled_from_outside() -> bool:
 
 async def _relay(context: Any, error: grpc.aio.AioRpcError) -> None:
     pairs: Any = error.trailing_metadata() or ()
-    trailing = tuple((key, value) for key, value in pairs if key in (FAULTS, NOTHING_CHANGED))
+    trailing = tuple((key, value) for key, value in pairs if key in (FAULTS, NOTHING_CHANGED, NO_MAJORITY))
     await context.abort(error.code(), error.details() or "", trailing)
 
 

@@ -63,6 +63,12 @@ class StatusService:
             if self._ended != ended:
                 raise Unavailable("this server leads no longer: ask another")
 
+    async def alone(self, request: api_pb2.StatusRequest) -> AsyncIterator[api_pb2.StatusResponse]:
+        """As ``watch``, from what this member has stored, while there is no leader; the caller ends it."""
+        while True:
+            yield self._read(request.group)
+            await asyncio.sleep(PERIOD)
+
     def _read(self, group: str) -> api_pb2.StatusResponse:
         if group and self._machine.group(group) is None:
             raise NotFound(f"Group {group[:80]!r} does not exist")
