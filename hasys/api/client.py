@@ -24,7 +24,16 @@ from hasys.api.kinds import Ref
 from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
 from hasys.api.watching import Merger
 from hasys.config import NodeConfig
-from hasys.model.errors import ConfigRefused, HasysError, NotFound, TimedOut, Unavailable, Unknown, Unreached
+from hasys.model.errors import (
+    ConfigRefused,
+    HasysError,
+    NoMajority,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    Unknown,
+    Unreached,
+)
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 
@@ -34,6 +43,8 @@ STAGGER = 0.15
 """Seconds after which the next server is tried beside one that has not answered."""
 CONNECT = 1.0
 """Seconds that one server may take to connect before it counts as down."""
+ELSEWHERE = 1.2
+"""Seconds during which others are asked when a server says that there is no majority: it may only be cut off itself."""
 SHUN = 2.0
 """Seconds during which a server that failed is asked after all others: it may be cut off while another one is not."""
 PAUSE, LONGEST_PAUSE = 0.02, 0.2
@@ -188,6 +199,10 @@ class _Server:
         return self.open().unary_stream(path, _serialize, response.FromString)
 
 
+def _consistency(stale: bool) -> api_pb2.Consistency.ValueType:
+    return api_pb2.Stale if stale else api_pb2.Linearizable
+
+
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -232,16 +247,19 @@ class Client:
         request = api_pb2.ApplyRequest(objects=objects, dry_run=dry_run, prune=prune)
         return await self._call("/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout)
 
-    async def get(self, kind: str, name: str, group: str = "", *, timeout: float = TIMEOUT) -> pb.Object:
-        """One object. Raises ``NotFound``."""
-        request = api_pb2.GetRequest(key=pb.Key(kind=kind, group=group, name=name))
+    async def get(
+        self, kind: str, name: str, group: str = "", *, stale: bool = False, timeout: float = TIMEOUT
+    ) -> pb.Object:
+        """One object. Raises ``NotFound``. With ``stale``: as the asked server has it, however old."""
+        request = api_pb2.GetRequest(key=pb.Key(kind=kind, group=group, name=name), consistency=_consistency(stale))
         return await self._call("/hasys.v1.Resources/Get", request, pb.Object, timeout)
 
     async def list(
-        self, kind: str = "", group: str = "", *, limit: int = 0, timeout: float = TIMEOUT
+        self, kind: str = "", group: str = "", *, limit: int = 0, stale: bool = False, timeout: float = TIMEOUT
     ) -> api_pb2.ListResponse:
-        """Objects of a kind (empty: all) about a group (empty: all)."""
-        request = api_pb2.ListRequest(kind=kind, group=group, limit=limit)
+        """Objects of a kind (empty: all) about a group (empty: all). With ``stale``: as the asked server has them,
+        without a leader or majority."""
+        request = api_pb2.ListRequest(kind=kind, group=group, limit=limit, consistency=_consistency(stale))
         return await self._call("/hasys.v1.Resources/List", request, api_pb2.ListResponse, timeout)
 
     async def delete(self, ref: Ref, *, version: int = 0, timeout: float = TIMEOUT) -> api_pb2.DeleteResponse:
@@ -318,9 +336,12 @@ class Client:
         return await self._call("/hasys.v1.Operations/List", request, api_pb2.ListOperationsResponse, timeout)
 
     async def status(self, group: str = "", *, timeout: float = TIMEOUT) -> api_pb2.StatusResponse:
-        """What ``hasys status`` shows."""
+        """What ``hasys status`` shows; without a majority (``cluster.quorum``) what one server has stored."""
         request = api_pb2.StatusRequest(group=group)
-        return await self._call("/hasys.v1.Status/Get", request, api_pb2.StatusResponse, timeout)
+        return await self._call(
+            "/hasys.v1.Status/Get", request, api_pb2.StatusResponse, timeout,
+            best=lambda answer: bool(answer.cluster.quorum),
+        )  # fmt: skip
 
     async def watch_status(self, group: str = "") -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and each second; resumed for ever. Raises as ``watch`` does."""
@@ -357,12 +378,16 @@ class Client:
         timeout: float,
         *,
         absent: Callable[[], Answer] | None = None,
+        best: Callable[[Answer], bool] | None = None,
     ) -> Answer:
         """One unary RPC, repeated until the deadline while servers are unavailable. Every request of ours may be
         repeated: apply and report state what is wanted, operations carry an id, and ``absent`` answers for a deletion
-        whose first attempt was lost."""
+        whose first attempt was lost. An answer that is not ``best`` is taken only when no other server has a better
+        one."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        started = loop.time()
+        deadline = started + timeout
+        second_best: Answer | None = None
         last: HasysError | None = None
         lost, backoff = False, _Backoff()
         while (left := deadline - loop.time()) > 0:
@@ -371,9 +396,12 @@ class Client:
                 server = await self._find()
                 call = server.unary(path, response)(request, timeout=max(0.001, min(left, deadline - loop.time())))
                 answer: Answer = await call
-                if self._context.follow_leader:
-                    await self._learn_leader(call)
-                return answer
+                if best is None or best(answer) or loop.time() - started >= ELSEWHERE:
+                    if self._context.follow_leader:
+                        await self._learn_leader(call)
+                    return answer
+                second_best = answer
+                _shun(server)
             except grpc.aio.AioRpcError as e:
                 error = from_status(e)
                 if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -386,11 +414,16 @@ class Client:
                 lost = lost or isinstance(error, Unknown)
                 last = error
                 _shun(server)
+                if isinstance(error, NoMajority) and loop.time() - started >= ELSEWHERE:
+                    break
             except Unavailable as e:
                 last = e
             await backoff.pause(at_most=deadline - loop.time())
+        if second_best is not None:
+            return second_best
         if lost:
-            raise TimedOut(f"no answer within {timeout:g} s; the request may have been done: {last}")
+            waited = min(timeout, loop.time() - started)
+            raise TimedOut(f"no answer within {waited:.1f} s; the request may have been done: {last}")
         raise last if last is not None else TimedOut(f"no server answered within {timeout:g} s")
 
     async def _learn_leader(self, call: Any) -> None:

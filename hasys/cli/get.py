@@ -31,16 +31,17 @@ def complete_kind(ctx: click.Context, parameter: click.Parameter, incomplete: st
 @click.argument("name", required=False, default="")
 @click.option("-g", "--group", default="", metavar="GROUP", help="Only what belongs to this group.")
 @click.option("-w", "--watch", is_flag=True, help="Then every change, until Ctrl-C.")
+@click.option("--stale", is_flag=True, help="What the asked server has, maybe old: works without a majority.")
 @output_option("table", "wide", "yaml", "json")
 @context_option
-def get(kind: str, name: str, group: str, watch: bool, output: str) -> None:
+def get(kind: str, name: str, group: str, watch: bool, stale: bool, output: str) -> None:
     """List objects of KIND, or print the one called NAME.
 
     KIND: groups, nodes, virtualips (vip), applications (app), delays, operations (op), events, clusters;
     'resources' for every resource of the groups, 'all' for those and the groups. KIND/NAME works too.
     """
     kinds, name = parse_kind(kind, name)
-    talk(lambda cluster: _get(cluster, Selection(kinds, name, group), watch, output))
+    talk(lambda cluster: _get(cluster, Selection(kinds, name, group, stale=stale), watch, output))
 
 
 @click.command()
@@ -59,8 +60,8 @@ def describe(kind: str, name: str, group: str) -> None:
 class Selection:
     """Which objects a command means."""
 
-    def __init__(self, kinds: tuple[str, ...], name: str, group: str) -> None:
-        self.kinds, self.name, self.group = kinds, name, group
+    def __init__(self, kinds: tuple[str, ...], name: str, group: str, *, stale: bool = False) -> None:
+        self.kinds, self.name, self.group, self.stale = kinds, name, group, stale
 
     def matches(self, obj: pb.Object) -> bool:
         kind = kind_of(obj)
@@ -70,7 +71,7 @@ class Selection:
 
     async def fetch(self, cluster: Cluster) -> list[pb.Object]:
         """The objects, in order of kind, group and name."""
-        answers = [await cluster.list(kind, self.group) for kind in self.kinds]
+        answers = [await cluster.list(kind, self.group, stale=self.stale) for kind in self.kinds]
         return [obj for answer in answers for obj in answer.objects if self.matches(obj)]
 
     async def fetch_named(self, cluster: Cluster) -> pb.Object:

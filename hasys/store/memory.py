@@ -54,6 +54,11 @@ class MemoryEngine:
         """Share the log of another member, as if replication were instant."""
         self._log = other._log
 
+    async def confirm(self, *, timeout: float) -> None:
+        """At once. Raises ``Unavailable`` unless this member leads."""
+        if self._leader != self._name:
+            raise Unavailable("this member does not lead")
+
     def authority(self) -> Authority | None:
         """Evidence as of now, while this member leads."""
         if self._leader != self._name:

@@ -83,6 +83,12 @@ class Engine(Protocol):
         """
         ...
 
+    async def confirm(self, *, timeout: float) -> None:
+        """Return when it is proven that this member led at some moment after the call: its applied state then has every
+        write that was acknowledged before the call. Raises ``Unavailable`` when it does not lead or no majority
+        answers in time."""
+        ...
+
     def authority(self) -> Authority | None:
         """Evidence for grants, or None when this member does not lead or has not committed in its term."""
         ...

@@ -332,6 +332,61 @@ def test_a_late_request_of_the_same_leader_cuts_nothing_off() -> None:
     assert core._journal.last == last
 
 
+# ---------------------------------------------------------------- reads
+def ask(world: World, name: str) -> list[bool]:
+    """Ask a member to confirm that it leads; the answer appears in the list."""
+    answers: list[bool] = []
+    machine = world.machines[name]
+    core_of(world, name).confirm(machine.local(world.now), answers.append)
+    world._pump(machine)
+    return answers
+
+
+def test_a_leader_confirms_a_read_within_one_round() -> None:
+    world = cluster()
+    answers = ask(world, leader_of(world))
+    assert world.run_until(lambda: answers == [True], 1.0) < HANDFUL
+
+
+def test_a_follower_confirms_no_read() -> None:
+    world = cluster()
+    assert ask(world, followers(world)[0]) == [False]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_deposed_leader_that_still_believes_in_itself_confirms_no_read(seed: int) -> None:
+    """A hand-over does not wait for the old leader's time: it leads on in its own eyes while another one writes."""
+    world = cluster(seed=seed)
+    old = leader_of(world)
+    a, b = followers(world)
+    machine = world.machines[old]
+    core_of(world, old).hand_over(machine.local(world.now))
+    world._pump(machine)
+    world.cut |= {(a, old), (b, old)}  # it hears nothing more; what it said arrives
+    world.run_until(lambda: any(core_of(world, n).leading and core_of(world, n).authority() for n in (a, b)), 1.0)
+    new = next(n for n in (a, b) if core_of(world, n).leading)
+    assert acknowledged(world, new) < HANDFUL
+    assert core_of(world, old).authority() is not None, "the old leader must still believe in itself here"
+    answers = ask(world, old)
+    world.run(3.0)
+    assert answers == [False]
+
+
+def test_reads_that_wait_share_a_round() -> None:
+    world = cluster()
+    leader = leader_of(world)
+    core = core_of(world, leader)
+    machine = world.machines[leader]
+    before = core._round
+    answers: list[bool] = []
+    for _ in range(100):
+        core.confirm(machine.local(world.now), answers.append)
+    world._pump(machine)
+    world.run_until(lambda: len(answers) == 100, 1.0)
+    assert all(answers)
+    assert core._round - before <= 2
+
+
 # ---------------------------------------------------------------- standing
 def test_one_member_of_three_alone_never_leads_at_the_first_start() -> None:
     world = World(3, 1)

@@ -22,13 +22,15 @@ COMMAND_BYTES = 4 * 1024 * 1024
 """Largest command in the log."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Circumstances of one RPC."""
 
     caller: Caller
     time_left: float | None
     """Seconds until the client's deadline; None when it has none."""
+    committed: bool = False
+    """The answer comes from the log: what it says was decided by a majority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Writer:
             raise TooLarge(f"the change is larger than {COMMAND_BYTES >> 20} MiB: split it")
         timeout = LONGEST_WRITE if call.time_left is None else min(call.time_left, LONGEST_WRITE)
         applied = await self._engine.propose(command, timeout=timeout)
+        call.committed = True
         outcome = store_pb2.Outcome.FromString(applied.answer)
         if outcome.done:
             return outcome.resource_version

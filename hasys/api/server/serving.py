@@ -18,6 +18,7 @@ from hasys.api.errors import to_status
 from hasys.api.server.calls import Call, Method, Writer
 from hasys.api.server.forwarding import Forwarder, no_leader
 from hasys.api.server.operations import OperationsService
+from hasys.api.server.reads import accepts_stale, answer_confirmed, stale_request
 from hasys.api.server.resources import Resources
 from hasys.api.server.status import StatusService, StatusSource
 from hasys.api.tls import SERVER_OPTIONS, server_credentials
@@ -26,8 +27,11 @@ from hasys.model.errors import HasysError, Refused, Unavailable
 from hasys.store.machine import Machine
 from hasys.store.port import Engine
 from hasys.store.watch import WatchHub
+from hasys.v1 import api_pb2
 
 SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status")
+STATUS_GET, STATUS_WATCH = "/hasys.v1.Status/Get", "/hasys.v1.Status/Watch"
+"""Answered by any member when there is no leader to ask."""
 BIND_AGAIN = 1.0
 """Seconds between attempts to listen on an address that this machine does not have yet."""
 CALLS = 2_048
@@ -133,9 +137,11 @@ class ApiServer:
         async def handle(request: Message, context: Any) -> Message:
             try:
                 call = Call(self.caller(context), context.time_remaining())
+                if accepts_stale(request):
+                    return await serve(request, call)
                 if not self.leads():
                     raise Unavailable(no_leader(self._engine))
-                return await serve(request, call)
+                return await answer_confirmed(self._engine, serve(request, call), call)
             except HasysError as e:
                 await context.abort(*to_status(e))
                 raise AssertionError("unreachable") from None
@@ -157,11 +163,20 @@ class ApiServer:
 
         return handle
 
-    def forward_unary(self, path: str) -> Callable[[bytes, Any], Any]:
-        """The handler of a unary RPC on a follower."""
+    def forward_unary(self, method: Method) -> Callable[[bytes, Any], Any]:
+        """The handler of a unary RPC on a follower. What may be stale is answered here."""
+        path, serve = method.path, method.serve
+        assert serve is not None
 
         async def handle(request: bytes, context: Any) -> bytes:
             try:
+                if path == STATUS_GET and self._forwarder.leaderless():
+                    call = Call(self.caller(context), context.time_remaining())
+                    status = await self._status.get(api_pb2.StatusRequest.FromString(request), call)
+                    return status.SerializeToString()
+                if (stale := stale_request(method, request)) is not None:
+                    found = await serve(stale, Call(self.caller(context), context.time_remaining()))
+                    return found.SerializeToString()
                 return await self._forwarder.unary(path, request, self.caller(context), context)
             except HasysError as e:
                 await context.abort(*to_status(e))
@@ -174,6 +189,12 @@ class ApiServer:
 
         async def handle(request: bytes, context: Any) -> AsyncIterator[bytes]:
             try:
+                if path == STATUS_WATCH and self._forwarder.leaderless():
+                    self.caller(context)
+                    async for answer in self._status.alone(api_pb2.StatusRequest.FromString(request)):
+                        yield answer.SerializeToString()
+                        if not self._forwarder.leaderless():
+                            raise Unavailable("there is a leader again: ask anew")
                 async for item in self._forwarder.stream(path, request, self.caller(context), context):
                     yield item
             except HasysError as e:
@@ -210,7 +231,7 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in t
             parse, write = method.request.FromString, method.response.SerializeToString
             if method.stream is None:
                 self._here[method.path] = grpc.unary_unary_rpc_method_handler(server.unary(method), parse, write)
-                self._away[method.path] = grpc.unary_unary_rpc_method_handler(server.forward_unary(method.path))
+                self._away[method.path] = grpc.unary_unary_rpc_method_handler(server.forward_unary(method))
             else:
                 self._here[method.path] = grpc.unary_stream_rpc_method_handler(server.stream(method), parse, write)
                 self._away[method.path] = grpc.unary_stream_rpc_method_handler(server.forward_stream(method.path))

@@ -56,7 +56,9 @@ class Core(Leading):
         if self.leading:
             self._admit()
             self._advance_commit()
+            self._confirm_reads()
             self._send_round()
+            self._confirm_reads()
             self._replicate()
             self._hand_over()
         self._SyncObj__applyLogEntries()

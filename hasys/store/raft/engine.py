@@ -102,6 +102,21 @@ class RaftEngine:
         self._pump_soon()
         return await self._outcome(proposal, deadline, timeout)
 
+    async def confirm(self, *, timeout: float) -> None:
+        core, loop = self._core, asyncio.get_running_loop()
+        if core is None:
+            raise Unavailable("this member is starting, or stops")
+        confirmed: asyncio.Future[bool] = loop.create_future()
+        core.confirm(loop.time(), lambda led: None if confirmed.done() else confirmed.set_result(led))
+        self._pump_soon()
+        try:
+            async with asyncio.timeout(timeout):
+                led = await confirmed
+        except TimeoutError:
+            raise Unavailable(f"no majority confirmed within {show(timeout)} that this member still leads") from None
+        if not led:
+            raise Unavailable("this member does not lead any more")
+
     def authority(self) -> Authority | None:
         return self._core.authority() if self._core is not None else None
 

@@ -6,7 +6,8 @@ durable majority commits, so that a slow disk of the leader alone delays nobody.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
 from hasys.store.port import Authority
@@ -36,6 +37,10 @@ ADMISSION_RETRY = 2.0
 """Seconds after which an admission that did not work is proposed again."""
 
 
+Confirmed = Callable[[bool], None]
+"""Called once: did a majority confirm the leadership after it was asked?"""
+
+
 class Leading(Following):
     """What only a leader does."""
 
@@ -52,6 +57,8 @@ class Leading(Following):
         self._uncommitted = 0
         self._handing_over_until: float | None = None
         self._told_to_lead: tuple[str, int] | None = None
+        self._unsent_reads: list[Confirmed] = []
+        self._reads: deque[tuple[int, Confirmed]] = deque()
         super().__init__(*args, **named)
 
     # ------------------------------------------------------------ coming and going
@@ -73,6 +80,11 @@ class Leading(Following):
 
     def _stopped_leading(self) -> None:
         self._progress = {}
+        waiting = [*(done for _, done in self._reads), *self._unsent_reads]
+        self._reads.clear()
+        self._unsent_reads.clear()
+        for done in waiting:
+            done(False)
         self._handing_over_until = None
 
     def _fall_back(self) -> None:
@@ -94,6 +106,8 @@ class Leading(Following):
         self._next_round = self.now + self.timing.heartbeat
         self._round += 1
         self._round_times[self._round] = self._last_ack = self.now
+        self._reads.extend((self._round, done) for done in self._unsent_reads)
+        self._unsent_reads.clear()
         if len(self._round_times) > ROUNDS_KEPT:
             self._round_times.popitem(last=False)
         for peer, progress in self._progress.items():
@@ -101,6 +115,26 @@ class Leading(Following):
             route = EVERYWHERE if unanswered or self._round % EVERYWHERE_ROUND == 0 else BEST
             self._send(peer, route, heartbeat=pb.Heartbeat(round=self._round, commit=self.committed))
             progress.told_commit = self.committed
+
+    # ------------------------------------------------------------ reads
+    def confirm(self, now: float, done: Confirmed) -> None:
+        """Call ``done(True)`` when a majority has answered a round that was sent after this call, so that nobody else
+        led and wrote before it; ``done(False)`` when this member does not lead, or leads no longer."""
+        self._enter(now)
+        if self.authority() is None:
+            done(False)
+        else:
+            self._unsent_reads.append(done)
+
+    def _confirm_reads(self) -> None:
+        """A round serves every read that came before it was sent. One is under way for them at a time; when it is lost,
+        the next regular one serves."""
+        answered = [self._round, *(p.answered_round for p in self._progress.values() if p.voting)]
+        confirmed = majority_index(answered, self.majority)
+        while self._reads and self._reads[0][0] <= confirmed:
+            self._reads.popleft()[1](True)
+        if self._unsent_reads and not self._reads:
+            self._next_round = self.now
 
     def _progress_of(self, peer: str, message: pb.Message) -> Progress | None:
         """The sender of an answer to this leader in this term; None when the answer is of another time."""

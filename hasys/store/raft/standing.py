@@ -3,9 +3,9 @@
 A member that votes has promised never to forget. One that comes without a journal may have forgotten, so:
 - if any other member has ever voted or taken entries, the cluster runs: this one becomes a new *incarnation*, which
   copies the log but neither votes nor counts, until a leader that the others elected has committed its admission;
-- if every other voter says that it has never started either, it takes part in the first election of the cluster. All of
-  them must be there once: a majority is not enough, because the one that is missing might hold acknowledged writes while
-  these have merely lost theirs. Every later start needs a majority only.
+- if every other voter says that it has never started either, it takes part in the first election of the cluster. All
+  of them must be there once: a majority is not enough, because the one that is missing might hold acknowledged writes
+  while these have merely lost theirs. Every later start needs a majority only.
 
 Why a committed admission is enough: the others committed it after the loss, so each of a majority has it in its log,
 and none of them votes any more for a candidate of a later term that could still use a vote of the earlier incarnation

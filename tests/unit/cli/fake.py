@@ -52,7 +52,7 @@ class FakeCluster:
                 self.objects[ref] = copy(obj)
         return answer
 
-    async def list(self, kind: str = "", group: str = "", *, limit: int = 0) -> api.ListResponse:
+    async def list(self, kind: str = "", group: str = "", *, limit: int = 0, stale: bool = False) -> api.ListResponse:
         found = [
             obj
             for ref, obj in sorted(self.objects.items())

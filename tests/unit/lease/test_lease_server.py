@@ -49,6 +49,9 @@ class Engine:
     async def hand_over(self) -> None:
         raise NotImplementedError
 
+    async def confirm(self, *, timeout: float) -> None:
+        raise NotImplementedError
+
     def authority(self) -> Authority | None:
         now = asyncio.get_running_loop().time()
         return Authority(3, 9, now, self.silent_since) if self.leading else None
