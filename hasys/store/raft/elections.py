@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pysyncobj.syncobj import _RAFT_STATE
-
 from hasys.store.raft.foundation import BEST, EVERYWHERE, SafetyViolated
-from hasys.store.raft.pysyncobj_shim import Node
+from hasys.store.raft.pysyncobj_shim import RAFT_STATE, Node
 from hasys.store.raft.standing import Standing
 from hasys.v1 import raft_pb2 as pb
 
@@ -59,7 +57,7 @@ class Elections(Standing):
             self._deadline = self.now + self.timing.election_min
             return
         if self.candidate:
-            self._SyncObj__setState(_RAFT_STATE.FOLLOWER)
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
         if self.now - self._leader_heard >= self.timing.election_min:
             self._leader_lost()
         self._ask_pre_votes()
@@ -107,7 +105,7 @@ class Elections(Standing):
     def _start_election(self, *, handed_over: bool) -> None:
         self._pre_votes = set()
         self._leader_lost()
-        self._SyncObj__setState(_RAFT_STATE.CANDIDATE)
+        self._SyncObj__setState(RAFT_STATE.CANDIDATE)
         self._SyncObj__setCurrentTerm(self.term + 1, self.name)
         self._SyncObj__votesCount = 1
         self._votes = {self.name}
@@ -175,7 +173,7 @@ class Elections(Standing):
             self._SyncObj__setCurrentTerm(term, None)
         if self.leading:
             self._stopped_leading()
-        self._SyncObj__setState(_RAFT_STATE.FOLLOWER)
+        self._SyncObj__setState(RAFT_STATE.FOLLOWER)
         self._leader_lost()
         self._deadline = max(self._deadline, self.now + self._SyncObj__generateRaftTimeout())
 

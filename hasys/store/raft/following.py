@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pysyncobj import FAIL_REASON
-
 from hasys.store.port import Applied
 from hasys.store.raft.elections import Elections
 from hasys.store.raft.foundation import ADMIT, BULK, REGULAR, Route, SafetyViolated
 from hasys.store.raft.frames import SnapshotFile
 from hasys.store.raft.progress import SnapshotReceipt
+from hasys.store.raft.pysyncobj_shim import FAIL_REASON
 from hasys.v1 import raft_pb2 as pb
 
 MAX_SNAPSHOT_BYTES = 512 * 1024 * 1024

@@ -11,16 +11,23 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from pysyncobj.syncobj import _COMMAND_TYPE, _RAFT_STATE
-
 from hasys.model.timing import Timing
 from hasys.store.port import StateMachine
 from hasys.store.raft.journal import FIRST_INDEX, Opened
-from hasys.store.raft.pysyncobj_shim import Clock, LogAdapter, Node, NoTransport, SyncObj, manual_configuration
+from hasys.store.raft.pysyncobj_shim import (
+    COMMAND_TYPE,
+    RAFT_STATE,
+    Clock,
+    LogAdapter,
+    Node,
+    NoTransport,
+    SyncObj,
+    manual_configuration,
+)
 from hasys.v1 import raft_pb2 as pb
 
-REGULAR = bytes([_COMMAND_TYPE.REGULAR])
-NO_OP = bytes([_COMMAND_TYPE.NO_OP])
+REGULAR = bytes([COMMAND_TYPE.REGULAR])
+NO_OP = bytes([COMMAND_TYPE.NO_OP])
 ADMIT = bytes([16])
 """First byte of a log entry: a command of the state machine; nothing; a new incarnation becomes a voter."""
 
@@ -108,11 +115,11 @@ class Foundation(SyncObj):  # type: ignore[misc]  # the library is untyped
 
     @property
     def leading(self) -> bool:
-        return bool(self._SyncObj__raftState == _RAFT_STATE.LEADER)
+        return bool(self._SyncObj__raftState == RAFT_STATE.LEADER)
 
     @property
     def candidate(self) -> bool:
-        return bool(self._SyncObj__raftState == _RAFT_STATE.CANDIDATE)
+        return bool(self._SyncObj__raftState == RAFT_STATE.CANDIDATE)
 
     @property
     def leader(self) -> str | None:

@@ -6,19 +6,48 @@ or a file can reach an unpickler, and its clock is the time of the last event ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
-
-import pysyncobj.serializer
-import pysyncobj.syncobj
-import pysyncobj.tcp_connection
-from pysyncobj import SyncObj, SyncObjConf
-from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
 from hasys.store.raft.journal import Journal
 
-__all__ = ["Clock", "LogAdapter", "NoTransport", "Node", "SyncObj", "manual_configuration"]
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """An import of that module fails, unless somebody has imported it already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # this is how to say so
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+with _without("cryptography"):  # optional there, for passwords that our transport does not use: 9 MB of memory
+    import pysyncobj.serializer
+    import pysyncobj.syncobj
+    import pysyncobj.tcp_connection
+    from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf
+    from pysyncobj.node import Node
+    from pysyncobj.syncobj import _COMMAND_TYPE as COMMAND_TYPE
+    from pysyncobj.syncobj import _RAFT_STATE as RAFT_STATE
+    from pysyncobj.transport import Transport
+
+__all__ = [
+    "COMMAND_TYPE",
+    "FAIL_REASON",
+    "RAFT_STATE",
+    "Clock",
+    "LogAdapter",
+    "NoTransport",
+    "Node",
+    "SyncObj",
+    "manual_configuration",
+]
 
 
 class _NoPickle:
