@@ -111,8 +111,9 @@ class Keepalived(Product):
         return self._one_holder()
 
     def _runs(self, name: str) -> bool:
-        """Parent and VRRP child are there."""
-        return len(self.lab.machines[name].processes(keepalived.ROLE)) >= 2
+        """It has come so far since its last start that it would take over."""
+        since_start = self.lab.machines[name].tail(100).rpartition("Starting Keepalived")[2]
+        return "Entering BACKUP STATE" in since_start
 
     def planned_move(self, active: str) -> None:
         self.lab.shutdown(active, keepalived.ROLE)
