@@ -12,7 +12,8 @@ The rules for naming (group, epoch) E in a grant to a node, in the order of :met
 3.  Nobody else can hold it by a grant of an EARLIER leader: they are over at ``silent_since + over(ttl_max)``; or the
     node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others.
 
-4.  No other node holds the group by an operator's oath (docs/decisions/0005) that this leader does not limit yet.
+4.  No other node holds the group by an operator's oath (docs/decisions/0005) that renews itself. What this store heard
+    of oaths before it led counts too: an oath is renewed only after it was told to every store.
 
 A report of (group, E) held, from the node that E belongs to, also settles rule 2: the leader that first named E made
 sure that every lower epoch was over. A keep-alive counts for any of this only when it confirms a grant of this leader's
@@ -73,11 +74,9 @@ class _Guard:
     heard: float | None = None
     held: Mapping[str, int] = field(default_factory=dict)
     confirmed: float | None = None
-    sworn: Mapping[str, int] = field(default_factory=dict)
-    """Group -> epoch of an operator's oath, as last said."""
+    sworn: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
+    """Group -> (epoch, whether it renews itself) of an operator's oath, as last said to this store, leading or not."""
     sworn_boot: str = ""
-    """Boot that said so without confirming a grant of this term: nothing of this leader limits the oath yet. Empty: the
-    oath lives by this leader's grants, and ends with them."""
     grant: Grant | None = None
     """The last one made for it in this term."""
     granted_t_q: float = 0.0
@@ -90,7 +89,6 @@ class _Guard:
         self.floors.clear()
         self.retired.clear()
         self.last, self.held, self.grant = None, {}, None
-        self.sworn, self.sworn_boot = {}, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,6 @@ class Granter:
         self._use(assignments)
         assert authority is not None
         if keepalive.confirmed is None or keepalive.confirmed[0] != authority.term:
-            guard.sworn, guard.sworn_boot = dict(keepalive.sworn), keepalive.boot if keepalive.sworn else ""
             return self._grant(keepalive, [], self._own(keepalive.node), now)
         self._note(guard, keepalive, now)
         return self._answer(guard, keepalive, now)
@@ -254,6 +251,8 @@ class Granter:
             raise DatagramRefused("replayed")
         guard.seqs[boot] = keepalive.seq
         guard.seqs.move_to_end(boot)
+        guard.sworn = {group: (epoch, free) for group, epoch, free in keepalive.sworn}
+        guard.sworn_boot = boot
         while len(guard.seqs) > _MOST_BOOTS:
             guard.seqs.popitem(last=False)
 
@@ -267,7 +266,6 @@ class Granter:
                 floors[group] = max(epoch, floors.get(group, -1))
         if last is None or last.held != keepalive.held:
             guard.held = dict(keepalive.held)
-        guard.sworn, guard.sworn_boot = dict(keepalive.sworn), ""
         for group, epoch in keepalive.held:
             self._highest[group] = max(epoch, self._highest.get(group, -1))
         self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or _differs(last, keepalive)
@@ -354,7 +352,7 @@ class Granter:
         assert self._indexed is not None
         return [
             (group, epoch)
-            for group, epoch in to.sworn
+            for group, epoch, _ in to.sworn
             if group not in named
             and (a := self._indexed.groups.get(group)) is not None
             and to.node in a.candidates
@@ -368,14 +366,14 @@ class Granter:
         ]
 
     def _unlimited(self, node: str, guard: _Guard, group: str) -> bool:
-        """Whether the node may hold the group by an oath that no grant of this leader limits."""
-        return group in guard.sworn and guard.sworn_boot not in ("", self._fenced.get(node))
+        """Whether the node may hold the group by an oath that no grant of any leader limits."""
+        return guard.sworn.get(group, (0, False))[1] and self._fenced.get(node) != guard.sworn_boot
 
     def _verdict(self, guard: _Guard, keepalive: KeepAlive, group: str, a: GroupAssignment, now: float) -> _Verdict:
         """The three rules of the module's text, for a group that names this node as holder or previous holder."""
         node = keepalive.node
         epoch = a.epoch if a.node == node else a.previous_epoch
-        if guard.floor(keepalive.boot, group) >= epoch:
+        if max(guard.floor(keepalive.boot, group), guard.sworn.get(group, (-1, False))[0]) >= epoch:
             return _BY_NEWS
         reports = guard.held.get(group, -1) == epoch
         if a.node != node:

@@ -219,7 +219,7 @@ class Keeper:
             self.cluster, self.node, self.boot, self._seq, nonce, self._confirmed,
             None if self._confirmed is None else max(0.0, now - self._confirmed_at), held,
             tuple(list(self._floors.items())[-_MOST_FLOORS:]), health,
-            tuple((g, oath.epoch) for g, oath in self._oaths.items()),
+            tuple((g, oath.epoch, oath.free) for g, oath in self._oaths.items()),
         )  # fmt: skip
         return message, self._stores if everywhere else (self._leader,)
 

@@ -82,8 +82,9 @@ class KeepAlive:
     released: tuple[Named, ...] = ()
     """Floors: this guard never acts again for the group at this epoch or a lower one. Durable before it is said."""
     health: Health = UNKNOWN_HEALTH
-    sworn: tuple[Named, ...] = ()
-    """Held by an operator's oath, not by a grant (docs/decisions/0005), at an epoch that no leader gave."""
+    sworn: tuple[tuple[str, int, bool], ...] = ()
+    """Held by an operator's oath, not by a grant (docs/decisions/0005): (group, epoch that no leader gave, whether it
+    still renews itself because no leader has answered)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ class _Body:
                 self.flag(armed), self.text(watchdog), self.seconds(lag), self.flag(agent), self.text(version),
                 self.text(message),
             ),
-            self.named(sworn),
+            self.oaths(sworn),
         )  # fmt: skip
 
     def grant(self) -> Grant:
@@ -292,6 +293,13 @@ class _Body:
             group, epoch = self.items(entry, 2)
             pairs.append((self.text(group), self.number(epoch)))
         return tuple(pairs)
+
+    def oaths(self, value: object) -> tuple[tuple[str, int, bool], ...]:
+        found = []
+        for entry in self.many(value):
+            group, epoch, free = self.items(entry, 3)
+            found.append((self.text(group), self.number(epoch), self.flag(free)))
+        return tuple(found)
 
     def text(self, value: object) -> str:
         if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
