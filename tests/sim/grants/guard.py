@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hasys.lease.keeping import (
     Effect,
     Extend,
     Keeper,
     KeeperState,
+    Oath,
+    OathTaken,
     Permit,
     Planned,
     Revoke,
     Stale,
 )
 from hasys.lease.wire import Grant, KeepAlive
+from hasys.model.errors import Refused
 from tests.sim.grants.kernel import Gate, Kernel, LeaseOver
 from tests.sim.grants.state import State
 from tests.sim.grants.world import Clock, Violation, World
@@ -33,6 +36,7 @@ class RunDir:
 
     floors: dict[str, int] = field(default_factory=dict)
     plans: dict[str, Planned] = field(default_factory=dict)
+    oaths: dict[str, Oath] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +75,8 @@ class Guard:
         """Group -> (epoch, own clock when its orderly stop is done)."""
         self.newest = (-1, -1)
         self.gate = setup.make_gate(kernel)
-        restored = KeeperState(dict(run.floors), dict(run.plans))
+        plans = {g: replace(p, epoch=run.oaths[g].epoch) if g in run.oaths else p for g, p in run.plans.items()}
+        restored = KeeperState(dict(run.floors), plans, dict(run.oaths))
         self.keeper = setup.make_keeper(node, boot, restored, kernel.remaining())
         self.wake_at = -1.0
         self.do(self.wake)
@@ -138,10 +143,25 @@ class Guard:
         yield from self.carry_out(self.keeper.expire(self.time()))
         if self.keeper.keepalive_due(self.time()):
             yield from self.agent()
-            message, targets = self.keeper.keepalive(self.time())
+            now = self.time()
+            message, targets = self.keeper.keepalive(now)
             yield
             for store in targets:
                 self.setup.send(store, message)
+            yield
+            yield from self.carry_out(self.keeper.renew(now))
+
+    def swear(self, group: str, epoch: int) -> Iterator[None]:
+        """The operator's command on this node."""
+        yield
+        try:
+            oath = self.keeper.swear(group, epoch, self.time())
+        except Refused as e:
+            self.world.say(f"{self.node} refuses an oath: {e}")
+            return
+        yield
+        self.run.oaths[group] = oath
+        self.world.say(f"{self.node} sworn {group} {oath.epoch}")
 
     def granted(self, grant: Grant) -> Iterator[None]:
         yield
@@ -158,7 +178,10 @@ class Guard:
             yield
             match effect:
                 case Permit(group, epoch, _, until):
-                    if self.setup.assigned(group, epoch) != self.node:
+                    oath = self.run.oaths.get(group)
+                    if oath is not None and oath.epoch < epoch:
+                        del self.run.oaths[group]
+                    if self.setup.assigned(group, epoch) != self.node and (oath is None or oath.epoch != epoch):
                         raise Violation(f"{self.node} was permitted {group} at epoch {epoch}, which is not its own")
                     self.world.say(f"{self.node} permitted {group} {epoch}")
                     yield from self.gated(group, self.gate.hold(group, epoch, until))
@@ -167,6 +190,8 @@ class Guard:
                         h = self.keeper.holdings().get(group)
                         if h is not None:
                             yield from self.gated(group, self.gate.extend(group, h.epoch, until))
+                case OathTaken(group, epoch):
+                    self.run.oaths[group] = replace(self.run.oaths[group], free=False)
                 case Revoke(group, epoch, reason):
                     self.world.say(f"{self.node} revokes {group} {epoch}: {reason}")
                     yield from self.let_go(group, epoch)
@@ -185,6 +210,9 @@ class Guard:
         plan = self.run.plans.get(group)
         if plan is not None and plan.epoch <= epoch:
             del self.run.plans[group]
+        oath = self.run.oaths.get(group)
+        if oath is not None and oath.epoch <= epoch:
+            del self.run.oaths[group]
         yield
         self.stopping.pop(group, None)
         yield from self.carry_out(self.keeper.released(group, epoch, self.time()))
@@ -192,7 +220,13 @@ class Guard:
     def agent(self) -> Iterator[None]:
         """Bring this node to what some store says, which may be old."""
         state = self.setup.read()
+        for group, oath in list(self.run.oaths.items()):
+            a = state.groups.get(group) if state else None
+            if a is None or a.node != self.node or a.epoch <= oath.epoch:
+                yield from self.plan(group, oath.epoch, 1)
         for group, a in state.groups.items() if state else ():
+            if group in self.run.oaths and (a.node != self.node or a.epoch <= self.run.oaths[group].epoch):
+                continue
             if a.node == self.node:
                 yield from self.plan(group, a.epoch, a.version)
             elif a.previous_node == self.node and self.run.floors.get(group, -1) < a.previous_epoch:
@@ -208,7 +242,8 @@ class Guard:
         known = self.run.plans.get(group)
         if known == Planned(epoch, version) or (known is not None and known.epoch > epoch):
             return
-        if known is not None:
+        oath = self.run.oaths.get(group)
+        if known is not None and (oath is None or oath.epoch != known.epoch):
             yield from self.let_go(group, known.epoch)
         try:
             self.keeper.permitted(group, epoch, self.time())

@@ -211,6 +211,9 @@ class History(Setup):
         a = store.state.groups.get(group)
         if a is None:
             return Assign(group, 0, self.world.rng.choice(good), True) if good else None
+        sworn = [n for n in self.nodes if facts[n].claims.get(group, -1) >= (a.epoch if n == a.node else 0)]
+        if sworn:
+            return Assign(group, a.epoch, sworn[0], True, above=facts[sworn[0]].claims[group])
         lost = facts[a.node].silent_for > store.timing.suspicion
         if lost or facts[a.node].released.get(group, -1) >= a.epoch:
             others = [n for n in good if n != a.node] or good

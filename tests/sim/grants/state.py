@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.model.timing import Timing
 
+EVERYBODY = frozenset({"n1", "n2", "n3"})
+
 
 @dataclass(frozen=True, slots=True)
 class Assign:
@@ -18,6 +20,8 @@ class Assign:
     """Refused unless this is the present epoch."""
     node: str
     revoke: bool
+    above: int = 0
+    """The new epoch is above this one too: that of an operator's oath which is taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,14 @@ class State:
 
     def after(self, command: Command) -> State:
         match command:
-            case Assign(group, expect, node, revoke):
+            case Assign(group, expect, node, revoke, above):
                 a = self.groups.get(group)
                 if (a.epoch if a else 0) != expect:
                     return self
                 previous = (a.node, a.epoch) if a else ("", 0)
-                new = GroupAssignment(node, expect + 1, 1, *previous, revoked=revoke or not previous[0])
+                new = GroupAssignment(
+                    node, max(expect, above) + 1, 1, *previous, revoked=revoke or not previous[0], candidates=EVERYBODY
+                )
                 return replace(self, groups={**self.groups, group: new})
             case RevokePrevious(group, expect):
                 a = self.groups[group]

@@ -1,0 +1,172 @@
+"""The day without a majority, on real nodes: what still works, on whose word, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hasys.lab.cluster import Cluster, CommandFailed, address_manifest, application_manifest, group_manifest, group_of
+from hasys.lab.instruments import Probe, Watch
+from hasys.lab.lab import Lab
+from hasys.lab.shell import until
+from tests.lab.stage import GROUP, PORT, VIP, WEB_SERVER, pause
+
+pytestmark = pytest.mark.lab
+
+MANIFEST = group_manifest(GROUP) + address_manifest(f"{VIP}/24") + application_manifest(WEB_SERVER)
+LEASE_OVER = 2.0
+"""Seconds after which what a node held without a majority must have ended (TTL 1 s, and the fence)."""
+
+
+class Day:
+    """Two nodes and a witness of which only ``alone`` is left."""
+
+    def __init__(self, lab: Lab, alone: str = "n2") -> None:
+        self.lab = lab
+        self.cluster = Cluster(lab)
+        self.cluster.start()
+        self.cluster.wait_ready()
+        self.cluster.apply(MANIFEST)
+        assert self.cluster.wait_running(GROUP) == "n1"
+        self.watch: Watch = lab.watch([VIP], self.cluster.nodes)
+        self.web: Probe = lab.http_probe(VIP, PORT)
+        self.web.wait_answer(10)
+        self.alone = alone
+        self.began = time.monotonic()
+        pause(2)  # the last known objects are on disk
+
+    def on_node(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A command typed on the node that is left."""
+        full = self.lab.machines[self.alone].command(*self.cluster.command(*argv))
+        return subprocess.run(full, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+
+    def lose_the_others(self) -> None:
+        for name in self.cluster.members:
+            if name != self.alone:
+                self.lab.power_off(name)
+        until(lambda: not self.watch.holders(VIP), 10, "the address to be silent")
+        pause(LEASE_OVER)
+
+    def swear(self) -> None:
+        done = self.on_node("failover", GROUP, "--force", "--to", self.alone, "--yes", "--reason", "fire")
+        assert done.returncode == 0, done.stderr
+        assert "WARNING" in done.stderr
+        until(lambda: self.watch.holders(VIP) == [self.alone], 5, f"{self.alone} to hold the address")
+        self.web.wait_answer(10, since=time.monotonic())
+
+
+@pytest.fixture
+def day(lab: Lab) -> Iterator[Day]:
+    made = Day(lab)
+    yield made
+    made.watch.assert_never_two(made.began)
+
+
+def test_status_is_answered_from_what_the_member_knows_and_changes_are_refused_at_once(day: Day) -> None:
+    day.lose_the_others()
+    asked = day.on_node("status", "-o", "json")
+    assert asked.returncode == 0, asked.stderr
+    assert "no majority" in asked.stderr
+    status = json.loads(asked.stdout)
+    assert status["cluster"]["quorum"] is False
+    assert group_of(status, GROUP)["epoch"] == 1
+    assert "no quorum" in day.on_node("status").stdout
+    begun = time.monotonic()
+    refused = day.on_node("pause", GROUP)
+    assert time.monotonic() - begun < 4.0
+    assert refused.returncode == 1, refused.stderr
+    assert refused.stderr.startswith("hasys: no majority: ")
+
+
+def test_an_operators_word_holds_the_group_and_the_returning_majority_keeps_it_there_without_a_stop(day: Day) -> None:
+    day.lose_the_others()
+    day.swear()
+    node = day.lab.machines[day.alone]
+    server = node.processes("http.server")
+    back = time.monotonic()
+    day.lab.power_on("w")
+    day.cluster.wait_running(GROUP, active=day.alone)
+    pause(2)
+    assert node.processes("http.server") == server, "the program was started again"
+    assert day.web.outage(back).longest < 0.3
+    events = json.loads(day.cluster.hasys("events", "-o", "json"))
+    reasons = {e["reason"] for e in events}
+    assert {"OathSworn", "OathAdopted"} <= reasons
+    assert any("fire" in e["message"] for e in events)
+    day.lab.power_on("n1")
+    day.cluster.wait_redundant(GROUP)
+    assert day.watch.holders(VIP) == [day.alone]
+
+
+def test_the_word_is_refused_while_a_leader_answers(day: Day) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        day.cluster.hasys("resolve", GROUP, "--node", "n9", "--role", "active", "--yes")
+    assert refused.value.status == 1
+    done = day.on_node("resolve", GROUP, "--node", day.alone, "--role", "active", "--yes")
+    assert done.returncode == 0, done.stderr  # an operation of the cluster, as always
+    assert "WARNING" not in done.stderr
+
+
+def test_without_a_yes_and_away_from_the_node_nothing_is_done(day: Day) -> None:
+    day.lose_the_others()
+    unconfirmed = day.on_node("resolve", GROUP, "--node", day.alone, "--role", "active")
+    assert unconfirmed.returncode == 1
+    assert "--yes" in unconfirmed.stderr
+    elsewhere = day.on_node("resolve", GROUP, "--node", "n1", "--role", "active", "--yes")
+    assert elsewhere.returncode == 1
+    assert "on n1 itself" in elsewhere.stderr
+    pause(1)
+    assert day.watch.holders(VIP) == []
+
+
+def test_standby_lets_go_in_order(day: Day) -> None:
+    day.lose_the_others()
+    day.swear()
+    done = day.on_node("resolve", GROUP, "--node", day.alone, "--role", "standby")
+    assert done.returncode == 0, done.stderr
+    assert day.watch.holders(VIP) == []
+    assert not day.lab.machines[day.alone].processes("http.server")
+
+
+def test_a_frozen_node_loses_its_operators_word(day: Day) -> None:
+    """Its kernel mutes it, and when it wakes it does not go on: nobody knows what happened meanwhile."""
+    day.lose_the_others()
+    day.swear()
+    node = day.lab.machines[day.alone]
+    frozen = node.freeze()
+    pause(LEASE_OVER)
+    assert day.watch.holders(VIP) == []
+    node.thaw(frozen)
+    until(lambda: not node.processes("http.server"), 10, "the program to be gone")
+    pause(2)
+    assert day.watch.holders(VIP) == []
+
+
+def test_a_killed_guard_is_back_in_time_or_gives_the_word_up(day: Day) -> None:
+    day.lose_the_others()
+    day.swear()
+    day.lab.machines[day.alone].kill("guard")
+    pause(4)
+    serves = day.watch.holders(VIP) == [day.alone]
+    runs = bool(day.lab.machines[day.alone].processes("http.server"))
+    assert serves == runs
+
+
+def test_a_node_that_booted_without_a_majority_runs_what_it_last_knew(day: Day) -> None:
+    day.lose_the_others()
+    day.lab.power_off(day.alone)
+    day.lab.power_on(day.alone)
+    until(lambda: day.on_node("status").returncode == 0, 20, "the node to answer")
+    day.swear()
+
+
+def test_an_orderly_shutdown_is_no_warning(day: Day) -> None:
+    day.lab.shutdown("n1", "node")
+    day.cluster.wait(lambda s: any(n["name"] == "n1" and n["state"] == "Lost" for n in s["nodes"]), 10, "n1 to be off")
+    events = json.loads(day.cluster.hasys("events", "-o", "json"))
+    assert "NodeStopped" in {e["reason"] for e in events}
+    assert not [e for e in events if e["reason"] == "NodeLost"]
