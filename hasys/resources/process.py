@@ -123,10 +123,9 @@ class Process:
 
 
 async def start(command: Command, cgroup: Cgroup, output: Path) -> Process:
-    """Start a program whose output goes to the end of a file. Raises :class:`Permanent` or :class:`Temporary`."""
+    """Start a program that prints into a pipe (its path). Raises :class:`Permanent` or :class:`Temporary`."""
     who = await _look_up(command)
     cgroup.create()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     launch = ["/bin/sh", "-c", LAUNCHER, "hasys-launch", str(cgroup.procs_file), command.directory, *_drop(who)]
     launch += command.argv
     try:
@@ -136,7 +135,7 @@ async def start(command: Command, cgroup: Cgroup, output: Path) -> Process:
             _environment(command, who),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
+                (os.POSIX_SPAWN_OPEN, 1, str(output), os.O_RDWR, 0),  # reading too: no agent, yet no broken pipe
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,

@@ -9,6 +9,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 
@@ -78,9 +79,20 @@ class Service(ABC):
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.log = home.outputs.file(home.place.group, home.place.name)
         self.since = -math.inf
         """When it was started, on anyio's clock; an adopted one counts as started long ago."""
+
+    @property
+    def log(self) -> Path:
+        """What it printed, up to now."""
+        file = self.home.outputs.file(self.home.place.group, self.home.place.name)
+        self.home.outputs.drain(file)
+        return file
+
+    @property
+    def pipe(self) -> Path:
+        """What it prints into."""
+        return output.pipe_of(self.home.outputs.file(self.home.place.group, self.home.place.name))
 
     @abstractmethod
     async def adopt(self) -> bool:
@@ -135,7 +147,7 @@ class Foreground(Service):
     async def start(self) -> None:
         await self.ask_to_stop()  # what an earlier agent started from other programs or under another epoch
         await self.home.cgroup.empty()
-        self._process = await process.start(self._command, self.home.cgroup, self.log)
+        self._process = await process.start(self._command, self.home.cgroup, self.pipe)
         self.home.remember(pid=self._process.pid, started=self._process.started)
         self.since = anyio.current_time()
 
@@ -234,7 +246,7 @@ class Scripted(Service):
     async def _run(self, script: objects_pb2.Script, name: str) -> Ending | None:
         """Run a script to its end; None when it succeeded. What the start script leaves running is the application."""
         own = self.home.cgroup if name == "start" else self.home.helpers
-        running = await process.start(command_of(script, self.home), own, self.log)
+        running = await process.start(command_of(script, self.home), own, self.pipe)
         timeout = settings.seconds(script, "timeout")
         try:
             with anyio.move_on_after(timeout) as waiting:

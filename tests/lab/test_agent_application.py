@@ -97,7 +97,9 @@ class Subject:
             tasks.cancel_scope.cancel()
 
     def printed(self) -> str:
-        return output.tail(self.outputs.file("web", "app"))
+        file = self.outputs.file("web", "app")
+        self.outputs.drain(file)
+        return output.tail(file)
 
     @property
     def pid(self) -> int:
@@ -372,10 +374,24 @@ async def test_output_is_kept_within_its_bound_while_the_program_goes_on(bench: 
     async with app.running():
         file = app.outputs.file("web", "app")
         await until(lambda: app.printed().endswith("middle\n"))
-        app.outputs.cut()
-        assert file.stat().st_size <= output.KEEP
+        assert file.stat().st_size <= output.CUT_ABOVE
         await anyio.to_thread.run_sync((bench.directory / "go").write_text, "\n")
         await until(lambda: app.printed().endswith("middle\nend\n"))
+
+
+async def test_a_flood_fills_nothing_but_its_pipe_while_no_agent_reads(bench: Bench) -> None:
+    app = bench.agent(bench.sh("exec yes"))
+    async with app.running():
+        directory = bench.directory / "output"
+        for _ in range(50):
+            app.printed()
+            assert sum(f.stat().st_size for f in directory.rglob("*.log")) <= output.CUT_ABOVE
+        pid = app.pid
+    again = bench.agent(bench.sh("exec yes"))
+    assert await again.driver.adopt()
+    await until(lambda: again.printed() == "y\n" * (output.TAIL // 2))
+    assert again.pid == pid
+    await again.driver.stop(force=False)
 
 
 async def test_a_process_that_cannot_be_killed_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

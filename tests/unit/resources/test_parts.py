@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -79,15 +80,32 @@ def test_the_last_line_skips_empty_ones(tmp_path: Path) -> None:
     assert output.last_line(file) == "last"
 
 
-def test_cutting_keeps_whole_lines_from_the_end(tmp_path: Path) -> None:
+def test_what_is_kept_of_a_flood_are_whole_lines_from_its_end(tmp_path: Path) -> None:
     outputs = Outputs(tmp_path)
     file = outputs.file("web", "app")
-    file.write_text("".join(f"{n:07}\n" for n in range(output.CUT_ABOVE)))
-    outputs.cut()
-    lines = file.read_text().splitlines()
-    assert file.stat().st_size <= output.KEEP
-    assert lines[-1] == f"{output.CUT_ABOVE - 1:07}"
-    assert all(len(line) == 7 for line in lines)
+    lines = [f"{n:07}\n" for n in range(output.CUT_ABOVE)]
+    with output.pipe_of(file).open("w") as pipe:
+        for begin in range(0, len(lines), 1000):
+            pipe.writelines(lines[begin : begin + 1000])
+            pipe.flush()
+            outputs.drain(file)
+            assert file.stat().st_size <= output.CUT_ABOVE
+    kept = file.read_text().splitlines()
+    assert kept[-1] == f"{output.CUT_ABOVE - 1:07}"
+    assert all(len(line) == 7 for line in kept)
+    outputs.forget_group("web")
+
+
+def test_a_removed_pipe_is_made_anew(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path / "output")
+    outputs.file("web", "app")
+    shutil.rmtree(tmp_path / "output")
+    file = outputs.file("web", "app")
+    with output.pipe_of(file).open("w") as pipe:
+        pipe.write("here\n")
+    outputs.drain(file)
+    assert output.tail(file) == "here\n"
+    outputs.forget_group("web")
 
 
 def test_a_record_of_another_boot_says_nothing(tmp_path: Path) -> None:
