@@ -135,6 +135,32 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     await cluster.stop()
 
 
+async def test_many_callers_share_disk_jobs_and_none_waits_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "GATHER", 3600.0)
+    engine = cluster.running[cluster.leader() or ""].engine
+    batches: list[int] = []
+    hand_in = engine._hand_in
+
+    def counted(core: Core, now: float) -> None:
+        before = len(engine._waiting)
+        hand_in(core, now)
+        if taken := before - len(engine._waiting):
+            batches.append(taken)
+
+    monkeypatch.setattr(engine, "_hand_in", counted)
+
+    async def late(i: int) -> None:
+        for _ in range(i):  # each begins one turn of the loop after the one before, as calls of clients do
+            await asyncio.sleep(0)
+        await engine.propose(b"%d" % i, timeout=5)
+
+    await asyncio.gather(*(late(i) for i in range(64)))
+    assert sum(batches) == 64
+    assert len(batches) < 32, "while some are open, what comes meanwhile goes together"
+
+
 async def test_every_member_takes_proposals_and_all_apply_them_in_one_order(cluster: Cluster) -> None:
     writes = [
         cluster.running[name].engine.propose(b"%s-%d" % (name.encode(), i), timeout=5)
