@@ -10,11 +10,13 @@ Private methods of the library are overridden under their mangled names (``_Sync
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hasys.model.timing import Timing
+from hasys.store.raft.changing import Changing
 from hasys.store.raft.frames import SnapshotFile
-from hasys.store.raft.journal import Job, LogItem
-from hasys.store.raft.leading import Leading
+from hasys.store.raft.journal import FIRST_INDEX, Job, LogItem
+from hasys.store.raft.membership import Membership, pack_snapshot
 from hasys.store.raft.pysyncobj_shim import Clock
 from hasys.v1 import raft_pb2 as pb
 
@@ -26,7 +28,7 @@ KEEP_BYTES = 1024 * 1024
 """Of the log behind a snapshot, for followers that are a little behind."""
 
 
-class Core(Leading):
+class Core(Changing):
     """The entry points. After a :class:`SafetyViolated` or any other exception the core must not be used any more."""
 
     compact_bytes = COMPACT_BYTES
@@ -55,6 +57,7 @@ class Core(Leading):
         self._election_timer()
         if self.leading:
             self._admit()
+            self._promote()
             self._advance_commit()
             self._confirm_reads()
             self._send_round()
@@ -103,7 +106,11 @@ class Core(Leading):
         many = self.applied - (snapshot.index if snapshot else 0) >= self.compact_entries
         if not (journal.written > wanted or many) or self.applied <= journal.first:
             return
-        taken = SnapshotFile(self.applied, journal.term_at(self.applied), self._machine.snapshot())
+        taken = SnapshotFile(
+            self.applied,
+            journal.term_at(self.applied),
+            pack_snapshot(self._membership_at(self.applied), self._machine.snapshot()),
+        )
         journal.compact(taken, self._entries_to_keep(taken.index))
 
     def _entries_to_keep(self, index: int) -> int:
@@ -121,7 +128,7 @@ class Core(Leading):
             return self._next_round
         if self._undecided():
             return self._next_question
-        return self._deadline if self.voting else math.inf
+        return self._deadline if self.electable else math.inf
 
     def set_timing(self, timing: Timing) -> None:
         """Use other durations from now on."""
@@ -133,7 +140,7 @@ class Core(Leading):
         """Leader | Follower | Candidate | NonVoting."""
         if self.leading:
             return "Leader"
-        if not self.voting:
+        if not self.electable:
             return "NonVoting"
         return "Candidate" if self.candidate else "Follower"
 
@@ -141,8 +148,27 @@ class Core(Leading):
         """The newest entries of the log."""
         return self._journal.items[1:][-count:] if len(self._journal.items) <= count else self._journal.items[-count:]
 
+    def reachable_members(self) -> Membership:
+        """Whom to dial and to listen to: the members, and whoever another member knows while our log is behind."""
+        known = self.membership
+        missing = [m for m in self.hint.members if known.get(m.name) is None] if self.hint is not None else []
+        return replace(known, members=(*known.members, *missing)) if missing else known
+
+    def log_state(self) -> tuple[int, bool]:
+        """The history that the log belongs to, and whether there is no log yet: see ``Membership.history``."""
+        return self.membership.history, self._journal.last == FIRST_INDEX
+
+    @property
+    def explicit_membership(self) -> Membership | None:
+        """The members that the log names; None: nothing but node.yaml names them yet."""
+        at, membership = self._memberships[-1]
+        return membership if at else None
+
     def why_not_voting(self) -> str:
         """One line, or empty when this member votes."""
+        if self.voting and self.name not in self.voters:
+            learns = self.name in self.membership.names
+            return "copies the log, and votes once it has caught up" if learns else "is no member any more"
         if self.voting:
             return ""
         if self._lost:

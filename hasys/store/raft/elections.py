@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from hasys.store.raft.foundation import BEST, EVERYWHERE, SafetyViolated
+from hasys.store.raft.membership import Membership
 from hasys.store.raft.pysyncobj_shim import RAFT_STATE, Node
 from hasys.store.raft.standing import Standing
 from hasys.v1 import raft_pb2 as pb
@@ -31,6 +32,8 @@ class Elections(Standing):
         self._pre_votes: set[str] = set()
         self._votes: set[str] = set()
         self._silent_since = self._last_ack
+        self.hint: Membership | None = None
+        """Members that another one knows while our log is behind: to be reached and heard, never to be counted."""
         super().__init__(*args, **named)
 
     # ------------------------------------------------------------ time
@@ -39,6 +42,8 @@ class Elections(Standing):
 
     def _slot(self) -> int:
         """Rotates with the term, so that one slow voter does not always come first."""
+        if self.name not in self.voters:
+            return len(self.voters)
         return (self.voters.index(self.name) + self.term) % len(self.voters)
 
     def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802  # their name
@@ -51,7 +56,7 @@ class Elections(Standing):
         return self.leader is not None and self.now - self._leader_heard < self.timing.leader_fallback
 
     def _election_timer(self) -> None:
-        if self.leading or not self.voting or self.now < self._deadline:
+        if self.leading or not self.electable or self.now < self._deadline:
             return
         if self.disk_stuck():  # our vote could not become durable: let the others do it
             self._deadline = self.now + self.timing.election_min
@@ -84,16 +89,22 @@ class Elections(Standing):
             and message.term >= self.term
             and (asked.last_term, asked.last_index) >= (self._journal.last_term, self._journal.last)
         )
-        self._send(peer, EVERYWHERE, pre_vote_answer=pb.PreVoteAnswer(attempt=asked.attempt, granted=granted))
+        answer = pb.PreVoteAnswer(attempt=asked.attempt, granted=granted)
+        if asked.last_index < self._memberships[-1][0]:  # it does not know all members, maybe not even the leader
+            answer.members.ParseFromString(self.membership.encode())
+        self._send(peer, EVERYWHERE, pre_vote_answer=answer)
         if not granted and message.term < self.term and self.leading:
             self._next_round = self.now  # it has missed the election: show it the leader
 
     def _on_pre_vote_answer(self, peer: str, message: pb.Message) -> None:
         answer = message.pre_vote_answer
+        if answer.HasField("members"):
+            self.hint = Membership.from_message(answer.members)
         if message.term > self.term and not self.leading:
             self._step_down(message.term)
             return
-        if answer.granted and answer.attempt == self._attempt and message.voting and not self.leading:
+        counts = message.voting and peer in self.voters
+        if answer.granted and answer.attempt == self._attempt and counts and not self.leading:
             self._pre_votes.add(peer)
             self._count_pre_votes()
 
@@ -143,13 +154,15 @@ class Elections(Standing):
     def _on_vote(self, peer: str, message: pb.Message) -> None:
         if not self.candidate or message.term != self.term or peer in self._votes or not message.voting:
             return
+        if peer not in self.voters:
+            return
         self._votes.add(peer)
         self._silent_since = max(self._silent_since, self.now - message.vote.silence)
         self._SyncObj__onMessageReceived(Node(peer), {"type": "response_vote", "term": message.term})
 
     def _on_timeout_now(self, peer: str, message: pb.Message) -> None:
         """The leader asks us to lead."""
-        if peer == self.leader and message.term == self.term and self.voting and not self.disk_stuck():
+        if peer == self.leader and message.term == self.term and self.electable and not self.disk_stuck():
             self._start_election(handed_over=True)
 
     # ------------------------------------------------------------ changes
@@ -181,13 +194,17 @@ class Elections(Standing):
         """Nobody is known to lead."""
         self._set_leader(None)
 
+    def _members_changed(self) -> None:
+        super()._members_changed()
+        self.hint = None
+
     def _stopped_leading(self) -> None:
         """Hook of the layers above."""
 
     def peer_closed(self, now: float, peer: str) -> None:
         """Every connection from that member was closed by its end: its process is gone."""
         self._enter(now)
-        if peer == self.leader and self.voting and not self.leading:
+        if peer == self.leader and self.electable and not self.leading:
             self._leader_heard = NEVER
             self._leader_lost()
             self._deadline = min(self._deadline, now + AFTER_CLOSE + self._slot() * self._slot_width())

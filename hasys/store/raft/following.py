@@ -120,8 +120,8 @@ class Following(Elections):
                     continue
                 if index <= self.committed:
                     raise SafetyViolated(f"the leader's entry {index} differs from the committed one")
-                journal.truncate(index)
-            journal.append(entry.command, index, entry.term)
+                self._truncate(index)
+            self._append(entry.command, index, entry.term)
         return end
 
     def _where_to_go_on(self, request: pb.Append) -> int:
@@ -180,8 +180,9 @@ class Following(Elections):
 
     def _install(self, snapshot: SnapshotFile) -> None:
         self._receipt = None
-        self._machine.restore(snapshot.index, snapshot.data)
+        self._restore(snapshot)
         self._journal.install(snapshot)
+        self._read_memberships(snapshot.index)
         self._SyncObj__raftLastApplied = snapshot.index
         self.committed = snapshot.index
         self._verified = max(self._verified, snapshot.index)

@@ -13,7 +13,9 @@ from typing import Any
 
 from hasys.model.timing import Timing
 from hasys.store.port import StateMachine
+from hasys.store.raft.frames import SnapshotFile
 from hasys.store.raft.journal import FIRST_INDEX, Opened
+from hasys.store.raft.membership import Membership, unpack_snapshot
 from hasys.store.raft.pysyncobj_shim import (
     COMMAND_TYPE,
     RAFT_STATE,
@@ -29,7 +31,8 @@ from hasys.v1 import raft_pb2 as pb
 REGULAR = bytes([COMMAND_TYPE.REGULAR])
 NO_OP = bytes([COMMAND_TYPE.NO_OP])
 ADMIT = bytes([16])
-"""First byte of a log entry: a command of the state machine; nothing; a new incarnation becomes a voter."""
+MEMBERS = bytes([17])
+"""First byte of a log entry: a command of the state machine; nothing; a new incarnation votes; the members."""
 
 
 MAX_HELD = 4096
@@ -69,16 +72,24 @@ class SafetyViolated(AssertionError):
 
 
 class Foundation(SyncObj):  # type: ignore[misc]  # the library is untyped
-    """State, clock and outbox. ``name`` must be among ``voters``."""
+    """State, clock and outbox. ``seed``: the members until the log says otherwise."""
 
     def __init__(
-        self, name: str, voters: tuple[str, ...], *, timing: Timing, opened: Opened, machine: StateMachine, now: float
+        self,
+        name: str,
+        seed: Membership | tuple[str, ...],
+        *,
+        timing: Timing,
+        opened: Opened,
+        machine: StateMachine,
+        now: float,
     ) -> None:
         Clock.now = now
         self.name = name
-        self.voters = tuple(sorted(voters))
-        self.peers = tuple(v for v in self.voters if v != name)
-        self.majority = len(self.voters) // 2 + 1
+        self._seed = seed if isinstance(seed, Membership) else Membership.of_names(seed)
+        self._memberships: list[tuple[int, Membership]] = [(0, self._seed)]
+        """(index of the entry, members from there on), in order; the last one is in force."""
+        self._note_names()
         self.timing = timing
         self._machine = machine
         self._journal = opened.journal
@@ -87,7 +98,7 @@ class Foundation(SyncObj):  # type: ignore[misc]  # the library is untyped
         self._outbox: list[Outgoing] = []
         self._held: deque[tuple[int, Outgoing]] = deque(maxlen=MAX_HELD)
         super().__init__(
-            Node(name), [Node(p) for p in self.peers], manual_configuration(),
+            Node(name), [Node(v) for v in self.voters if v != name], manual_configuration(),
             transport=NoTransport(self._send_inherited),
         )  # fmt: skip
         self._adopt_journal()
@@ -97,12 +108,63 @@ class Foundation(SyncObj):  # type: ignore[misc]  # the library is untyped
         snapshot = self._journal.snapshot
         applied = snapshot.index if snapshot else FIRST_INDEX
         if snapshot:
-            self._machine.restore(snapshot.index, snapshot.data)
+            self._restore(snapshot)
         self._SyncObj__raftLog = LogAdapter(self._journal)
         self._SyncObj__raftCurrentTerm = self._journal.term
         self._SyncObj__votedForNodeId = self._journal.voted_for or None
         self._SyncObj__raftCommitIndex = applied
         self._SyncObj__raftLastApplied = applied
+        self._read_memberships(applied)
+
+    def _restore(self, snapshot: SnapshotFile) -> None:
+        """State and members of a snapshot; those of later entries are read afterwards."""
+        membership, state = unpack_snapshot(snapshot.data)
+        self._machine.restore(snapshot.index, state)
+        self._memberships = [(snapshot.index, membership) if membership is not None else (0, self._seed)]
+
+    # ------------------------------------------------------------ members
+    @property
+    def membership(self) -> Membership:
+        """In force here: of the newest entry in the log that changes it, committed or not."""
+        return self._memberships[-1][1]
+
+    def _read_memberships(self, after: int) -> None:
+        for command, index, _ in self._journal.items[1:]:
+            if index > after and command[:1] == MEMBERS:
+                self._memberships.append((index, Membership.decode(command[1:])))
+        self._members_changed()
+
+    def _append(self, command: bytes, index: int, term: int) -> None:
+        self._journal.append(command, index, term)
+        if command[:1] == MEMBERS:
+            self._memberships.append((index, Membership.decode(command[1:])))
+            self._members_changed()
+
+    def _truncate(self, index: int) -> None:
+        self._journal.truncate(index)
+        if self._memberships[-1][0] >= index:
+            self._memberships = [change for change in self._memberships if change[0] < index]
+            self._members_changed()
+
+    def _membership_at(self, index: int) -> Membership | None:
+        """In force after that entry; None: still that of node.yaml."""
+        at, membership = [change for change in self._memberships if change[0] <= index][-1]
+        return membership if at else None
+
+    def _members_changed(self) -> None:
+        """Hook: layers above bring what they keep by member in step."""
+        self._note_names()
+        self._SyncObj__otherNodes = {Node(v) for v in self.voters if v != self.name}
+
+    def _note_names(self) -> None:
+        self.voters = self.membership.voters
+        self.peers = tuple(n for n in self.membership.names if n != self.name)
+        self.majority = self.membership.majority
+
+    @property
+    def electable(self) -> bool:
+        """May this member lead, as far as its log tells?"""
+        return self.voting and self.name in self.voters
 
     # ------------------------------------------------------------ the library's state under readable names
     @property

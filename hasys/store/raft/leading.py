@@ -78,6 +78,21 @@ class Leading(Following):
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802  # their name
         """Called by inherited code after an election; :meth:`_lead` does the sending."""
 
+    def _members_changed(self) -> None:
+        super()._members_changed()
+        if not self.leading:
+            return
+        start = self._journal.last + 1
+        kept = {p: self._progress.get(p) or Progress(next=start, connected=p in self._connected) for p in self.peers}
+        self._progress = kept
+        heard = self._SyncObj__lastResponseTime
+        for node in self._SyncObj__otherNodes:
+            heard.setdefault(node, self.now)
+
+    def _counted(self) -> list[Progress]:
+        """The followers whose answers count."""
+        return [p for peer, p in self._progress.items() if p.voting and peer in self.voters]
+
     def _stopped_leading(self) -> None:
         self._progress = {}
         waiting = [*(done for _, done in self._reads), *self._unsent_reads]
@@ -129,7 +144,7 @@ class Leading(Following):
     def _confirm_reads(self) -> None:
         """A round serves every read that came before it was sent. One is under way for them at a time; when it is lost,
         the next regular one serves."""
-        answered = [self._round, *(p.answered_round for p in self._progress.values() if p.voting)]
+        answered = [self._round, *(p.answered_round for p in self._counted())]
         confirmed = majority_index(answered, self.majority)
         while self._reads and self._reads[0][0] <= confirmed:
             self._reads.popleft()[1](True)
@@ -140,7 +155,7 @@ class Leading(Following):
         """The sender of an answer to this leader in this term; None when the answer is of another time."""
         if message.term > self.term:
             self._step_down(message.term)
-        if not self.leading or message.term != self.term:
+        if not self.leading or message.term != self.term or peer not in self._progress:
             return None
         progress = self._progress[peer]
         progress.heard_from(message.incarnation, self._requests)
@@ -174,7 +189,7 @@ class Leading(Following):
         if noop is None or self.applied < noop:
             return None
         newest = self._round_times[self._round] if self._round else None
-        t_q = majority_time([newest, *(p.round_time for p in self._progress.values() if p.voting)], self.majority)
+        t_q = majority_time([newest, *(p.round_time for p in self._counted())], self.majority)
         if t_q is None:
             return None
         return Authority(self.term, self.applied, t_q, self._elected_silent_since)
@@ -264,7 +279,7 @@ class Leading(Following):
     def _advance_commit(self) -> None:
         """Only an entry of the own term is committed by counting; it takes the earlier ones along."""
         matches = [self._journal.durable_index]
-        matches += [p.match for p in self._progress.values() if p.voting]
+        matches += [p.match for p in self._counted()]
         index = min(majority_index(matches, self.majority), self._journal.last)
         if index > self.committed and self._journal.term_at(index) == self.term:
             newly = self._journal.items[self.committed + 1 - self._journal.first : index + 1 - self._journal.first]
@@ -272,7 +287,7 @@ class Leading(Following):
             self.committed = index
 
     # ------------------------------------------------------------ proposals
-    def _take_proposal(self, command: bytes) -> int | None:
+    def _take(self, command: bytes) -> int | None:
         """Append a command; None when it cannot be taken now."""
         if not self.leading or self._handing_over_until is not None:
             return None
@@ -280,7 +295,7 @@ class Leading(Following):
             return None
         self._uncommitted += len(command)
         index = self._journal.last + 1
-        self._journal.append(command, index, self.term)
+        self._append(command, index, self.term)
         return index
 
     def takes_proposals(self) -> bool:
@@ -293,7 +308,7 @@ class Leading(Following):
         """Bring a command into the log. ``done`` is called once, maybe at once."""
         self._enter(now)
         if self.leading:
-            index = self._take_proposal(REGULAR + command)
+            index = self._take(REGULAR + command)
             if index is None:
                 done(Failure.NOT_ACCEPTED)
             else:
@@ -308,14 +323,14 @@ class Leading(Following):
         proposal = message.proposal
         known = (peer, proposal.request)
         if known not in self._taken:
-            self._taken[known] = (self._take_proposal(REGULAR + proposal.command), self.term)
+            self._taken[known] = (self._take(REGULAR + proposal.command), self.term)
             if len(self._taken) > TAKEN_KEPT:
                 self._taken.popitem(last=False)
         index, term = self._taken[known]
         answer = pb.ProposalAnswer(request=proposal.request, accepted=index is not None)
         if index is not None:
             answer.index, answer.term = index, term
-            if self.leading:
+            if peer in self._progress:
                 self._progress[peer].wants_commit = True
         self._send(peer, Route(bulk=True), proposal_answer=answer)
 
@@ -328,7 +343,7 @@ class Leading(Following):
             if self.now < self._admitting.get(peer, 0.0):
                 continue
             admission = pb.Admission(name=peer, incarnation=progress.incarnation)
-            if self._take_proposal(ADMIT + admission.SerializeToString()) is not None:
+            if self._take(ADMIT + admission.SerializeToString()) is not None:
                 self._admitting[peer] = self.now + ADMISSION_RETRY
 
     # ------------------------------------------------------------ handing over
@@ -347,11 +362,12 @@ class Leading(Following):
         if self.now >= self._handing_over_until:
             self._handing_over_until = None
             return
-        ready = [(p.answered_round, peer) for peer, p in self._progress.items() if self._can_lead(p)]
+        ready = [(p.answered_round, peer) for peer, p in self._progress.items() if self._can_lead(peer, p)]
         if ready and self._told_to_lead != (max(ready)[1], self._round):
             self._told_to_lead = (max(ready)[1], self._round)
             self._send(max(ready)[1], EVERYWHERE, timeout_now=pb.TimeoutNow())
 
-    def _can_lead(self, progress: Progress) -> bool:
+    def _can_lead(self, peer: str, progress: Progress) -> bool:
         recently = progress.answered_round >= self._round - 2
-        return progress.voting and progress.connected and progress.match == self._journal.last and recently
+        complete = progress.match == self._journal.last
+        return peer in self.voters and progress.voting and progress.connected and complete and recently

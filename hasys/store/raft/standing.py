@@ -60,7 +60,7 @@ class Standing(Foundation):
 
     def _unheard(self) -> tuple[str, ...]:
         """The voters that have not said yet that they never started."""
-        return tuple(peer for peer in self.peers if peer not in self._fresh_peers)
+        return tuple(v for v in self.voters if v != self.name and v not in self._fresh_peers)
 
     def waits_for(self, now: float) -> tuple[str, ...]:
         """Who is missing for the first election of the cluster, when it has been waited for long enough to say so."""

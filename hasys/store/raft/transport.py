@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -72,10 +72,12 @@ class Path:
 
 @dataclass(slots=True)
 class Peer:
-    """Another voter."""
+    """Another member."""
 
     name: str
     paths: list[Path]
+    member: Member
+    dialling: list[asyncio.Task[None]] = field(default_factory=list)
     receivers: set[Receiver] = field(default_factory=set)
     process: int = 0
     """Its process, as it said when it greeted last."""
@@ -95,6 +97,8 @@ class Callbacks:
     closed: Callable[[str], None]
     """Every connection from that member was closed by its end."""
     failed: Callable[[BaseException], None]
+    log_state: Callable[[], tuple[int, bool]] = lambda: (0, True)
+    """History of our log, and whether it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,10 @@ class Transport(ReceiverOwner):
         self._config = config
         self._call = callbacks
         self._tls = contexts
-        self._members = {address for m in config.voters for address in m.addresses}
-        self.peers = {m.name: _peer(m) for m in config.voters if m.name != config.name}
+        self._members: set[str] = set()
+        """Addresses of members: their connections are not kept out by strangers'."""
+        self.peers: dict[str, Peer] = {}
+        self._listening = False
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._handshakes: Counter[str] = Counter()
@@ -138,9 +144,9 @@ class Transport(ReceiverOwner):
         """Listen and begin to dial. Raises :class:`CannotListen`."""
         for address in self._config.me.addresses:
             self._servers.append(await self._listen(address))
+        self._listening = True
         for peer in self.peers.values():
-            for network, path in enumerate(peer.paths):
-                self._spawn(self._keep_dialling(peer, network, path))
+            self._begin(peer)
         self._spawn(self._watch())
 
     async def stop(self) -> None:
@@ -158,10 +164,42 @@ class Transport(ReceiverOwner):
                     path.sender.abort()
         await asyncio.sleep(0)  # let the aborted connections report their end
 
-    def _spawn(self, job: Coroutine[object, object, None]) -> None:
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Dial and listen to these from now on, and to nobody else."""
+        wanted = {m.name: m for m in members if m.name != self._config.name}
+        self._members = {address for m in wanted.values() for address in m.addresses} | set(self._config.me.addresses)
+        for name, peer in list(self.peers.items()):
+            if wanted.get(name) != peer.member:
+                self._forget(peer)
+        for name, member in wanted.items():
+            if name not in self.peers:
+                self.peers[name] = _peer(member)
+                if self._listening:
+                    self._begin(self.peers[name])
+
+    def _begin(self, peer: Peer) -> None:
+        for network, path in enumerate(peer.paths):
+            peer.dialling.append(self._spawn(self._keep_dialling(peer, network, path)))
+
+    def _forget(self, peer: Peer) -> None:
+        was = peer.reachable
+        del self.peers[peer.name]
+        for task in peer.dialling:
+            task.cancel()
+        for path in peer.paths:
+            path.open = False
+            if path.sender is not None:
+                path.sender.abort()
+        for receiver in list(peer.receivers):
+            receiver.abort()
+        if was:
+            self._call.disconnected(peer.name)
+
+    def _spawn(self, job: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -214,13 +252,15 @@ class Transport(ReceiverOwner):
 
     def check_member(self, name: str) -> None:
         if name not in self.peers:
-            raise BadPeer(f"{name} is no other voter of this cluster")
+            raise BadPeer(f"{name} is no other member of the store")
 
     def greeted(self, receiver: Receiver, hello: pb.Hello) -> int:
         if hello.protocol != PROTOCOL:
             raise BadPeer(f"{receiver.name} speaks protocol {hello.protocol}, this is {PROTOCOL}")
         if hello.cluster_id != self._config.cluster_id or hello.name != receiver.name:
             raise BadPeer(f"{receiver.name} greets as {hello.name} of cluster {hello.cluster_id}")
+        self.check_member(receiver.name)
+        self._check_history(hello)
         peer = self.peers[receiver.name]
         network = min(hello.network, len(peer.paths) - 1)
         earlier = [r for r in peer.receivers if r.network == network]
@@ -232,6 +272,15 @@ class Transport(ReceiverOwner):
             old.abort()
         return network
 
+    def _check_history(self, hello: pb.Hello) -> None:
+        """Two logs of different histories would overwrite each other."""
+        history, blank = self._call.log_state()
+        if not blank and not hello.blank and history != hello.history:
+            raise BadPeer(
+                f"{hello.name} and this member have logs of different histories: one of them is from before a restore;"
+                " stop it and remove its data folder"
+            )
+
     def _note_restart(self, peer: Peer, process: int) -> None:
         """What we dialled to the process before leads nowhere, and without data to send we would not notice."""
         earlier, peer.process = peer.process, process
@@ -242,13 +291,18 @@ class Transport(ReceiverOwner):
                     path.sender.abort()
 
     def message(self, peer: str, message: pb.Message, network: int) -> None:
-        path = self.peers[peer].paths[network]
+        known = self.peers.get(peer)
+        if known is None:
+            return
+        path = known.paths[min(network, len(known.paths) - 1)]
         path.heard = asyncio.get_running_loop().time()
         path.sent = 0.0
         self._call.message(peer, message, network)
 
     def gone(self, receiver: Receiver) -> None:
-        peer = self.peers[receiver.name]
+        peer = self.peers.get(receiver.name)
+        if peer is None or receiver not in peer.receivers:
+            return
         peer.receivers.discard(receiver)
         if not peer.receivers and not self._stopping:
             self._call.closed(peer.name)
@@ -264,16 +318,9 @@ class Transport(ReceiverOwner):
 
     # ------------------------------------------------------------ dialling
     async def _keep_dialling(self, peer: Peer, network: int, path: Path) -> None:
-        hello = pb.Hello(
-            cluster_id=self._config.cluster_id,
-            name=self._config.name,
-            network=network,
-            protocol=PROTOCOL,
-            process=self._process,
-        )
         pause = BACKOFF_FIRST
         while True:
-            sender = Sender(peer.name, hello, lambda: self._opened(peer, path))
+            sender = Sender(peer.name, self._hello(network), lambda: self._opened(peer, path))
             begun = asyncio.get_running_loop().time()
             why = await sender.closed if await self._dial(path, sender) else None
             self._closed(peer, path)
@@ -287,6 +334,18 @@ class Transport(ReceiverOwner):
                 async with asyncio.timeout(pause):
                     await path.hurry.wait()
             pause = min(2 * pause, BACKOFF_LAST)
+
+    def _hello(self, network: int) -> pb.Hello:
+        history, blank = self._call.log_state()
+        return pb.Hello(
+            cluster_id=self._config.cluster_id,
+            name=self._config.name,
+            network=network,
+            protocol=PROTOCOL,
+            process=self._process,
+            history=history,
+            blank=blank,
+        )
 
     async def _dial(self, path: Path, sender: Sender) -> bool:
         loop = asyncio.get_running_loop()
@@ -320,13 +379,15 @@ class Transport(ReceiverOwner):
 
     def _closed(self, peer: Peer, path: Path) -> None:
         was, path.open = path.open, False
-        if was and not peer.reachable and not self._stopping:
+        if was and not peer.reachable and not self._stopping and self.peers.get(peer.name) is peer:
             self._call.disconnected(peer.name)
 
     # ------------------------------------------------------------ sending
     def send(self, out: Outgoing) -> None:
         """Hand a message to the best path, or to all; what cannot be sent is dropped."""
-        peer = self.peers[out.peer]
+        peer = self.peers.get(out.peer)
+        if peer is None:
+            return
         data = frame(out.message)
         now = asyncio.get_running_loop().time()
         for path in self._choose(peer, out):
@@ -337,7 +398,7 @@ class Transport(ReceiverOwner):
         usable = [p for p in peer.paths if p.open]
         if out.everywhere or len(usable) <= 1:
             return usable
-        if out.network is not None and peer.paths[out.network].open:
+        if out.network is not None and out.network < len(peer.paths) and peer.paths[out.network].open:
             return [peer.paths[out.network]]
         return [max(usable, key=lambda p: p.heard)]
 
@@ -365,4 +426,4 @@ class _Accepted(asyncio.Protocol):
 
 
 def _peer(member: Member) -> Peer:
-    return Peer(member.name, [Path(address, member.raft_port) for address in member.addresses])
+    return Peer(member.name, [Path(address, member.raft_port) for address in member.addresses], member)
