@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hasys.config import NodeConfig
+from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError, Refused, Unavailable, Unknown
 from hasys.model.timing import Timing, show
 from hasys.store.port import Applied, Authority, EngineStatus, StateMachine
@@ -23,6 +23,7 @@ from hasys.store.raft.core import Core
 from hasys.store.raft.disk import Folder
 from hasys.store.raft.following import Done, Failure
 from hasys.store.raft.journal import Job, Opened, open_journal
+from hasys.store.raft.membership import Membership
 from hasys.store.raft.transport import Callbacks, TlsContexts, Transport
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class RaftEngine:
     """See ``hasys.store.port.Engine``. Use within one event loop; :meth:`run` serves until it is cancelled."""
 
     def __init__(self, config: NodeConfig, timing: Timing, machine: StateMachine, *, data_dir: Path) -> None:
-        if config.name not in {v.name for v in config.voters}:
+        if not config.me.votes:
             raise Refused(f"{config.name} is no voter: it keeps no log")
         self._config = config
         self._timing = timing
@@ -79,6 +80,8 @@ class RaftEngine:
         self._seen: tuple[object, ...] = ()
         self._seen_applied = 0
         self._missed: tuple[str, ...] = ()
+        self._members: Membership | None = None
+        self._on_members: list[Callable[[], None]] = []
 
     # ------------------------------------------------------------ the port
     async def run(self) -> None:
@@ -131,7 +134,7 @@ class RaftEngine:
         return self._core.authority() if self._core is not None else None
 
     def status(self) -> EngineStatus:
-        voters = tuple(v.name for v in self._config.voters)
+        voters = self._core.voters if self._core is not None else tuple(v.name for v in self._config.voters)
         core, transport = self._core, self._transport
         if core is None or transport is None:
             return EngineStatus("Follower", None, 0, 0, 0, voters, (), quorum=False, message="starting")
@@ -180,6 +183,55 @@ class RaftEngine:
             self._core.set_timing(timing)
             self._pump_soon()
 
+    # ------------------------------------------------------------ members
+    def membership(self) -> Membership | None:
+        """The members that the log names; None: node.yaml names them, or the engine is not running."""
+        return self._core.explicit_membership if self._core is not None else None
+
+    def on_members(self, callback: Callable[[], None]) -> None:
+        """Call back when the members changed."""
+        self._on_members.append(callback)
+
+    def living(self) -> frozenset[str]:
+        """Voters that answer; meaningful on the leader."""
+        return self._core.living() if self._core is not None else frozenset()
+
+    async def add_member(self, member: Member, *, timeout: float) -> None:
+        """Take a member in (it copies the log, and votes once it has caught up), or change its addresses; returns when
+        that is committed. Only on the leader. Raises ``Refused`` with the reason, ``Unavailable``, ``Unknown``."""
+        await self._changed_members(lambda core, now: core.add_member(now, member), timeout)
+
+    async def remove_member(self, name: str, *, timeout: float) -> None:
+        """Let a member go; as ``add_member``. Raises ``Unavailable`` for the leader itself: hand over first."""
+        await self._changed_members(lambda core, now: core.remove_member(now, name), timeout)
+
+    async def _changed_members(self, change: Callable[[Core, float], int], timeout: float) -> None:
+        core, loop = self._core, asyncio.get_running_loop()
+        if core is None:
+            raise Unavailable("this member is starting, or stops")
+        term, index = core.term, change(core, loop.time())
+        self._pump_soon()
+        try:
+            async with asyncio.timeout(timeout):
+                while core.leading and core.term == term and core.applied < index:
+                    await self._next(self._on_applied, self._on_change)
+        except TimeoutError:
+            raise Unknown(f"not committed within {show(timeout)}: the members may still change") from None
+        if core.term != term or core.applied < index:
+            raise Unknown("the leader changed: the members may have changed")
+
+    async def _next(self, *lists: list[Callable[..., None]]) -> None:
+        """The next call of any of these callbacks."""
+        called = asyncio.get_running_loop().create_future()
+        callback = _resolve(called)
+        for one in lists:
+            one.append(callback)
+        try:
+            await called
+        finally:
+            for one in lists:
+                one.remove(callback)
+
     def networks(self) -> dict[str, tuple[float | None, ...]]:
         """Seconds since each other voter was heard, by network; None: never, or the connection is down."""
         now = asyncio.get_running_loop().time()
@@ -208,7 +260,7 @@ class RaftEngine:
         assert self._failure is not None
         core = Core(
             self._config.name,
-            tuple(v.name for v in self._config.voters),
+            Membership(self._config.voters),
             timing=self._timing,
             opened=opened,
             machine=self._machine,
@@ -224,9 +276,11 @@ class RaftEngine:
                 disconnected=lambda peer: self._do(lambda now: core.disconnected(now, peer)),
                 closed=lambda peer: self._do(lambda now: core.peer_closed(now, peer)),
                 failed=self._fail,
+                log_state=core.log_state,
             ),
         )
-        self._core, self._transport = core, transport
+        self._core, self._transport, self._members = core, transport, None
+        self._follow_members(core, transport)
         try:
             await transport.start()
             self._pump_soon()
@@ -267,6 +321,7 @@ class RaftEngine:
         try:
             self._hand_in(core, loop.time())
             core.advance(loop.time())
+            self._follow_members(core, transport)
             for out in core.take_outgoing():
                 transport.send(out)
             self._write(core, loop)
@@ -274,6 +329,16 @@ class RaftEngine:
             self._tell(core)
         except Exception as e:
             self._fail(e)
+
+    def _follow_members(self, core: Core, transport: Transport) -> None:
+        """Dial and hear whom the log names."""
+        members = core.reachable_members()
+        if members == self._members:
+            return
+        self._members = members
+        transport.set_members(members.members)
+        for changed in tuple(self._on_members):
+            changed()
 
     def _write(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         job = core.take_job(loop.time())
@@ -311,7 +376,7 @@ class RaftEngine:
                 log.warning("%s", core.why_not_voting())
         if core.applied != self._seen_applied:
             self._seen_applied = core.applied
-            for applied in self._on_applied:
+            for applied in tuple(self._on_applied):
                 applied(core.applied)
         seen = (core.role, core.leader, core.term, core.authority() is not None)
         if seen != self._seen:
@@ -395,8 +460,8 @@ def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> No
         loop.call_soon_threadsafe(call)
 
 
-def _resolve(future: asyncio.Future[None]) -> Callable[[], None]:
-    def callback() -> None:
+def _resolve(future: asyncio.Future[None]) -> Callable[..., None]:
+    def callback(*_: object) -> None:
         if not future.done():
             future.set_result(None)
 
