@@ -1,6 +1,8 @@
 """How many events reach a watcher of a running cluster, and how long after they were written.
 
-    python -m bench.api_watch --context DIR/client/client.yaml [--events 10000] [--batch 50]
+    python -m bench.api_watch [--context DIR/client/client.yaml] [--events 10000] [--batch 50]
+
+Without ``--context`` it starts three stores of its own on loopback (``bench/loopback.py``).
 
 Events are recorded by reports of ``--batch`` each, one report after the other, while a watcher listens on a connection
 of its own. Both are in this process, which shares the machine with whatever servers run on it.
@@ -14,8 +16,10 @@ import os
 import platform
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+from bench.loopback import Loopback
 from hasys.api.client import Client, load_context
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
@@ -36,9 +40,9 @@ async def listen(client: Client, count: int, listening: asyncio.Event, seen: lis
             return
 
 
-async def run(arguments: argparse.Namespace) -> None:
+async def run(arguments: argparse.Namespace, settings: Path) -> None:
     """Write, listen, print."""
-    context = load_context(arguments.context)
+    context = load_context(settings)
     async with Client(context) as writer, Client(context) as watcher:
         node = next(obj.node.metadata.name for obj in (await writer.list("Node")).objects)
         listening, seen = asyncio.Event(), list[float]()
@@ -61,10 +65,13 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Events that reach a watcher of a running cluster.")
-    parser.add_argument("--context", type=Path, required=True, help="client.yaml of the cluster")
+    parser.add_argument("--context", type=Path, help="client.yaml of the cluster; default: one made for this run")
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=50)
-    asyncio.run(run(parser.parse_args()))
+    arguments = parser.parse_args()
+    print(f"load before {os.getloadavg()[0]:.1f}")
+    with nullcontext() if arguments.context else Loopback() as cluster:
+        asyncio.run(run(arguments, cluster.context if cluster else arguments.context))
 
 
 if __name__ == "__main__":
