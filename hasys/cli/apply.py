@@ -113,6 +113,13 @@ def _as_stored(after: pb.Object, before: pb.Object | None) -> pb.Object:
     return stored
 
 
+async def _there(cluster: Cluster, refs: Sequence[Ref]) -> list[Ref]:
+    """Those of ``refs``, resources all, that exist."""
+    answers = [await cluster.list(kind, group) for kind, group in sorted({(ref.kind, ref.group) for ref in refs})]
+    known = {ref_of(obj) for answer in answers for obj in answer.objects}
+    return [ref for ref in refs if ref in known]
+
+
 async def _delete_named(cluster: Cluster, wanted: Selection, limit: float) -> None:
     await _delete(cluster, [ref_of(await wanted.fetch_named(cluster))], limit)
 
@@ -124,7 +131,9 @@ async def _delete(cluster: Cluster, refs: Sequence[Ref], limit: float) -> None:
     """
     groups = {ref.name for ref in refs if ref.kind == "Group"}
     along = [ref for ref in refs if KINDS[ref.kind].grouped and ref.group in groups]
-    left, absent = [ref for ref in refs if ref not in along], list[str]()
+    there = await _there(cluster, along)
+    absent = [f"{ref}: no such object in group {ref.group}" for ref in along if ref not in there]
+    left = [ref for ref in refs if ref not in along]
     while left:
         blocked: list[tuple[Ref, Invalid]] = []
         for ref in left:
@@ -139,7 +148,7 @@ async def _delete(cluster: Cluster, refs: Sequence[Ref], limit: float) -> None:
         if len(blocked) == len(left):
             raise blocked[0][1]
         left = [ref for ref, _ in blocked]
-    for ref in along:
+    for ref in there:
         click.echo(f"{ref} deleted")
     if absent:
         raise NotFound("\n".join(absent))

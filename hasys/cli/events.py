@@ -9,7 +9,7 @@ from rich.text import Text
 
 from hasys.api.convert import show_time
 from hasys.cli.context import context_option
-from hasys.cli.output import output_option, print_json, print_table, styled, taken
+from hasys.cli.output import Lines, output_option, print_json, print_table, styled, taken
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
 from hasys.v1 import api_pb2 as api
@@ -51,23 +51,24 @@ async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output
     elif output == "json":
         for event in found:
             print_json(event_json(event), compact=True)
-    elif found or not follow:
+    else:
         print_table(EVENT_COLUMNS, map(event_row, found))
     if not follow:
         return
+    lines = Lines(EVENT_COLUMNS, *map(event_row, found))
     async for answer in cluster.watch(["Event"], group):
         for change in answer.changes:
             event = change.object.event
             is_new = event.metadata.resource_version > listed.resource_version
             if is_new and change.type != api.WatchResponse.DELETED:
-                _print_new(event, output)
+                _print_new(event, output, lines)
 
 
-def _print_new(event: pb.Event, output: str) -> None:
+def _print_new(event: pb.Event, output: str, lines: Lines) -> None:
     if output == "json":
         print_json(event_json(event), compact=True)
     else:
-        click.echo("   ".join(str(cell) for cell in event_row(event)))
+        click.echo(lines.line(event_row(event)))
 
 
 def event_json(event: pb.Event) -> dict[str, Any]:

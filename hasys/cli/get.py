@@ -10,7 +10,7 @@ from hasys.api.kinds import KINDS, RESOURCE_KINDS, Ref, find_kind, inner, kind_o
 from hasys.api.manifest import to_json, to_yaml
 from hasys.cli.columns import rows_of
 from hasys.cli.context import context_option
-from hasys.cli.output import output_option, print_json, print_table
+from hasys.cli.output import Lines, output_option, print_json, print_table
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
 from hasys.model.errors import NotFound, Refused
@@ -95,10 +95,11 @@ async def _get(cluster: Cluster, wanted: Selection, watch: bool, output: str) ->
     if not watch:
         return
     shown = {ref_of(obj): metadata(obj).resource_version for obj in found}
+    lines = _lines_below(found, output)
     async for answer in cluster.watch(wanted.kinds, wanted.group):
         for change in answer.changes:
             if wanted.matches(change.object) and _is_news(change, shown):
-                _print_change(change, output)
+                _print_change(change, output, lines)
 
 
 def _is_news(change: api.Change, shown: dict[Ref, int]) -> bool:
@@ -145,7 +146,17 @@ def _print_tables(found: list[pb.Object], wanted: Selection, *, wide: bool) -> N
         click.echo(f"no {what}{where}", err=True)
 
 
-def _print_change(change: api.Change, output: str) -> None:
+def _lines_below(found: list[pb.Object], output: str) -> dict[str, Lines]:
+    """For each kind that has a table already, the lines that a watch adds to it."""
+    kinds = {ref_of(obj).kind for obj in found}
+    tables = {
+        kind: rows_of(kind, [inner(obj) for obj in found if ref_of(obj).kind == kind], wide=output == "wide")
+        for kind in kinds
+    }
+    return {kind: Lines(headings, *rows) for kind, (headings, rows) in tables.items()}
+
+
+def _print_change(change: api.Change, output: str, lines: dict[str, Lines]) -> None:
     kind = ref_of(change.object).kind
     gone = change.type == api.WatchResponse.DELETED
     if output == "json":
@@ -153,10 +164,13 @@ def _print_change(change: api.Change, output: str) -> None:
     elif output == "yaml":
         click.echo("---\n" + ("# deleted\n" if gone else "") + to_yaml(change.object), nl=False)
     else:
-        _, rows = rows_of(kind, [inner(change.object)], wide=output == "wide")
+        headings, rows = rows_of(kind, [inner(change.object)], wide=output == "wide")
         if gone:
             rows[0][-1] = "deleted"
-        click.echo("   ".join(rows[0]))
+        if kind not in lines:
+            lines[kind] = Lines(headings, rows[0])
+            click.echo(lines[kind].line(headings))
+        click.echo(lines[kind].line(rows[0]))
 
 
 async def _describe(cluster: Cluster, wanted: Selection) -> None:

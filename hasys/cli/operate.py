@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,14 +13,16 @@ from hasys.api.convert import nanoseconds
 from hasys.api.errors import Invalid
 from hasys.cli.context import context_option
 from hasys.cli.output import taken
-from hasys.cli.session import Cluster, talk, timeout_option, within
-from hasys.model.errors import NoMajority, Refused, Unavailable, Unreached
+from hasys.cli.session import Cluster, talk, timeout_option
+from hasys.model.errors import HasysError, NoMajority, Refused, TimedOut, Unavailable, Unreached
 from hasys.v1 import objects_pb2 as pb
 
 _Type = pb.OperationSpec.Type
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _ENDED = ("Succeeded", "Failed")
+_LAST_LOOK = 2.0
+"""Seconds for asking, after a timeout, what the group waits for."""
 _YES = "Without a majority: do not ask."
 
 
@@ -83,7 +87,7 @@ def fence_confirm(node: str, yes: bool, reason: str, timeout: float) -> None:
     """
     if not yes:
         question = f"Is {node} switched off, and does it stay off? A wrong yes can destroy data"
-        click.confirm(question, abort=True, err=True)
+        _confirm(question)
     _operate(pb.OperationSpec(type=_Type.FenceConfirm, node=node, reason=reason), timeout)
 
 
@@ -128,6 +132,17 @@ def undrain(node: str, reason: str, timeout: float) -> None:
     _operate(pb.OperationSpec(type=_Type.Undrain, node=node, reason=reason), timeout)
 
 
+def _confirm(question: str) -> None:
+    """Raises ``Abort`` on a no and on the end of input, which leaves the question without the end of its line."""
+    try:
+        sure = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise
+    if not sure:
+        raise click.Abort
+
+
 def _operate_or_alone(spec: pb.OperationSpec, timeout: float, *, yes: bool) -> None:
     """With a majority an operation like any other; without one, on this node through its guard."""
     try:
@@ -164,6 +179,8 @@ def title(spec: pb.OperationSpec) -> str:
     words = {"FenceConfirm": "fence-confirm"}
     name = _Type.Name(spec.type)
     subject = f" of {spec.group}" if spec.group else ""
+    if spec.role:
+        return f"{name.lower()}{subject} with {spec.node} as {spec.role}"
     target = (f" to {spec.node}" if spec.group else f" of {spec.node}") if spec.node else ""
     step = f" step {spec.step}" if spec.step else ""
     return f"{words.get(name, name.lower())}{subject}{step}{target}"
@@ -186,8 +203,24 @@ async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float
                         return latest
         raise Refused(f"{title(spec)}: the watch ended before operation {name} did")
 
-    def still() -> str:
-        where = f" ({latest.status.message})" if latest.status.message else ""
-        return f"{title(spec)} is still {latest.status.state or 'Pending'}{where}; operation {latest.metadata.name}"
+    try:
+        async with asyncio.timeout(timeout):
+            return await follow()
+    except TimeoutError:
+        why = latest.status.message or await _blocker(cluster, spec.group)
+        state = f"{latest.status.state or 'Pending'}{f' ({why})' if why else ''}"
+        still = f"{title(spec)} is still {state}; operation {latest.metadata.name}"
+        raise TimedOut(f"timed out after {timeout:g}s: {still}") from None
 
-    return await within(timeout, follow(), still)
+
+async def _blocker(cluster: Cluster, group: str) -> str:
+    """What the group waits for, with the resources that are on their way; empty when nobody can say it soon."""
+    if not group:
+        return ""
+    with contextlib.suppress(HasysError, TimeoutError):
+        async with asyncio.timeout(_LAST_LOOK):
+            view = await cluster.status(group)
+        moving = (r for g in view.groups for r in g.resources if r.state not in ("Running", "Stopped"))
+        parts = [f"{r.kind}/{r.name} is {r.state} on {r.node}" + (r.message and f": {r.message}") for r in moving]
+        return "; ".join([*(g.reason for g in view.groups if g.reason), *parts])
+    return ""

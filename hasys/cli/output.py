@@ -62,6 +62,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table
     return made
 
 
+class Lines:
+    """Lines that come one by one below a table: each column as wide as the widest cell so far."""
+
+    def __init__(self, *rows: Sequence[str | Text]) -> None:
+        """``rows`` are in the table already, its headings among them."""
+        self._widths: list[int] = []
+        for row in rows:
+            self._grow(row)
+
+    def line(self, row: Sequence[str | Text]) -> str:
+        """The next line."""
+        self._grow(row)
+        return "  ".join(str(cell).ljust(width) for cell, width in zip(row, self._widths, strict=True)).rstrip()
+
+    def _grow(self, row: Sequence[str | Text]) -> None:
+        known = self._widths or [0] * len(row)
+        self._widths = [max(width, len(str(cell))) for cell, width in zip(row, known, strict=True)]
+
+
 def console() -> Console:
     """Standard output: as wide as it likes when it is no terminal, because nothing may be wrapped in a pipe."""
     if sys.stdout.isatty():

@@ -204,6 +204,28 @@ def test_describe_shows_defaults_state_and_events(hasys: Run, cluster: FakeClust
     assert "Other" not in page
 
 
+def test_lines_of_a_watch_stand_below_the_columns_of_its_table(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_group())
+    failed = web_group("Failed")
+    failed.metadata.resource_version = 9
+    cluster.changes = [now(failed), gone(failed)]
+    cluster.ends_watch = True
+    heading, first, changed, deleted = hasys("get", "groups", "-w").stdout.splitlines()
+    for column in ("MODE", "PHASE", "EPOCH", "NODES", "AGE"):
+        begin = heading.index(column)
+        assert [line[begin - 1] for line in (first, changed, deleted)] == [" "] * 3
+        assert " " not in {line[begin] for line in (first, changed, deleted)}
+
+
+def test_a_watch_that_begins_with_nothing_gives_its_first_line_a_heading(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes = [now(web_group())]
+    cluster.ends_watch = True
+    heading, line = hasys("get", "groups", "-w").stdout.splitlines()
+    assert heading.startswith("NAME")
+    assert line.startswith("web")
+    assert line.index("Mirror") == heading.index("MODE")
+
+
 # ---------------------------------------------------------------- delete
 
 
@@ -222,6 +244,17 @@ def test_delete_of_a_manifest_deletes_the_group_and_with_it_its_resources(
     result = hasys("delete", "-f", manifest, "--no-wait")
     assert result.stdout == "Group/web deleted\nVirtualIP/web-ip deleted\n"
     assert cluster.deleted == [Ref("Group", "", "web")]
+
+
+def test_delete_says_deleted_only_of_what_was_there(hasys: Run, cluster: FakeCluster, manifest: Path) -> None:
+    cluster.put(web_group())
+    first = hasys("delete", "-f", manifest, "--no-wait")
+    assert (first.exit_code, first.stdout) == (1, "Group/web deleted\n")
+    assert first.stderr == "hasys: VirtualIP/web-ip: no such object in group web\n"
+    cluster.objects.clear()
+    again = hasys("delete", "-f", manifest, "--no-wait")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert len(again.stderr.splitlines()) == 2
 
 
 def test_what_others_come_after_is_deleted_after_them(

@@ -82,3 +82,29 @@ def test_fence_confirm_asks_first_and_a_no_changes_nothing(hasys: Run, cluster: 
 @pytest.mark.parametrize("timeout", ["10", "soon", "-1s"])
 def test_a_duration_without_unit_is_wrong_usage(hasys: Run, cluster: FakeCluster, timeout: str) -> None:
     assert hasys("pause", "web", "--timeout", timeout).exit_code == 2
+
+
+def test_a_timeout_names_what_the_group_waits_for(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes = [ended("Running")]
+    web = cluster.view.groups.add(name="web", phase="Stopping", reason="n1 stops it, then n2 starts it")
+    web.resources.add(kind="Application", name="web-app", node="n1", state="Stopping", message="ignores SIGTERM")
+    web.resources.add(kind="VirtualIP", name="web-ip", node="n1", state="Running")
+    result = hasys("switchover", "web", "--timeout", "50ms")
+    assert result.exit_code == 4
+    blocker = "n1 stops it, then n2 starts it; Application/web-app is Stopping on n1: ignores SIGTERM"
+    assert f"switchover of web is still Running ({blocker}); operation op-1" in result.stderr
+
+
+def test_resolve_says_which_role_the_node_gets(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes = [ended("Succeeded", "web is Running on n2", milliseconds=140)]
+    result = hasys("resolve", "web", "--node", "n1", "--role", "standby")
+    assert result.stdout == "resolve of web with n1 as standby done in 140ms: web is Running on n2\n"
+
+
+def test_fence_confirm_without_an_answer_ends_its_question_with_a_line_of_its_own(
+    hasys: Run, cluster: FakeCluster
+) -> None:
+    result = hasys("fence-confirm", "n1", text="")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "hasys: not confirmed: nothing was done"
+    assert cluster.asked == []
