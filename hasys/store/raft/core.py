@@ -144,6 +144,11 @@ class Core(Changing):
             return "NonVoting"
         return "Candidate" if self.candidate else "Follower"
 
+    @property
+    def journal_base(self) -> int:
+        """Index of the oldest entry that the log still names."""
+        return self._journal.first
+
     def tail(self, count: int) -> list[LogItem]:
         """The newest entries of the log."""
         return self._journal.items[1:][-count:] if len(self._journal.items) <= count else self._journal.items[-count:]
