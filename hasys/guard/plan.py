@@ -14,6 +14,7 @@ from typing import Any
 
 from hasys.guard import protocol
 from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, Plan
+from hasys.lease.keeping import with_floor
 
 MAX_FILE = 16 * 1024 * 1024
 """Bytes. More than every plan of every group at its limit would need in practice; a larger file is damaged."""
@@ -137,8 +138,7 @@ class Book:
     def without(self, group: str, epoch: int) -> Book:
         """The group given up at ``epoch`` and below."""
         plans = {g: s for g, s in self.plans.items() if g != group or s.plan.epoch > epoch}
-        floors = {**self.floors, group: max(epoch, self.floors.get(group, -1))}
-        return replace(self, plans=plans, floors=floors)
+        return replace(self, plans=plans, floors=with_floor(self.floors, group, epoch))
 
     @property
     def gated(self) -> frozenset[Address]:

@@ -17,7 +17,11 @@ from hasys.model.errors import Refused
 from hasys.model.timing import Timing, over, show
 
 _MOST_NONCES = 256
-_MOST_FLOORS = 1_000
+_MOST_FLOORS = 512
+"""Groups whose released epochs are remembered, the newest. Of others it is forgotten that they were given up here: one
+that is still assigned to this very node at that epoch may be started here again."""
+_FLOORS_LENGTH = 24_000
+"""Bytes of a keep-alive that released epochs may take: what is held needs its place too."""
 _MOST_AT_ONCE = 4
 """Keep-alives that may be sent out of turn within one interval."""
 _NEVER = float("inf")
@@ -124,6 +128,12 @@ class Holding:
     """Version of the plan that was permitted; None: pending."""
 
 
+def with_floor(floors: Mapping[str, int], group: str, epoch: int) -> dict[str, int]:
+    """The floors with one more, the newest last; bounded, because groups come and go for years."""
+    others = [(g, e) for g, e in floors.items() if g != group]
+    return dict([*others[-(_MOST_FLOORS - 1) :], (group, max(epoch, floors.get(group, -1)))])
+
+
 class Keeper:
     """Keeps one node's lease. ``boot`` is new for each start of the guard; ``nonce`` gives 64 unguessable bits.
 
@@ -218,10 +228,20 @@ class Keeper:
         message = KeepAlive(
             self.cluster, self.node, self.boot, self._seq, nonce, self._confirmed,
             None if self._confirmed is None else max(0.0, now - self._confirmed_at), held,
-            tuple(list(self._floors.items())[-_MOST_FLOORS:]), health,
+            self._told_floors(), health,
             tuple((g, oath.epoch, oath.free) for g, oath in self._oaths.items()),
         )  # fmt: skip
         return message, self._stores if everywhere else (self._leader,)
+
+    def _told_floors(self) -> tuple[tuple[str, int], ...]:
+        """The newest floors that fit."""
+        left, told = _FLOORS_LENGTH, []
+        for group, epoch in reversed(self._floors.items()):
+            left -= len(group) + 24  # quotes, brackets, commas, and an epoch as long as they get
+            if left < 0:
+                break
+            told.append((group, epoch))
+        return tuple(reversed(told))
 
     def hinted(self, hint: Hint, now: float) -> None:
         """A store said that it does not lead: ask everybody, at once."""
@@ -370,8 +390,7 @@ class Keeper:
         Told to every store at once. Returns the effects for a newer epoch that waited for this.
         """
         if epoch > self._floors.get(group, -1):
-            self._floors.pop(group, None)
-            self._floors[group] = epoch
+            self._floors = with_floor(self._floors, group, epoch)
         if self._fencing.get(group, epoch + 1) <= epoch:
             del self._fencing[group]
         h = self._holdings.get(group)

@@ -19,7 +19,7 @@ from hasys.lease.keeping import (
     Revoke,
     Stale,
 )
-from hasys.lease.wire import Grant, Hint, KeepAlive
+from hasys.lease.wire import LARGEST, Grant, Hint, KeepAlive, encode
 from hasys.model.timing import PROFILES
 
 TIMING = PROFILES["default"]
@@ -258,6 +258,26 @@ def test_what_must_survive_is_floors_and_plans() -> None:
     k = holding()
     k.released("db", 3, 10.0)
     assert k.state() == KeeperState({"db": 3}, {"web": Planned(1, 7)})
+
+
+def test_groups_that_come_and_go_for_years_make_no_keepalive_too_long() -> None:
+    k = keeper()
+    names = [f"{n:063}" for n in range(3_000)]
+    for epoch, name in enumerate(names, start=1):
+        k.released(name, epoch, 10.0)
+    told = ask(k, 10.0).released
+    assert len(encode(ask(k, 10.1), bytes(32))) < LARGEST
+    assert told[-1] == (names[-1], 3_000)
+    assert len(told) > 200
+    assert list(k.state().floors.items())[-len(told) :] == list(told)
+    assert len(k.state().floors) <= 512
+
+
+def test_a_group_that_is_released_again_is_the_newest_once_more() -> None:
+    k = keeper()
+    for epoch, name in enumerate(["old", *(f"g{n}" for n in range(500)), "old", *(f"h{n}" for n in range(300))]):
+        k.released(name, epoch, 10.0)
+    assert k.state().floors["old"] == 501
 
 
 def test_giving_up_all_or_one_group_revokes_it() -> None:
