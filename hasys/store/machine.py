@@ -204,13 +204,13 @@ class Machine:
             indexes.put(ref, kept)
             if ref.kind == "Operation" and kept.operation.status.state in FINISHED:
                 finished.append((kept.operation.metadata.resource_version, ref))
-        self._index = index
+        self._index = snapshot.index  # of its last command: the log may have gone on with entries that are none
         self._indexes = indexes
         self._event_serial = snapshot.event_serial
         self._epoch_floor = snapshot.epoch_floor
         self._finished = OrderedDict((ref, None) for _, ref in sorted(finished))
         self._recent = OrderedDict((one.id, one.outcome.SerializeToString()) for one in snapshot.recent)
-        self._tell(index, ())
+        self._tell(self._index, ())
 
     def _tell(self, index: int, changes: Sequence[Changed]) -> None:
         for listener in tuple(self._listeners):

@@ -331,3 +331,13 @@ def test_a_full_store_refuses_what_is_new_and_lets_go_of_what_is_old(log: Log, m
     assert log.apply(Mutation(record=pb.Event(message="x" * 10_000))).code == "TooLarge"
     log.must(group("web", "n1"))
     assert log.delete(GROUP).done
+
+
+def test_a_restored_member_has_the_revision_of_the_others_though_the_log_went_on_without_commands() -> None:
+    """Otherwise a watcher that resumes on another member is told that its version lies in the future."""
+    log = Log()
+    log.must(group())
+    restored = Machine()
+    restored.restore(log.machine.revision + 5, log.machine.snapshot())
+    assert restored.revision == log.machine.revision
+    assert restored.snapshot() == log.machine.snapshot()

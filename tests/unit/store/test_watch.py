@@ -118,9 +118,10 @@ async def test_a_watcher_that_is_too_slow_is_cut_and_costs_no_memory() -> None:
 async def test_a_snapshot_ends_every_watch_and_history_begins_anew() -> None:
     log = Log()
     hub = WatchHub(log.machine)
+    log.must(group("first"))
     log.must(group())
     stream = hub.watch()
-    await take(stream, 2)
+    await take(stream, 3)
     log.machine.restore(9, log.machine.snapshot())
     with pytest.raises(Ended):
         await anext(stream)
