@@ -16,8 +16,8 @@ REJOINED = 3.0
 
 
 class Trial(World):
-    """Three members, one of them cut off with a tail of its own. In half of the trials the others' logs soon begin with a
-    snapshot behind the fork."""
+    """Three members, one of them cut off with a tail of its own. In half of the trials the others' logs soon begin
+    with a snapshot behind the fork."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(3, seed)
