@@ -6,6 +6,7 @@ Every product runs on machines n1 and n2 of a lab of its own (hasys with a witne
 from __future__ import annotations
 
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -107,7 +108,8 @@ class Keepalived(Product):
         for name in NODES:
             if not self.lab.machines[name].on:
                 self.lab.power_on(name)
-            until(partial(self._runs, name), 10, f"keepalived on {name}")
+                until(partial(self._runs, name), 10, f"keepalived on {name}")
+                time.sleep(3 * self._interval)  # until it has heard adverts, a farewell does not hurry it
         return self._one_holder()
 
     def _runs(self, name: str) -> bool:
