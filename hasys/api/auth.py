@@ -55,6 +55,10 @@ class Authenticator:
         self._organization = f"hasys:{cluster_id}"
         self._members = dict(members)
 
+    def set_members(self, members: Mapping[str, bool]) -> None:
+        """Other members from now on: name -> does it vote?"""
+        self._members = dict(members)
+
     def caller(self, subject: bytes | None, forwarded: str | None = None) -> Caller:
         """The caller with this certificate subject (RFC 2253 text) that may pass on another's request. Raises
         :class:`Denied`."""

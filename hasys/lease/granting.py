@@ -227,6 +227,10 @@ class Granter:
         sworn = frozenset(node for node, guard in self._guards.items() if self._unlimited(node, guard, group))
         return sworn | {node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now)}
 
+    def add_member(self, name: str) -> None:
+        """A node that may ask for grants from now on. One that leaves is never forgotten: its last grant must end."""
+        self._guards.setdefault(name, _Guard())
+
     def take_news(self) -> bool:
         """Whether facts changed materially since the last call: a new or returned guard, what it holds or released,
         its health."""

@@ -173,7 +173,9 @@ class Controllers:
         return _Wake(min(now + IDLE, decision.next_look or now + IDLE))
 
     def _housekeeping(self, now: float) -> store_pb2.Command | None:
-        missing = seed.seed(self._config, self._machine) or seed.identify(self._config, self._machine)
+        missing = seed.seed(self._config, self._machine, self._engine.members()) or seed.identify(
+            self._config, self._machine
+        )
         if missing is None and self._leases.settled(now):
             return seed.lower_ttl_max(self._machine)
         return missing

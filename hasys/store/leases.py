@@ -14,7 +14,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +89,11 @@ class LeaseServer:
         self._engine = engine
         self._assignments = assignments
         self._seen: Assignments | None = None
-        self._peers = {m.name: _Peer(m, derive_key(secret, m.name)) for m in config.members if m.runs_groups}
-        self._stores = frozenset((a, m.lease_port) for m in config.voters for a in m.addresses)
+        self._secret = secret
+        self._peers: dict[str, _Peer] = {}
+        self._stores: frozenset[tuple[str, int]] = frozenset()
+        self._members: dict[str, Member] = {}
+        self.set_members(config.members)
         self._sockets: dict[str, socket.socket] = {}
         """By own address."""
         self._callbacks: list[Callable[[], None]] = []
@@ -118,6 +121,17 @@ class LeaseServer:
     def retime(self, timing: Timing, ttl_max: float) -> None:
         """Use other timings from the next grant on."""
         self.granter.retime(timing, ttl_max)
+
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Serve the guards of these nodes from now on, and no others; pass on to these stores."""
+        self._members = {m.name: m for m in members}
+        self._stores = frozenset((a, m.lease_port) for m in self._members.values() if m.votes for a in m.addresses)
+        for name in [n for n, p in self._peers.items() if self._members.get(n) != p.member]:
+            del self._peers[name]
+        for member in self._members.values():
+            if member.runs_groups and member.name not in self._peers:
+                self._peers[member.name] = _Peer(member, derive_key(self._secret, member.name))
+                self.granter.add_member(member.name)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back at once when facts change materially: a guard is new, back, or silent beyond suspicion; it
@@ -248,7 +262,9 @@ class LeaseServer:
         what came from the guard itself, so that no two stores pass it to and fro."""
         if leader in ("", self.config.name, node) or node == self.config.name:
             return
-        to = self.config.member(leader)
+        to = self._members.get(leader)
+        if to is None:
+            return
         for own, theirs in zip(self.config.me.addresses, to.addresses, strict=False):
             if own in self._sockets:
                 self._send((self._sockets[own], (theirs, to.lease_port)), datagram)
@@ -285,7 +301,8 @@ class LeaseServer:
             return
         assignments = self._assignments()
         for grant in self.granter.due(self._now(), self._engine.authority(), assignments):
-            self._push_one(self._peers[grant.node], grant)
+            if grant.node in self._peers:  # else it was removed from the cluster
+                self._push_one(self._peers[grant.node], grant)
         self._arm_push(assignments)
 
     def _push_one(self, peer: _Peer, grant: Grant) -> None:

@@ -22,6 +22,7 @@ from hasys.model.timing import show
 from hasys.store import seed
 from hasys.store.assigned import Assigned
 from hasys.store.controllers import Controllers
+from hasys.store.directory import Directory
 from hasys.store.leases import LeaseServer
 from hasys.store.machine import Changed, Machine
 from hasys.store.raft.engine import RaftEngine
@@ -34,6 +35,9 @@ HAND_OVER = 1.0
 """Seconds that a stopping leader waits for another member to lead."""
 GC_THRESHOLD = 50_000
 """Allocations between two young collections: rare enough not to disturb heartbeats, often enough to bound memory."""
+
+NICE = -10
+"""Leases and heartbeats are due within milliseconds, and cost little: before ordinary work, where that is allowed."""
 
 
 class PartEnded(HasysError):
@@ -57,6 +61,8 @@ class Store:
         )
         self.hub = WatchHub(self.machine)
         self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status)
+        self.directory = Directory(config, self.machine, self.engine)
+        self.directory.subscribe(self._members_changed)
         self._watchdogs: dict[str, float] = {}
         self.machine.subscribe(self._retime)
         self.leases.on_change(self._lease_news)
@@ -75,6 +81,12 @@ class Store:
         self._read_watchdogs()
         self.controllers.wake()
         self.api.status_changed()
+
+    def _members_changed(self) -> None:
+        """Grants, API and controllers know the new ones; consensus knew before."""
+        self.leases.set_members(self.directory.members)
+        self.api.set_members(self.directory.members)
+        self.controllers.wake()
 
     def _retime(self, index: int, changes: Sequence[Changed]) -> None:
         """The replicated timing changed: every part uses it from now on."""
@@ -143,6 +155,8 @@ async def _until_signal(config: NodeConfig) -> None:
 def run(config: NodeConfig) -> None:
     """The process. Ends with exit status 1 and one line when a part fails."""
     set_up_logging()
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     gc.set_threshold(GC_THRESHOLD, 20, 20)
     try:
         asyncio.run(_until_signal(config))

@@ -87,6 +87,12 @@ class MemoryEngine:
         """Called after each command."""
         self._applied.append(callback)
 
+    def members(self) -> None:
+        """node.yaml names them."""
+
+    def on_members(self, callback: Callable[[], None]) -> None:
+        """They never change."""
+
     async def hand_over(self) -> None:
         """Nobody to hand over to."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hasys.config import Member
+
 
 class StateMachine(Protocol):
     """Deterministic: the same commands in the same order give the same state and answers on every member."""
@@ -103,6 +105,35 @@ class Engine(Protocol):
         """Call back after entries were applied, with the last index."""
         ...
 
+    def members(self) -> tuple[Member, ...] | None:
+        """The members with a store as the log names them; None: node.yaml names them (nothing was changed yet)."""
+        ...
+
+    def on_members(self, callback: Callable[[], None]) -> None:
+        """Call back when the members changed."""
+        ...
+
     async def hand_over(self) -> None:
         """Ask a caught-up member to lead now, before a planned stop. Best effort."""
+        ...
+
+
+class ChangingEngine(Engine, Protocol):
+    """An engine whose members can be changed while it runs. All but ``learners`` and ``living`` on the leader alone."""
+
+    def learners(self) -> frozenset[str]:
+        """Members that still copy the log and do not vote yet."""
+        ...
+
+    def living(self) -> frozenset[str]:
+        """Voters that answered lately, as the leader sees it."""
+        ...
+
+    async def add_member(self, member: Member, *, timeout: float) -> None:
+        """Take a member in: it copies the log and votes once it has caught up. For a known name: change its addresses.
+        Returns when that is committed. Raises ``Refused`` with the reason, ``Unavailable``, ``Unknown``."""
+        ...
+
+    async def remove_member(self, name: str, *, timeout: float) -> None:
+        """Let a member go. Raises as ``add_member``, and ``Refused`` when the majority that lives would be lost."""
         ...

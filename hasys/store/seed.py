@@ -8,14 +8,16 @@ from hasys.api.convert import duration, now, seconds, timing_message, timing_of
 from hasys.api.kinds import Ref, copy, wrap
 from hasys.config import Member, NodeConfig
 from hasys.model.timing import Timing
+from hasys.store.directory import spec_of
 from hasys.store.machine import Machine
 from hasys.store.writing import cluster_event
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1 import store_pb2
 
 
-def seed(config: NodeConfig, machine: Machine) -> store_pb2.Command | None:
-    """The cluster object and the members of node.yaml, as far as they are missing or differ; None: all is there."""
+def seed(config: NodeConfig, machine: Machine, stores: tuple[Member, ...] | None = None) -> store_pb2.Command | None:
+    """The cluster object, and Node objects in step with the members; None: all is there. ``stores``: the members with a
+    store as the log names them; None: node.yaml names them. Observers of node.yaml are added once, at the beginning."""
     command = store_pb2.Command(id=secrets.token_hex(8), actor="controller", time=now())
     if machine.cluster() is None:
         spec = pb.ClusterSpec(profile=config.profile, timing=timing_message(config.seed_timing()))
@@ -23,33 +25,36 @@ def seed(config: NodeConfig, machine: Machine) -> store_pb2.Command | None:
         command.mutations.add(put_spec=wrap(cluster), expect_absent=True)
         event = cluster_event("ClusterCreated", name=config.cluster, profile=config.profile)
         command.mutations.add(record=event)
-    for member in config.members:
+        for member in config.members:
+            _add_member(command, member, machine)
+        return command
+    for member in config.voters if stores is None else stores:
         _add_member(command, member, machine)
+    if stores is not None:
+        _remove_others(command, {m.name for m in stores}, machine)
     return command if command.mutations else None
 
 
 def _add_member(command: store_pb2.Command, member: Member, machine: Machine) -> None:
     stored = machine.get(Ref("Node", "", member.name))
     if stored is None:
-        node = pb.Node(metadata=pb.Metadata(name=member.name), spec=_spec(member))
+        node = pb.Node(metadata=pb.Metadata(name=member.name), spec=spec_of(member))
         command.mutations.add(put_spec=wrap(node), expect_absent=True)
         return
     wanted = copy(stored)
-    wanted.node.spec.CopyFrom(_spec(member, drained=stored.node.spec.drained))
+    wanted.node.spec.CopyFrom(spec_of(member, drained=stored.node.spec.drained))
     if wanted != stored:
         command.mutations.add(put_spec=wanted, expect_version=stored.node.metadata.resource_version)
         command.mutations.add(record=cluster_event("MembersChanged", node=member.name))
 
 
-def _spec(member: Member, *, drained: bool = False) -> pb.NodeSpec:
-    return pb.NodeSpec(
-        role=pb.NodeSpec.Role.Value(member.role),
-        addresses=member.addresses,
-        api_port=member.api_port,
-        raft_port=member.raft_port,
-        lease_port=member.lease_port,
-        drained=drained,
-    )
+def _remove_others(command: store_pb2.Command, stores: set[str], machine: Machine) -> None:
+    """A member that was removed from the log goes from the objects too."""
+    for obj in machine.list("Node"):
+        name = obj.node.metadata.name
+        if obj.node.spec.role != pb.NodeSpec.Observer and name not in stores:
+            command.mutations.add(delete=pb.Key(kind="Node", name=name))
+            command.mutations.add(record=cluster_event("MembersChanged", node=name))
 
 
 def identify(config: NodeConfig, machine: Machine) -> store_pb2.Command | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -37,12 +37,17 @@ class Forwarder:
         self._config = config
         self._engine = engine
         self._credentials = client_credentials(config.ca, config.certificate, config.key)
+        self._members = {m.name: m for m in config.members}
         self._leader: str | None = None
         self._channel: grpc.aio.Channel | None = None
         self._news = asyncio.Event()
         self._running: set[Any] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._leaderless_since: float | None = None
+
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Where a leader may be, from now on."""
+        self._members = {m.name: m for m in members}
 
     def leader_changed(self) -> None:
         """Forget the channel to a leader that leads no longer, and cut what still waits for it."""
@@ -137,7 +142,9 @@ class Forwarder:
         leader = self._leader
         if leader is None or leader == self._config.name:
             raise Unavailable(no_leader(self._engine))
-        member = self._config.member(leader)
+        member = self._members.get(leader)
+        if member is None:
+            raise Unavailable(f"{leader} leads, but is not known here yet: try again")
         if self._channel is None:
             self._channel = grpc.aio.secure_channel(
                 _target(member),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -22,7 +22,7 @@ from hasys.api.server.reads import accepts_stale, answer_confirmed, stale_reques
 from hasys.api.server.resources import Resources
 from hasys.api.server.status import StatusService, StatusSource
 from hasys.api.tls import SERVER_OPTIONS, server_credentials
-from hasys.config import NodeConfig
+from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError, Refused, Unavailable
 from hasys.store.machine import Machine
 from hasys.store.port import Engine
@@ -61,6 +61,11 @@ class ApiServer:
         self.listening = asyncio.Event()
         """Set once there is one."""
         engine.on_change(self._on_change)
+
+    def set_members(self, members: Sequence[Member]) -> None:
+        """Believe and reach these members from now on."""
+        self._auth.set_members({m.name: m.votes for m in members})
+        self._forwarder.set_members(members)
 
     def status_changed(self) -> None:
         """Tell watchers of the status at once about a change outside the replicated state (leases)."""

@@ -184,25 +184,24 @@ class RaftEngine:
             self._pump_soon()
 
     # ------------------------------------------------------------ members
-    def membership(self) -> Membership | None:
-        """The members that the log names; None: node.yaml names them, or the engine is not running."""
-        return self._core.explicit_membership if self._core is not None else None
+    def members(self) -> tuple[Member, ...] | None:
+        named = self._core.explicit_membership if self._core is not None else None
+        return named.members if named is not None else None
+
+    def learners(self) -> frozenset[str]:
+        """See ``hasys.store.port.ChangingEngine``; so the rest of this section."""
+        return self._core.membership.learners if self._core is not None else frozenset()
 
     def on_members(self, callback: Callable[[], None]) -> None:
-        """Call back when the members changed."""
         self._on_members.append(callback)
 
     def living(self) -> frozenset[str]:
-        """Voters that answer; meaningful on the leader."""
         return self._core.living() if self._core is not None else frozenset()
 
     async def add_member(self, member: Member, *, timeout: float) -> None:
-        """Take a member in (it copies the log, and votes once it has caught up), or change its addresses; returns when
-        that is committed. Only on the leader. Raises ``Refused`` with the reason, ``Unavailable``, ``Unknown``."""
         await self._changed_members(lambda core, now: core.add_member(now, member), timeout)
 
     async def remove_member(self, name: str, *, timeout: float) -> None:
-        """Let a member go; as ``add_member``. Raises ``Unavailable`` for the leader itself: hand over first."""
         await self._changed_members(lambda core, now: core.remove_member(now, name), timeout)
 
     async def _changed_members(self, change: Callable[[Core, float], int], timeout: float) -> None:

@@ -46,6 +46,12 @@ class Engine:
     async def propose(self, command: bytes, *, timeout: float) -> Applied:
         raise NotImplementedError
 
+    def members(self) -> None:
+        return None
+
+    def on_members(self, callback: Callable[[], None]) -> None:
+        pass
+
     async def hand_over(self) -> None:
         raise NotImplementedError
 
