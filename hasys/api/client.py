@@ -19,9 +19,9 @@ import grpc
 import yaml
 from google.protobuf.message import Message
 
-from hasys.api.errors import Relist, from_status
+from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
-from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
+from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, client_credentials
 from hasys.api.watching import Merger
 from hasys.config import NodeConfig
 from hasys.model.errors import (
@@ -207,6 +207,13 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
+def _check_size(request: Message) -> None:
+    """Raises ``TooLarge`` for what no server would read: gRPC's own words for it help nobody."""
+    if (size := request.ByteSize()) > MESSAGE_BYTES:
+        limit = f"at most {MESSAGE_BYTES >> 20} MiB: split it"
+        raise TooLarge(f"the request is {size / 2**20:.1f} MiB large: {limit}")
+
+
 def _shun(server: _Server | None) -> None:
     """It failed: the next attempts begin with others."""
     if server is not None:
@@ -384,6 +391,7 @@ class Client:
         repeated: apply and report state what is wanted, operations carry an id, and ``absent`` answers for a deletion
         whose first attempt was lost. An answer that is not ``best`` is taken only when no other server has a better
         one."""
+        _check_size(request)
         loop = asyncio.get_running_loop()
         started = loop.time()
         deadline = started + timeout

@@ -138,10 +138,11 @@ def _fill(message: Message, field: Field) -> None:
 def check(message: Message, path: str) -> Iterator[Problem]:
     """Everything that the rules find wrong in a message at this path. Never raises."""
     present = {descriptor.name for descriptor, _ in message.ListFields()}
+    unnamed = shorthand_of(message.DESCRIPTOR)  # in a manifest their values stand where the message would
     for field in fields_of(message.DESCRIPTOR):
         if not field.needed and field.name not in present:
             continue
-        here = f"{path}.{field.spelling}" if path else field.spelling
+        here = path if field.name in unnamed else ".".join(filter(None, (path, field.spelling)))
         value = getattr(message, field.name)
         if field.map:
             yield from _check_map(value, field, here)

@@ -204,6 +204,8 @@ def _drain(draft: Draft, op: OperationInfo) -> str:
 
 def _undrain(draft: Draft, op: OperationInfo) -> str:
     node = draft.nodes[op.node]
+    if not node.runs_groups:
+        return f"{op.node} is a witness: it runs no groups"
     if node.drained:
         draft.drain(op.node, False)
     if node.shutdown_boot_id:
@@ -230,8 +232,10 @@ def _watch_drain(draft: Draft, op: OperationInfo) -> None:
     stuck = [g for g in left if g.assignment.node == op.node and not g.moving]
     if stuck:
         why = choice.obstacles(stuck[0], draft.view, draft.now, without=[op.node])
-        names = ", ".join(g.name for g in stuck)
-        draft.finish(op, False, f"{names} stays on {op.node}, no other node can take it: {why}; it moves when one can")
+        names = ", ".join(sorted(g.name for g in stuck))
+        stay, them, move = ("stays", "it", "it moves") if len(stuck) == 1 else ("stay", "them", "they move")
+        text = f"{names} {stay} on {op.node}, no other node can take {them}: {why}; {move} when one can"
+        draft.finish(op, False, text)
         return
     deadline = draft.begun(op.since) + max(g.stop_timeout for g in left) + START_ALLOWANCE
     draft.look_at(deadline)

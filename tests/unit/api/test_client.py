@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hasys.api.client import Client, Context, from_node_config, load_context
+from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref
 from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unreached
 from hasys.v1 import api_pb2
@@ -31,6 +32,15 @@ def anyio_backend() -> str:
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     async with running(tmp_path) as one:
         yield one
+
+
+async def test_a_request_over_the_limit_is_refused_before_it_is_sent_and_says_the_limit(cluster: Cluster) -> None:
+    client = await cluster.client()
+    big = group("web")
+    big.group.metadata.labels["x"] = "y" * (5 << 20)
+    with pytest.raises(TooLarge, match=r"^the request is 5\.0 MiB large: at most 4 MiB: split it$"):
+        await client.apply([big])
+    assert not (await client.list("Group")).objects
 
 
 async def test_a_server_that_is_down_is_passed_over(cluster: Cluster) -> None:

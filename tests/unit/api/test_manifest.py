@@ -160,6 +160,14 @@ FAULTS = [
     ),
     (app_with(f"{RUN}\n  restart: {{retries: 100}}"), "6: spec.restart.retries: 100 is too large: at most 99"),
     (app_with(f"{RUN}\n  restart: {{retries: -1}}"), "6: spec.restart.retries: -1 is out of range: 0 to 4294967295"),
+    (
+        CONTRACT.split("---\n")[1].replace("eth0}  ", "abcdefghijklmnopq}  "),
+        "4: spec.interface: 'abcdefghijklmnopq' is no interface name: 1 to 15 characters, no '/' and no white space",
+    ),
+    (
+        CONTRACT.split("---\n")[1].replace("eth0}  ", "{n1: abcdefghijklmnopq}}  "),
+        "4: spec.interface.n1: 'abcdefghijklmnopq' is no interface name: 1 to 15 characters, no '/' and no white space",
+    ),
     (app_with("run: {command: []}"), "5: spec.run.command: must have at least 1 item"),
     (app_with("run: {command: [x], user: 'a b'}"), "5: spec.run.user: 'a b' is no user name or uid"),
     (
