@@ -6,11 +6,14 @@ and the folder ``/var/tmp/hasys-lab.<id>``. Nothing else is ever removed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +71,15 @@ class Record:
         try:
             pid, started = map(int, (self.folder / "owner").read_text().split())
         except (OSError, ValueError):
-            return time.time() - self.folder.stat().st_mtime > 60  # half made: the owner died within claim()
+            return self._age() > 60  # half made: the owner died within claim()
         return start_time(pid) != started
+
+    def _age(self) -> float:
+        """Seconds since the folder changed; 0 when it has just been removed."""
+        try:
+            return time.time() - self.folder.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def remove(self) -> None:
         """Remove everything this lab owns. Repeating it is harmless."""
@@ -100,10 +110,22 @@ def clear_stale() -> list[str]:
     """Remove what labs of dead processes left behind; returns their ids."""
     if not ROOT.is_dir():
         return []
-    stale = [r for r in (Record(p.name) for p in ROOT.iterdir()) if r.orphaned()]
-    for record in stale:
-        record.remove()
-    return [r.id for r in stale]
+    with _alone():
+        stale = [r for r in (Record(p.name) for p in ROOT.iterdir()) if r.orphaned()]
+        for record in stale:
+            record.remove()
+        return [r.id for r in stale]
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time: labs that start together would remove the same things under each other's hands."""
+    folder = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def kill_cgroup(path: Path, timeout: float = 5.0) -> None:
