@@ -11,7 +11,7 @@ from hasys.api.kinds import Ref, inner, resource
 from hasys.lease.facts import NodeFacts
 from hasys.model.view import GroupInfo, NodeInfo, NodeState, View
 from hasys.placement.roles import ACTIVE, redundant, role_of
-from hasys.placement.standing import standing
+from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
 from hasys.store.machine import Machine
 from hasys.store.picture import Leases
@@ -118,6 +118,9 @@ class StatusSource:
         for obj in self._machine.members_of(group.metadata.name).values():
             answer.resources.append(_resource(obj, status.assignment))
         info = view.groups.get(group.metadata.name) if view is not None else None
+        for told in answer.resources:
+            node = view.nodes.get(told.node) if view is not None else None
+            doubt(told, standing(node, now, view) if node is not None and view is not None else None)
         if view is None or info is None:
             answer.reason = "as last recorded: no leader to ask"
             return answer
@@ -194,6 +197,13 @@ def _resource(obj: pb.Object, a: pb.Assignment) -> api.ResourceView:
     else:
         answer.node, answer.state = a.node, "Unknown"
     return answer
+
+
+def doubt(told: api.ResourceView, node: Standing | None) -> None:
+    """What a node that is not heard any more (None: nobody can tell) reported last is not what is: its guard fences."""
+    if told.state not in ("Stopped", "Unknown") and (node is None or node.lost):
+        told.message = f"{told.state} as last reported" + (f"; {told.message}" if told.message else "")
+        told.state = "Unknown"
 
 
 def _milliseconds(value: float) -> Duration:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hasys.lab.shell import until
+from hasys.lab.cluster import group_of
 from hasys.lab.switch import Direction
 from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
 
@@ -133,6 +134,19 @@ def test_active_and_standby_cut_from_each_other_move_nothing(act: Act, leader: s
     act.stage.lab.partition([act.active], [act.standby])
     pause(2.5)
     act.stage.assert_stayed(act.active, struck)
+
+
+def test_nothing_is_said_to_run_on_a_lost_node_that_nobody_can_replace(act: Act) -> None:
+    act.stage.cluster.hasys("drain", act.standby)
+    try:
+        act.stage.machine(act.active).drop()
+        blocked = act.stage.cluster.wait(lambda s: group_of(s, GROUP)["phase"] == "Blocked", 10, "a blocked group")
+            lambda s: group_of(s, GROUP)["phase"] == "Blocked", 10, "the group to be blocked"
+        )
+        assert {r["state"] for r in group_of(status, GROUP)["resources"]} == {"Unknown"}
+    finally:
+        act.stage.lab.heal()
+        act.stage.cluster.hasys("undrain", act.standby)
 
 
 def test_without_a_majority_nobody_serves(act: Act) -> None:
