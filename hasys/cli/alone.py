@@ -153,10 +153,10 @@ def _ended(status: dict[str, Any], group: str) -> str:
 async def _until(wanted: Wanted, guard: GuardClient, done: Callable[[dict[str, Any]], bool]) -> None:
     last: dict[str, Any] = {}
 
-    async def look() -> None:
+    async def look() -> None:  # polled: the other end of a socket has no event to wait for
         nonlocal last
-        while not done(last := await guard.status()):
-            await asyncio.sleep(LOOK)  # noqa: ASYNC110  (the other end of a socket has no event to wait for)
+        while not done(last := await guard.status()):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK)
 
     def still() -> str:
         agent = "" if last.get("agent", {}).get("connected") else "; its agent does not run"

@@ -57,6 +57,8 @@ class _Naming:
     epoch: int
     ends: float
     """Leader's clock: after this the guard's own count has ended too."""
+    granted: bool = True
+    """By this leader; False: only counted, from an oath that it did not keep."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class _Guard:
     sworn: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     """Group -> (epoch, whether it renews itself) of an operator's oath, as last said to this store, leading or not."""
     sworn_boot: str = ""
+    taken: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Group -> (boot, epoch) of an oath that was heard in this term to renew itself no longer."""
     grant: Grant | None = None
     """The last one made for it in this term."""
     granted_t_q: float = 0.0
@@ -89,6 +93,7 @@ class _Guard:
         self.floors.clear()
         self.retired.clear()
         self.last, self.held, self.grant = None, {}, None
+        self.taken.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,7 @@ class Granter:
             return None
         self._use(assignments)
         assert authority is not None
+        self._count_oaths(guard, keepalive, now)
         if keepalive.confirmed is None or keepalive.confirmed[0] != authority.term:
             return self._grant(keepalive, [], self._own(keepalive.node), now)
         self._note(guard, keepalive, now)
@@ -260,6 +266,15 @@ class Granter:
         while len(guard.seqs) > _MOST_BOOTS:
             guard.seqs.popitem(last=False)
 
+    def _count_oaths(self, guard: _Guard, keepalive: KeepAlive, now: float) -> None:
+        """An oath renewed itself until the first answer of a leader arrived. When that was nobody knows, but it was
+        before the keep-alive that says so: what it renewed is over one TTL after that was heard."""
+        for group, epoch, free in keepalive.sworn:
+            if not free and guard.taken.get(group) != (keepalive.boot, epoch):
+                guard.taken[group] = keepalive.boot, epoch
+                naming = _Naming(epoch, now + over(self.ttl_max), granted=False)
+                self._count(group, keepalive.node, keepalive.boot, naming)
+
     def _note(self, guard: _Guard, keepalive: KeepAlive, now: float) -> None:
         boot, last = keepalive.boot, guard.last
         if last is not None and last.boot != boot:
@@ -315,11 +330,16 @@ class Granter:
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         assert self._indexed is not None
         ends = t_q + over(max(self.timing.ttl, self._indexed.groups[group].outlives))
-        namings = self._named.setdefault(group, {})
-        before = namings.get((node, boot))
-        namings[node, boot] = _Naming(epoch, ends if before is None else max(ends, before.ends))
+        self._count(group, node, boot, _Naming(epoch, ends))
         self._highest[group] = max(epoch, self._highest.get(group, -1))
         self._longest_end = max(self._longest_end, t_q + over(self.timing.ttl))
+
+    def _count(self, group: str, node: str, boot: str, new: _Naming) -> None:
+        namings = self._named.setdefault(group, {})
+        old = namings.get((node, boot), new)
+        namings[node, boot] = _Naming(
+            max(new.epoch, old.epoch), max(new.ends, old.ends), granted=new.granted or old.granted
+        )
 
     def _use(self, assignments: Assignments) -> None:
         """Index a new version of the assignments by node."""
@@ -361,7 +381,7 @@ class Granter:
             and (a := self._indexed.groups.get(group)) is not None
             and to.node in a.candidates
             and self._guards[to.node].floor(to.boot, group) < epoch
-            and self._others_end(to.node, group, now) <= now
+            and self._others_end(to.node, group, now, granted=True) <= now
             and not any(
                 group in guard.held or (group in guard.sworn and (other == a.node or other < to.node != a.node))
                 for other, guard in self._guards.items()
@@ -399,14 +419,15 @@ class Granter:
         assert self._authority is not None
         return self._authority.silent_since + over(max(self.ttl_max, outlives))
 
-    def _others_end(self, node: str, group: str, now: float) -> float:
-        """When the last grant of this leader that named the group for another node is over (-inf: none is left)."""
+    def _others_end(self, node: str, group: str, now: float, *, granted: bool = False) -> float:
+        """When the last grant of this leader that named the group for another node is over (-inf: none is left), or
+        an oath that this leader only counts, unless ``granted``."""
         end = -_NEVER
         namings = self._named.get(group, {})
         for (other, boot), naming in list(namings.items()):
             if self._over(other, boot, group, naming, now):
                 del namings[other, boot]
-            elif other != node:
+            elif other != node and (naming.granted or not granted):
                 end = max(end, naming.ends)
         return end
 

@@ -10,7 +10,7 @@ import pytest
 
 from hasys.lease.granting import Authority, Granter
 from hasys.lease.keeping import Effect, Keeper, Oath
-from hasys.lease.wire import Grant
+from hasys.lease.wire import KeepAlive
 from tests.sim.grants.history import Parts
 from tests.sim.grants.oaths import FalseOath, OathHistory
 from tests.sim.grants.world import Violation
@@ -67,10 +67,19 @@ class SleepsAndGoesOn(Keeper):
 class RenewsBesideALeader(Keeper):
     """The first answer of a leader does not end the renewal."""
 
-    def received(self, grant: Grant, now: float) -> list[Effect]:
-        effects = super().received(grant, now)
-        self._oaths = {group: replace(oath, free=True) for group, oath in self._oaths.items()}
+    def renew(self, now: float) -> list[Effect]:
+        taken = self._oaths
+        self._oaths = {group: replace(oath, free=True) for group, oath in taken.items()}
+        effects = super().renew(now)
+        self._oaths = taken
         return effects
+
+
+class CountsOathsFromRounds(Granter):
+    """What an oath renewed until the first answer arrived is not counted, only this leader's own grants are."""
+
+    def _count_oaths(self, guard: object, keepalive: KeepAlive, now: float) -> None:
+        return
 
 
 class ForgetsOaths(Granter):
@@ -86,6 +95,7 @@ BROKEN: Mapping[str, Callable[[], Parts]] = {
     "begins-at-once": lambda: Parts(keeper=BeginsAtOnce),
     "sleeps-and-goes-on": lambda: Parts(keeper=SleepsAndGoesOn),
     "renews-beside-a-leader": lambda: Parts(keeper=RenewsBesideALeader),
+    "counts-from-rounds": lambda: Parts(granter=CountsOathsFromRounds),
     "forgets-oaths": lambda: Parts(granter=ForgetsOaths),
 }
 

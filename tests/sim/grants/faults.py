@@ -130,7 +130,7 @@ class ReleaseFreesEarlier(Granter):
 class ForgetsOwnGrants(Granter):
     """An assignment is named at once, whatever was granted before."""
 
-    def _others_end(self, node: str, group: str, now: float) -> float:
+    def _others_end(self, node: str, group: str, now: float, *, granted: bool = False) -> float:
         return float("-inf")
 
 

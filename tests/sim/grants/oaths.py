@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from hasys.lease.wire import Grant
 from tests.sim.grants.history import TIMINGS, History
 from tests.sim.grants.world import Violation, Weather
 
@@ -25,6 +26,7 @@ class OathHistory(History):
         self.freezes = 0.0
         self.alone = rng.choice(("n1", "n2"))
         self.others = [n for n in self.voters if n != self.alone]
+        self.cut_again = False
         self.spoke = False
         """The oath let the address speak."""
 
@@ -32,7 +34,12 @@ class OathHistory(History):
         world, rng = self.world, self.world.rng
         world.run(rng.uniform(1.5, 2.5) * self.ttl)
         if self.true:
+            cut_first = {(a, b) for o in self.others for a, b in ((o, self.alone), (self.alone, o))}
+            if rng.random() < 0.5:  # the others went on without it for a while: it knows less than they decided
+                world.cuts |= cut_first
+                world.run(world.now + rng.uniform(1.0, 2.5) * self.ttl)
             self.lose_the_others()
+            world.cuts -= cut_first
         else:
             world.cuts |= {(a, b) for other in self.others for a, b in ((other, self.alone), (self.alone, other))}
         world.run(world.now + rng.choice((0.0, 0.0, rng.uniform(0.0, 2.0))) * self.ttl)
@@ -84,8 +91,7 @@ class OathHistory(History):
             if kind == "restart":
                 world.at(when, partial(self.restart_guard, self.alone))
             elif machine.guard is not None:
-                seconds = rng.uniform(0.1, 2.5) * self.ttl
-                world.at(when, lambda seconds=seconds: machine.guard and machine.guard.freeze(seconds))  # type: ignore[misc]
+                world.at(when, partial(machine.guard.freeze, rng.uniform(0.1, 2.5) * self.ttl))
         self.freezes = rng.choice((0.0, 0.003))
         if machine.guard is not None:
             machine.guard.setup.freezes = self.freezes
@@ -103,6 +109,17 @@ class OathHistory(History):
                 world.at(on + rng.uniform(0.0, 0.5), partial(self.start_guard, name, wiped=True))
         for _ in range(rng.randint(0, 2)):
             world.at(world.now + rng.uniform(0.3, 2.0) * self.ttl, partial(self.elect, rng.choice(self.voters)))
+
+    def deliver(self, leader: str, grant: Grant) -> None:
+        """Right after the first answer of a leader the sworn node may be cut off: from then on grants alone count."""
+        super().deliver(leader, grant)
+        rng, world = self.world.rng, self.world
+        if grant.kept and not self.cut_again:
+            self.cut_again = True
+            if rng.random() < 0.4:
+                pairs = {(a, b) for o in self.others for a, b in ((o, self.alone), (self.alone, o))}
+                world.at(world.now + rng.uniform(0.005, 0.6) * self.ttl, lambda: world.cuts.update(pairs))
+                world.at(world.now + 2.5 * self.ttl, lambda: world.cuts.difference_update(pairs))
 
     def elect(self, name: str) -> None:
         """Chance, not a time-out, begins an election."""

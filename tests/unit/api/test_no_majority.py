@@ -1,0 +1,60 @@
+"""Without a leader for some seconds: changes are refused at once, the status is told from what a member knows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hasys.model.errors import NoMajority
+from hasys.v1 import objects_pb2 as pb
+from tests.unit.api.cluster import Cluster, running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def leaderless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    """For long enough; the clients' own patience is shortened."""
+    monkeypatch.setattr("hasys.api.server.forwarding.LEADERLESS", 0.0)
+    monkeypatch.setattr("hasys.api.client.ELSEWHERE", 0.05)
+    async with running(tmp_path) as cluster:
+        cluster.elect(None)
+        yield cluster
+
+
+async def test_a_change_is_refused_for_lack_of_a_majority(leaderless: Cluster) -> None:
+    client = await leaderless.client()
+    obj = pb.Object()
+    obj.group.metadata.name = "web"
+    with pytest.raises(NoMajority, match="^no majority: .* voters see each other"):
+        await client.apply([obj])
+    with pytest.raises(NoMajority):
+        await client.create_operation(pb.OperationSpec(type=pb.OperationSpec.Pause, group="web"))
+
+
+async def test_the_status_is_told_by_whoever_is_asked(leaderless: Cluster) -> None:
+    client = await leaderless.client()
+    assert (await client.status()).cluster.name == "demo"
+    assert (await anext(client.watch_status())).cluster.name == "demo"
+
+
+async def test_a_server_with_a_majority_is_preferred_to_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first server of the list is cut off from the others, but not from the client."""
+    monkeypatch.setattr("hasys.api.server.forwarding.LEADERLESS", 0.0)
+    async with running(tmp_path) as cluster:
+        for name, member in cluster.members.items():
+            member.engine.elect(None if name == "n2" else "n1")
+        client = await cluster.client("admin", "admin", "n2", "n1")
+        obj = pb.Object()
+        obj.group.metadata.name = "web"
+        obj.group.spec.nodes.add(name="n1")
+        assert (await client.apply([obj])).results[0].action == "created"

@@ -1,0 +1,66 @@
+"""What is decided about a group that a node holds by an operator's oath when the majority is back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from hasys.model.timing import PROFILES
+from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, Phase, View
+from hasys.placement.decide import decide
+from hasys.placement.effects import Record, SetAssignment
+from hasys.placement.standing import first_look
+
+TIMING = PROFILES["default"]
+NOW = 100.0
+
+
+def view(claims: Mapping[str, int], assignment: Assignment, since: float = 0.0, deleting: bool = False) -> View:
+    nodes = {
+        name: NodeInfo(name, heard=NOW, confirmed=NOW, armed=True, agent_alive=True, boot_id="b")
+        for name in ("n1", "n2")
+    }
+    web = GroupInfo(
+        "web", (Candidate("n1", 100), Candidate("n2", 50)), assignment=assignment, phase=Phase.RUNNING, claims=claims,
+        deleting=deleting,
+    )  # fmt: skip
+    return View(TIMING, leader_since=since, silent_since=since, nodes=nodes, groups={"web": web})
+
+
+def given(found: View, now: float = NOW) -> list[Assignment]:
+    return [e.assignment for e in decide(found, now).effects if isinstance(e, SetAssignment)]
+
+
+def test_who_serves_on_an_oath_keeps_the_group_above_the_oaths_epoch() -> None:
+    found = view({"n2": 7}, Assignment("n1", 3))
+    (assignment,) = given(found)
+    assert (assignment.node, assignment.epoch) == ("n2", 8)
+    assert (assignment.previous_node, assignment.previous_epoch, assignment.revoked) == ("n1", 3, True)
+    assert "OathAdopted" in [e.reason for e in decide(found, NOW).effects if isinstance(e, Record)]
+
+
+def test_the_assigned_node_itself_gets_a_new_epoch_too() -> None:
+    (assignment,) = given(view({"n1": 4}, Assignment("n1", 3)))
+    assert (assignment.node, assignment.epoch) == ("n1", 5)
+
+
+def test_an_oath_that_was_taken_over_already_changes_nothing() -> None:
+    assert given(view({"n2": 7}, Assignment("n2", 8))) == []
+
+
+def test_of_two_oaths_the_assigned_nodes_counts() -> None:
+    (assignment,) = given(view({"n1": 4, "n2": 4}, Assignment("n2", 3)))
+    assert assignment.node == "n2"
+
+
+def test_nothing_is_decided_before_everybody_could_be_heard() -> None:
+    found = view({"n2": 7}, Assignment("n1", 3), since=NOW)
+    assert given(found) == []
+    assert decide(found, NOW).next_look == pytest.approx(first_look(found))
+
+
+@pytest.mark.parametrize("node", ["n3", "n1"])
+def test_an_oath_of_a_stranger_or_for_a_deleted_group_is_not_taken_over(node: str) -> None:
+    found = view({node: 7}, Assignment("n1", 3), deleting=node == "n1")
+    assert all(assignment.epoch != 8 for assignment in given(found))
