@@ -154,7 +154,7 @@ class Guard:
             not message,
             self.parts.watchdog.name,
             self.parts.loop.lag.worst,
-            self.agent_here,
+            self.agent_here and self.now() - self.agent_seen < self.parts.agent_grace / 2,
             self.parts.version,
             message,
         )
