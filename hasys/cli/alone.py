@@ -23,6 +23,7 @@ from hasys.config import NodeConfig, load
 from hasys.guard.client import GuardClient, GuardGone, connect
 from hasys.model.errors import HasysError, Refused
 from hasys.reconciler import lastknown
+from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
 LOOK = 0.1
@@ -58,7 +59,7 @@ def act_alone(wanted: Wanted, silence: HasysError) -> None:
     """Carry it out without the store. ``silence`` is what the store's servers said. Raises ``Refused`` with what is
     missing, ``TimedOut`` when the guard or the agent did not get it done."""
     why = str(silence).removeprefix("no majority: ")
-    socket = _socket(wanted.node)
+    socket = _socket(load_context(context_path()).cluster, wanted.node)
     if not socket.exists():
         raise Refused(
             f"no majority ({why}): then {wanted.group} can only be moved on {wanted.node} itself,"
@@ -71,9 +72,8 @@ def act_alone(wanted: Wanted, silence: HasysError) -> None:
     click.echo(asyncio.run(_through_guard(wanted, socket)))
 
 
-def _socket(node: str) -> Path:
-    """Where the guard of a node of this cluster listens, unless node.yaml names another run directory."""
-    cluster = load_context(context_path()).cluster
+def _socket(cluster: str, node: str) -> Path:
+    """Where the guard of a node listens; ``HASYS_RUN`` names its run directory when node.yaml does."""
     return Path(os.environ.get("HASYS_RUN", f"/run/hasys/{cluster}-{node}")) / "guard.sock"
 
 
@@ -85,6 +85,27 @@ def _warn(wanted: Wanted, why: str) -> None:
     if not sys.stdin.isatty():
         raise Refused("not confirmed: nothing was done; on a terminal it asks, in a script add --yes")
     click.confirm(f"Run {wanted.group} on {wanted.node} on your word", abort=True, err=True)
+
+
+async def add_what_is_held_here(status: api.StatusResponse) -> None:
+    """Into a status without a majority: what a guard of this machine holds on its operator's word. The stores do not
+    know of it."""
+    for node in status.nodes:
+        socket = _socket(status.cluster.name, node.name)
+        if not socket.exists():
+            continue
+        try:
+            async with connect(socket, timeout=1.0) as guard:
+                known = await guard.status()
+        except HasysError:
+            continue
+        held = {g["group"] for g in known["groups"] if g["permitted"]}
+        for group in status.groups:
+            oath = next((o for o in known["oaths"] if o["group"] == group.name), None)
+            if oath is not None:
+                begun = "holds" if group.name in held else "begins to hold"
+                group.active, group.epoch = node.name, oath["epoch"]
+                group.reason = f"{node.name} {begun} it on its operator's word until a majority answers"
 
 
 async def _through_guard(wanted: Wanted, socket: Path) -> str:

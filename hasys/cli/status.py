@@ -51,6 +51,10 @@ def _known(status: api.StatusResponse, group: str) -> api.StatusResponse:
 
 async def _once(cluster: Cluster, group: str, output: str) -> None:
     now = _known(await cluster.status(group), group)
+    if not now.cluster.quorum:
+        from hasys.cli.alone import add_what_is_held_here
+
+        await add_what_is_held_here(now)
     if output == "json":
         print_json(status_json(now))
         if not now.cluster.quorum:

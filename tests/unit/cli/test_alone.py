@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hasys.cli import alone
 from hasys.model.errors import NoMajority
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster
@@ -21,7 +20,7 @@ def alone_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: Path, c
     (tmp_path / "guard.sock").touch()
     monkeypatch.setenv("HASYS_CONTEXT", str(folders / "client"))
     monkeypatch.setenv("HASYS_RUN", str(tmp_path))
-    monkeypatch.setattr(alone.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("hasys.cli.alone.os.geteuid", lambda: 0)
     return tmp_path
 
 
@@ -36,7 +35,7 @@ def test_on_another_machine_it_says_where_to_type_it(hasys: Run, alone_here: Pat
 
 
 def test_only_root_may(hasys: Run, alone_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alone.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("hasys.cli.alone.os.geteuid", lambda: 1000)
     result = hasys(*RESOLVE, "--yes")
     assert result.exit_code == 1
     assert "works as root only" in result.stderr
