@@ -143,7 +143,7 @@ def test_keepalived_fails_over_after_power_loss_in_three_adverts(lab: Lab) -> No
     before = time.monotonic()
     lab.power_off(active)
     probe.wait_answer(5)
-    assert 0.25 < probe.outage(before).longest < 1.0
+    assert 0.15 < probe.outage(before).longest < 1.0  # three intervals, the first of them begun before the fault
     watch.assert_never_two()
 
 
