@@ -31,7 +31,7 @@ def cert() -> None:
     """Show, renew and issue certificates."""
 
 
-@cert.command()
+@cert.command(short_help="Whose they are and when they end.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER|FILE]...")
 @output_option("table", "json")
 @context_option
@@ -53,7 +53,7 @@ def show(paths: Sequence[Path], output: str) -> None:
         raise Refused(f"expired: {', '.join(expired)}: hasys cert renew FOLDER --ca DIR")
 
 
-@cert.command()
+@cert.command(short_help="A new key and two more years.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_CA
 def renew(folder: Path, ca: Path) -> None:
@@ -76,7 +76,7 @@ def renew(folder: Path, ca: Path) -> None:
     click.echo(f"{folder / f'{kind}.crt'} renewed until {_day(new.certificate.not_valid_after_utc)}")
 
 
-@cert.command()
+@cert.command(short_help="A certificate for another administrator.")
 @click.argument("name")
 @_CA
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="A new folder.")

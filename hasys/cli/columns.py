@@ -85,7 +85,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "Group": (
         _NAME,
         Column("MODE", lambda o: pb.GroupSpec.Mode.Name(o.spec.mode)),
-        Column("ACTIVE", lambda o: o.status.assignment.node),
+        Column("ASSIGNED", lambda o: o.status.assignment.node),
         Column("PHASE", lambda o: o.status.phase or "Stopped"),
         Column("EPOCH", lambda o: str(o.status.assignment.epoch)),
         Column("NODES", lambda o: ",".join(f"{n.name}:{n.priority}" for n in o.spec.nodes)),
@@ -111,7 +111,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("STATE", lambda o: o.status.state),
         Column("DRAINED", lambda o: "yes" if o.spec.drained else "no"),
         Column("ADDRESSES", lambda o: ",".join(o.spec.addresses)),
-        Column("VERSION", lambda o: o.status.version),
         Column("MESSAGE", lambda o: o.status.message, wide=True),
     ),
     "Operation": (

@@ -63,8 +63,8 @@ def failover(group: str, node: str, force: bool, yes: bool, reason: str, timeout
 
 @click.command()
 @click.argument("group")
-@click.option("--node", required=True, metavar="NODE")
-@click.option("--role", type=click.Choice(["active", "standby"]), required=True)
+@click.option("--node", required=True, metavar="NODE", help="The node that the role is for.")
+@click.option("--role", type=click.Choice(["active", "standby"]), required=True, help="standby: another node serves.")
 @click.option("--yes", is_flag=True, help=_YES)
 @_common
 def resolve(group: str, node: str, role: str, yes: bool, reason: str, timeout: float) -> None:

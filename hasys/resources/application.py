@@ -107,7 +107,7 @@ class Application(Driver):
     def _given_up(self, ending: Ending) -> str:
         if not self._policy.retries:
             return ending.cause
-        return f"{ending.cause}: gave up after {self._policy.used} restarts"
+        return f"{ending.cause}: gave up after {self._policy.told}"
 
 
 def _programs(spec: objects_pb2.ApplicationSpec) -> str:

@@ -22,6 +22,11 @@ class RestartPolicy:
     def stable_after(self) -> float:
         return max(STABLE_RUN, 10 * self.start_time)
 
+    @property
+    def told(self) -> str:
+        """How many restarts were used, for people."""
+        return f"{self.used} restart{'' if self.used == 1 else 's'}"
+
     def failed(self, ran_for: float) -> float | None:
         """A run ended by itself after ``ran_for``: the wait before the next start, or None when retries are used up.
 

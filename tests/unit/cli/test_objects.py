@@ -204,6 +204,22 @@ def test_describe_shows_defaults_state_and_events(hasys: Run, cluster: FakeClust
     assert "Other" not in page
 
 
+def test_a_group_that_moves_is_listed_with_the_node_it_is_assigned_to_not_as_active_there(
+    hasys: Run, cluster: FakeCluster
+) -> None:
+    cluster.put(web_group("Stopping"))
+    heading, _ = hasys("get", "groups").stdout.splitlines()
+    assert "ASSIGNED" in heading
+    assert "ACTIVE" not in heading
+
+
+def test_nodes_are_listed_without_what_only_status_knows(hasys: Run, cluster: FakeCluster) -> None:
+    node = pb.Node()
+    node.metadata.name = "n1"
+    cluster.put(node)
+    assert "VERSION" not in hasys("get", "nodes", "-o", "wide").stdout
+
+
 def test_lines_of_a_watch_stand_below_the_columns_of_its_table(hasys: Run, cluster: FakeCluster) -> None:
     cluster.put(web_group())
     failed = web_group("Failed")

@@ -26,3 +26,11 @@ def test_a_slow_starter_is_stable_only_after_ten_start_times() -> None:
     assert policy.failed(1) == 0.0
     assert policy.failed(299) is None
     assert policy.failed(300) == 0.0
+
+
+def test_one_restart_is_told_in_the_singular() -> None:
+    policy = RestartPolicy(retries=2, start_time=30, backoff=0.5)
+    told = []
+    while policy.failed(0.1) is not None:
+        told.append(policy.told)
+    assert told == ["1 restart", "2 restarts"]
