@@ -51,12 +51,18 @@ class Day:
         until(lambda: not self.watch.holders(VIP), 10, "the address to be silent")
         pause(LEASE_OVER)
 
+    def reasons(self) -> set[str]:
+        return {e["reason"] for e in json.loads(self.cluster.hasys("events", "-o", "json"))}
+
     def swear(self) -> None:
+        self.swear_alone()
+        until(lambda: self.watch.holders(VIP) == [self.alone], 5, f"{self.alone} to hold the address")
+        self.web.wait_answer(10, since=time.monotonic())
+
+    def swear_alone(self) -> None:
         done = self.on_node("failover", GROUP, "--force", "--to", self.alone, "--yes", "--reason", "fire")
         assert done.returncode == 0, done.stderr
         assert "WARNING" in done.stderr
-        until(lambda: self.watch.holders(VIP) == [self.alone], 5, f"{self.alone} to hold the address")
-        self.web.wait_answer(10, since=time.monotonic())
 
 
 @pytest.fixture
@@ -121,6 +127,43 @@ def test_without_a_yes_and_away_from_the_node_nothing_is_done(day: Day) -> None:
     assert "on n1 itself" in elsewhere.stderr
     pause(1)
     assert day.watch.holders(VIP) == []
+
+
+def test_status_on_the_node_shows_what_it_holds_on_its_operators_word(day: Day) -> None:
+    day.lose_the_others()
+    day.swear()
+    group = group_of(json.loads(day.on_node("status", "-o", "json").stdout), GROUP)
+    assert (group["active"], group["epoch"]) == (day.alone, 2)
+    assert "on its operator's word" in group["reason"]
+
+
+def test_the_former_active_that_returns_first_does_not_take_the_group_back(day: Day) -> None:
+    """The store still names n1; what serves goes on, under an epoch above the oath's."""
+    day.lose_the_others()
+    day.swear()
+    back = time.monotonic()
+    day.lab.power_on("n1")
+    day.cluster.wait_running(GROUP, active=day.alone)
+    pause(3)
+    assert day.watch.holders(VIP) == [day.alone]
+    assert day.web.outage(back).longest < 0.3
+    assert group_of(day.cluster.status(), GROUP)["epoch"] > 2
+
+
+def test_when_the_word_was_wrong_the_majority_wins_at_once(lab: Lab) -> None:
+    """The others were alive behind a cut cable. Two served: that is what the warning says."""
+    day = Day(lab)
+    day.lab.partition(["n2"], ["n1", "w"])
+    pause(LEASE_OVER)
+    day.swear_alone()
+    until(lambda: day.watch.holders(VIP) == ["n1", "n2"], 10, "both to hold the address")
+    server = day.lab.machines["n1"].processes("http.server")
+    day.lab.heal()
+    until(lambda: day.watch.holders(VIP) == ["n1"], 5, "the majority's node to be the only one")
+    until(lambda: not day.lab.machines["n2"].processes("http.server"), 5, "the other program to be gone")
+    assert day.lab.machines["n1"].processes("http.server") == server
+    day.cluster.wait_redundant(GROUP)
+    until(lambda: {"OathSworn", "OathEnded"} <= day.reasons(), 10, "the store to know of it")
 
 
 def test_standby_lets_go_in_order(day: Day) -> None:
