@@ -21,7 +21,7 @@ from hasys.cli.context import context_path
 from hasys.cli.session import within
 from hasys.config import NodeConfig, load
 from hasys.guard.client import GuardClient, GuardGone, connect
-from hasys.model.errors import HasysError, Refused
+from hasys.model.errors import HasysError, Refused, Unreached
 from hasys.reconciler import lastknown
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
@@ -61,6 +61,8 @@ def act_alone(wanted: Wanted, silence: HasysError) -> None:
     why = str(silence).removeprefix("no majority: ")
     socket = _socket(load_context(context_path()).cluster, wanted.node)
     if not socket.exists():
+        if isinstance(silence, Unreached):
+            raise silence
         raise Refused(
             f"no majority ({why}): then {wanted.group} can only be moved on {wanted.node} itself,"
             f" and no guard of {wanted.node} is here ({socket})"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hasys.model.errors import NoMajority
+from hasys.model.errors import NoMajority, Unreached
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster
 
@@ -32,6 +32,12 @@ def test_on_another_machine_it_says_where_to_type_it(hasys: Run, alone_here: Pat
     result = hasys("failover", "web", "--force", "--to", "n1", "--yes")
     assert result.exit_code == 1
     assert "can only be moved on n1 itself" in result.stderr
+
+
+def test_no_server_at_all_stays_status_3_away_from_the_node(hasys: Run, alone_here: Path, cluster: FakeCluster) -> None:
+    (alone_here / "guard.sock").unlink()
+    cluster.fails = Unreached("no server reached")
+    assert hasys(*RESOLVE, "--yes").exit_code == 3
 
 
 def test_only_root_may(hasys: Run, alone_here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
