@@ -6,7 +6,7 @@ the group; without one the phase follows from the resources.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hasys.model.view import Failure, GroupInfo, Phase
 from hasys.placement import choice
@@ -21,6 +21,8 @@ STABLE = 600.0
 """Seconds of Running after which earlier failures are forgotten: each node is tried once in that time."""
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 """Back-off in seconds between retries once every node has failed: doubled each time, bounded."""
+CALM = 60.0
+"""A group that ran this long before it failed does not flap: its first retry waits for nothing."""
 FENCED_AGAIN = 5.0
 """A guard that fences a group this soon after its start will do it again: wait this long before the next start."""
 
@@ -197,6 +199,7 @@ def _retreat(draft: Draft, name: str, seen: str) -> Verdict:
     """A resource failed for good on this node. Each node is tried once; then only retries, without ping-pong."""
     group = draft.groups[name]
     holder = group.assignment.node
+    calm = group.phase is Phase.RUNNING and draft.now >= draft.begun(group.phase_since) + CALM
     if group.phase is not Phase.FAILED:
         _count_failure(draft, name, seen)
         group = draft.groups[name]
@@ -205,27 +208,36 @@ def _retreat(draft: Draft, name: str, seen: str) -> Verdict:
         draft.assign(name, group.assignment.moved(node, seen, revoke=False))
         draft.group_event(name, "MoveStarted", node=node, previous=holder, cause=seen)
         return None
-    known = group.failures.get(holder)
-    due = (draft.now if group.phase is not Phase.FAILED else draft.begun(group.phase_since)) + back_off(
-        known.count if known else 1
-    )
+    due = draft.now if group.phase is not Phase.FAILED else draft.begun(group.phase_since)
+    due += 0.0 if calm else back_off(_failed(group, holder))
     if draft.now < due:
         draft.look_at(due)
         return Phase.FAILED, f"{seen}; no other node is left to try, it is tried again with back-off"
-    _retry(draft, name)
+    if calm:
+        _retry(draft, name, seen, without=[holder])
+    else:
+        _retry(draft, name, "the back-off time passed")
     return None
 
 
-def _retry(draft: Draft, name: str) -> None:
+def _retry(draft: Draft, name: str, cause: str, *, without: Sequence[str] = ()) -> None:
+    """Where it failed least, rather elsewhere than where it just failed: what is broken on one node is not tried there
+    for ever while another may have mended. Without any other choice where it is."""
     group = draft.groups[name]
     holder = group.assignment.node
-    node = choice.able(group, draft.view, draft.now)[:1] or [holder]
-    cause = "the back-off time passed"
-    if node[0] == holder:
+    nodes = choice.able(group, draft.view, draft.now, without=without)
+    node = min(nodes, key=lambda n: (_failed(group, n), n == holder), default=holder)
+    if node == holder:
         draft.assign(name, group.assignment.again(cause))
     else:
-        draft.assign(name, group.assignment.moved(node[0], cause, revoke=False))
-    draft.group_event(name, "Retrying", node=node[0], cause=cause)
+        draft.assign(name, group.assignment.moved(node, cause, revoke=False))
+    draft.group_event(name, "Retrying", node=node, cause=cause)
+
+
+def _failed(group: GroupInfo, node: str) -> int:
+    """How often the group failed there, as far as it is remembered."""
+    known = group.failures.get(node)
+    return known.count if known else 0
 
 
 def _count_failure(draft: Draft, name: str, seen: str) -> None:

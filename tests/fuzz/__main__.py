@@ -1,0 +1,62 @@
+"""Coverage-guided fuzzing of the decoders: ``make fuzz ARGS="--seconds 600 lease manifest"`` (no name: all).
+
+Inputs that reach new code are kept in out/fuzz/TARGET and used by the next run; an input that shows a finding is
+written to out/fuzz/TARGET-crash-... and goes, made small, to tests/fuzz/regressions/TARGET with the fix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fuzz.targets import TARGETS
+
+OUT = Path("out/fuzz")
+SLOWEST = 5
+"""Seconds that one input may take."""
+MEMORY = 1024
+"""MiB that the whole process may use."""
+LONGEST = 8192
+"""Bytes of the longest input tried."""
+
+
+def fuzz(name: str, seconds: int) -> bool:
+    """Run one target; False when it has found something."""
+    corpus = OUT / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for serial, seed in enumerate(TARGETS[name].seeds()):
+        (corpus / f"seed-{serial}").write_bytes(seed)
+    argv = [
+        sys.executable, "-m", "tests.fuzz.one", name, str(corpus), f"-max_total_time={seconds}",
+        f"-timeout={SLOWEST}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}",
+        f"-artifact_prefix={OUT}/{name}-", "-verbosity=1", "-print_final_stats=1",
+    ]  # fmt: skip
+    log = OUT / f"{name}.log"
+    with log.open("w") as said:
+        status = subprocess.run(argv, stdout=said, stderr=said, check=False).returncode
+    lines = log.read_text(errors="replace").splitlines()
+    stats = {k.strip(): v.strip() for k, _, v in (line.removeprefix("stat::").partition(":") for line in lines)}
+    runs, memory = stats.get("number_of_executed_units", "?"), stats.get("peak_rss_mb", "?")
+    print(f"{name}: {runs} inputs in {seconds} s, {memory} MiB, {'found something' if status else 'nothing found'}")
+    if status:
+        print("\n".join(lines[-40:]))
+    return status == 0
+
+
+def main() -> None:
+    """Exit status 1 when any target has found something."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    options = parser.parse_args()
+    unknown = set(options.targets) - set(TARGETS)
+    if unknown:
+        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    results = [fuzz(name, options.seconds) for name in options.targets or TARGETS]
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Valid inputs of the decoders: what a fuzzer begins with."""
+
+from __future__ import annotations
+
+import json
+
+from hasys.lease.wire import Grant, Health, Hint, KeepAlive, Message, encode
+from hasys.store.raft.links import frame
+from hasys.v1 import raft_pb2 as pb
+
+MANIFEST = """\
+apiVersion: hasys/v1
+kind: Group
+metadata: {name: web, labels: {tier: front}}
+spec:
+  nodes: [{name: n1, priority: 100}, {name: n2, priority: 50}]
+  failover: {mode: Manual, stopTimeout: 1m}
+---
+apiVersion: hasys/v1
+kind: VirtualIP
+metadata: {name: web-ip, group: web}
+spec: {address: 192.0.2.100/24, interface: eth0}
+---
+apiVersion: hasys/v1
+kind: Delay
+metadata: {name: pause, group: web}
+spec: {duration: 1.5s, after: [web-ip]}
+---
+apiVersion: hasys/v1
+kind: Application
+metadata: {name: web-app, group: web}
+spec:
+  after: [pause]
+  run: {command: [python3, -m, http.server, "8080"], workingDirectory: /srv, stopTimeout: 5s}
+  restart: {retries: 3, startTime: 1s, backoff: 500ms}
+"""
+
+NODE = {
+    "cluster": "demo", "clusterId": "c1", "node": "n1", "profile": "default",
+    "members": [
+        {"name": "n1", "role": "Voter", "addresses": ["10.0.0.1", "10.1.0.1"]},
+        {"name": "n2", "role": "Voter", "addresses": ["10.0.0.2"], "apiPort": 7411, "raftPort": 1, "leasePort": 2},
+        {"name": "w", "role": "Witness", "addresses": ["fe80::1"]},
+    ],
+    "tls": {"ca": "ca.crt", "certificate": "node.crt", "key": "node.key"},
+    "leaseSecret": "lease.secret", "nodeSecret": "node.secret", "dataDir": "data", "runDir": "/run/x",
+}  # fmt: skip
+
+CLIENT_YAML = b'cluster: demo\nservers: ["10.0.0.1:7411", "[::1]:7411"]\ntls: {ca: a, certificate: b, key: c}\n'
+
+GUARD_LINES = [
+    json.dumps({"id": 1, **body}).encode()
+    for body in (
+        {"op": "hello", "pid": 7, "cgroup": "/sys/fs/cgroup/hasys.x/agent"},
+        {"op": "gate", "addresses": [{"interface": "eth0", "address": "10.0.0.9/24"}]},
+        {
+            "op": "plan", "group": "web", "epoch": 3, "version": 9,
+            "entries": [
+                {"kind": "address", "interface": "eth0", "address": "fd00::1", "resource": "ip"},
+                {"kind": "cgroup", "path": "/sys/fs/cgroup/hasys.x/groups/web/app", "resource": "app"},
+            ],
+        },
+        {"op": "permit", "group": "web", "epoch": 3},
+        {"op": "release", "group": "web", "epoch": 3},
+        {"op": "status"},
+        {"op": "alive"},
+        {"op": "swear", "group": "web", "epoch": 4, "cause": "by hand"},
+        {"op": "forswear", "group": "web", "cause": "by hand"},
+        {"op": "told", "serial": 5},
+    )
+]  # fmt: skip
+
+BOOKS = [
+    json.dumps(
+        {
+            "plans": [{"group": "web", "epoch": 3, "version": 9, "entries": [], "leftovers": [], "permitted": True}],
+            "floors": {"web": 2}, "gate": [["eth0", "10.0.0.9"]], "agent": [7, 123, "/x"],
+            "oaths": {"web": [4, 1.5, False, False]}, "reports": [[1, 2.5, "web", 4, True, "by hand"]],
+        }
+    ).encode()
+]  # fmt: skip
+
+
+def datagrams(key: bytes) -> list[bytes]:
+    """One of each kind, without its MAC, behind the byte that asks for one."""
+    messages: list[Message] = [
+        KeepAlive("demo", "n1", "boot", 5, 99, (3, 4), 0.1, (("web", 3),), (("db", 2),), Health(armed=True)),
+        Grant("demo", "n2", 3, "n1", 5, 99, 12, 0.01, 1.0, (("web", 3, 9),), (("db", 4),)),
+        Hint("demo", "n1", 5, 99, "n2"),
+    ]
+    return [b"\1" + encode(message, key)[:-16] for message in messages]
+
+
+def stream() -> bytes:
+    """Frames as other members send them: a vote, entries, a snapshot, proposals, greetings."""
+    entries = [pb.Entry(term=2, command=b"\0x")]
+    bodies: list[dict[str, object]] = [
+        {"greeting": pb.Greeting(ask=True)},
+        {"greeting": pb.Greeting(started=True)},
+        {"pre_vote": pb.PreVote(attempt=1, last_index=1)},
+        {"vote_request": pb.VoteRequest(last_index=1, last_term=0)},
+        {"heartbeat": pb.Heartbeat(round=1, commit=1)},
+        {"append": pb.Append(request=1, prev_index=1, prev_term=0, entries=entries, commit=2)},
+        {"snapshot_chunk": pb.SnapshotChunk(index=5, index_term=2, total=3, data=b"abc")},
+        {"heartbeat_answer": pb.HeartbeatAnswer(round=1, match=1, received=1)},
+        {"append_answer": pb.AppendAnswer(request=1, match=1)},
+        {"proposal": pb.Proposal(request=1, command=b"x")},
+        {"proposal_answer": pb.ProposalAnswer(request=1, accepted=True, index=2, term=2)},
+        {"vote": pb.Vote(silence=1.0)},
+        {"timeout_now": pb.TimeoutNow()},
+    ]
+    messages = [pb.Message(term=2, incarnation=7, voting=True, **body) for body in bodies]  # type: ignore[arg-type]
+    return b"".join(frame(message) for message in messages)

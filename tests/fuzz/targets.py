@@ -1,0 +1,283 @@
+"""Every decoder of bytes that come from outside, each as a function that may only refuse in its documented way.
+
+A target takes any bytes. It returns when they were accepted or refused as documented, and raises for anything else:
+that is a finding. What a checksum or a MAC would stop is also tried behind it: the first byte chooses.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+from google.protobuf.message import DecodeError
+
+from hasys import config
+from hasys.api import client, manifest, rules
+from hasys.api.auth import Caller
+from hasys.api.errors import TooLarge
+from hasys.api.server.reports import plan_report
+from hasys.api.validation import check_objects
+from hasys.guard import plan as guard_plan
+from hasys.guard import protocol
+from hasys.lease import wire
+from hasys.model.errors import ConfigRefused, Refused
+from hasys.model.timing import PROFILES
+from hasys.store.machine import Machine
+from hasys.store.raft import frames, journal
+from hasys.store.raft.core import Core
+from hasys.store.raft.foundation import SafetyViolated
+from hasys.store.raft.links import BadPeer, FrameReader
+from hasys.v1 import api_pb2, raft_pb2, store_pb2
+from hasys.v1 import objects_pb2 as pb
+from tests.fuzz import samples
+from tests.sim.raft_disk import SimulatedDisk
+
+KEY = b"k" * 32
+SALT = b"saltsalt"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``run`` tries one input; ``seeds`` are valid ones to begin with."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+# ---------------------------------------------------------------- consensus
+def raft_frames(data: bytes) -> None:
+    """A stream that arrives in two parts, cut at a place that the first byte names."""
+    cut = data[0] if data else 0
+    reader = FrameReader()
+    with suppress(BadPeer, DecodeError):
+        for part in (data[1 : 1 + cut], data[1 + cut :]):
+            for body in reader.feed(part):
+                raft_pb2.Message.FromString(body)
+
+
+def raft_messages(data: bytes) -> None:
+    """Whatever other members say, this one goes on, or ends because two of them contradict each other. The stream is
+    frames, from n2 and n3 in turn; the disk is fast."""
+    disk = SimulatedDisk()
+    core = Core(
+        "n1", ("n1", "n2", "n3"), timing=PROFILES["default"], opened=journal.open_journal(disk), machine=Machine(),
+        now=1.0,
+    )  # fmt: skip
+    now = 1.0
+    with suppress(BadPeer, DecodeError, SafetyViolated):
+        for serial, body in enumerate(FrameReader().feed(data[:20_000])):
+            now += 0.05
+            core.receive(now, f"n{2 + serial % 2}", raft_pb2.Message.FromString(body))
+            core.advance(now)
+            core.take_outgoing()
+            job = core.take_job(now)
+            if job is not None:
+                job.run()
+                core.persisted(now, job)
+
+
+def journal_file(data: bytes) -> None:
+    """As a file; or as the content of a batch with the right checksum, and a mark that belongs to it."""
+    content, marks = data[1:], frames.fresh_marks(SALT)
+    if data[:1] != b"\0":
+        content = frames.journal_header(SALT) + frames.batch(SALT, 1, data[1:])
+    disk = SimulatedDisk()
+    disk.create(journal.JOURNAL, content)
+    disk.create(journal.MARKS, marks)
+    opened = journal.open_journal(disk)
+    assert opened.lost or opened.started
+    while (job := opened.journal.take_job()) is not None:
+        job.run()
+        opened.journal.done(job)
+    again = journal.open_journal(disk)
+    assert not again.lost, again.lost
+    assert again.journal.items == opened.journal.items
+
+
+def snapshot_file(data: bytes) -> None:
+    """As a file; or as the state in a file with the right checksum."""
+    with suppress(frames.Corrupt):
+        frames.read_snapshot(data)
+    machine = Machine()
+    with suppress(ValueError):
+        machine.restore(7, data)
+        kept = machine.snapshot()
+        machine.restore(7, kept)
+        assert machine.snapshot() == kept
+
+
+# ---------------------------------------------------------------- leases, guard
+def lease_datagram(data: bytes) -> None:
+    """As it comes; or with the MAC of a member."""
+    datagram = data[1:]
+    if data[:1] != b"\0":
+        datagram += hmac.digest(KEY, datagram, "sha256")[: wire.MAC_LENGTH]
+    with suppress(wire.DatagramRefused):
+        message = wire.decode(datagram, "demo", lambda node: KEY if node == "n1" else None)
+        assert wire.decode(wire.encode(message, KEY), "demo", lambda node: KEY) == message
+
+
+def guard_line(data: bytes) -> None:
+    """A request of the agent; what is accepted reads the same when it is written again."""
+    with suppress(protocol.BadMessage):
+        number, request = protocol.parse_request(data)
+        written = protocol.encode({"id": number, **protocol.request_to_json(request)})
+        assert protocol.parse_request(written) == (number, request)
+
+
+def guard_book(data: bytes) -> None:
+    """The file in which the guard keeps what it must undo."""
+    with suppress(guard_plan.Damaged):
+        _scratch("plan.json").write_bytes(data)
+        guard_plan.PlanFile(_scratch("plan.json").parent).load()
+
+
+# ---------------------------------------------------------------- manifests, requests
+def manifests(data: bytes) -> None:
+    """What users write; what is accepted can be printed and read again."""
+    text = data.decode("utf-8", "replace")
+    try:
+        found = manifest.load([("f.yaml", text)]).objects
+    except Refused:
+        return
+    for obj in found:
+        rules.fill_defaults(obj)  # they are printed
+    printed = "---\n".join(manifest.to_yaml(obj) for obj in found)
+    assert manifest.load([("g.yaml", printed)]).objects == found, printed
+
+
+def request(data: bytes) -> None:
+    """An Apply or a Report, and then the command that it becomes."""
+    machine = _machine()
+    with suppress(DecodeError, TooLarge):
+        if data[:1] == b"\0":
+            report = api_pb2.ReportRequest.FromString(data[1:])
+            _, mutations = plan_report(report, Caller("node", report.node), machine)
+        else:
+            objects = api_pb2.ApplyRequest.FromString(data[1:]).objects
+            for obj in objects:
+                rules.fill_defaults(obj)
+            if check_objects(objects, machine):
+                return
+            mutations = [store_pb2.Mutation(put_spec=obj) for obj in objects]
+        machine.apply(1000, store_pb2.Command(id="x", mutations=mutations).SerializeToString())
+
+
+def command(data: bytes) -> None:
+    """What stands in the log: applying it never raises, and the state can be kept and brought back."""
+    machine = _machine()
+    machine.apply(1000, data)
+    copied = Machine()
+    copied.restore(1000, machine.snapshot())
+    assert copied.snapshot() == machine.snapshot()
+
+
+# ---------------------------------------------------------------- files
+def node_yaml(data: bytes) -> None:
+    """Written by hasys, edited by people."""
+    path = _scratch("node.yaml")
+    path.write_bytes(data)
+    with suppress(ConfigRefused):
+        config.load(path)
+
+
+def client_yaml(data: bytes) -> None:
+    """The same."""
+    path = _scratch("client.yaml")
+    path.write_bytes(data)
+    with suppress(ConfigRefused):
+        client.load_context(path)
+
+
+@cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="hasys-fuzz.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    for name in ("node.key", "node.secret"):
+        (folder / name).touch(mode=0o600)
+    return folder
+
+
+def _scratch(name: str) -> Path:
+    return _folder() / name
+
+
+def _machine() -> Machine:
+    """A small cluster to write to."""
+    machine = Machine()
+    machine.restore(0, _state())
+    return machine
+
+
+@cache
+def _state() -> bytes:
+    machine = Machine()
+    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    nodes = [pb.Object(node=pb.Node(metadata=pb.Metadata(name=name))) for name in ("n1", "n2")]
+    for serial, obj in enumerate([*nodes, *objects], 1):
+        one = store_pb2.Command(id=str(serial), mutations=[store_pb2.Mutation(put_spec=obj)])
+        machine.apply(serial, one.SerializeToString())
+    return machine.snapshot()
+
+
+# ---------------------------------------------------------------- seeds
+def _command_seeds() -> list[bytes]:
+    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    mutations = [store_pb2.Mutation(put_spec=obj) for obj in objects]
+    mutations.append(store_pb2.Mutation(delete=pb.Key(kind="Group", name="web")))
+    mutations.append(store_pb2.Mutation(record=pb.Event(reason="Started", message="x")))
+    return [store_pb2.Command(id="a", mutations=[one]).SerializeToString() for one in mutations]
+
+
+def _request_seeds() -> list[bytes]:
+    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    status = api_pb2.StatusReport(
+        key=pb.Key(kind="Delay", group="web", name="pause"), status=pb.ResourceStatus(state="Running", epoch=1)
+    )
+    return [
+        b"\1" + api_pb2.ApplyRequest(objects=objects).SerializeToString(),
+        b"\0" + api_pb2.ReportRequest(node="n1", statuses=[status], events=[pb.Event(reason="x")]).SerializeToString(),
+    ]
+
+
+def _journal_seeds() -> list[bytes]:
+    records = [
+        raft_pb2.Record(base=raft_pb2.Base(index=1, term=0)),
+        raft_pb2.Record(standing=raft_pb2.Standing(incarnation=1, voting=True)),
+        raft_pb2.Record(ballot=raft_pb2.Ballot(term=2, voted_for="n1")),
+        raft_pb2.Record(entry=raft_pb2.LogEntry(index=2, term=2, command=b"\0x")),
+        raft_pb2.Record(truncate=2),
+    ]
+    payload = raft_pb2.Batch(records=records).SerializeToString()
+    return [b"\1" + payload, b"\0" + frames.journal_header(SALT) + frames.batch(SALT, 1, payload)]
+
+
+def _snapshot_seeds() -> list[bytes]:
+    return [_state(), frames.snapshot_file(frames.SnapshotFile(5, 1, b"state"))]
+
+
+def _node_yaml_seeds() -> list[bytes]:
+    return [yaml.safe_dump(samples.NODE).encode()]
+
+
+TARGETS = {
+    "frames": Target(raft_frames, lambda: [b"\3" + samples.stream()]),
+    "raft": Target(raft_messages, lambda: [samples.stream()]),
+    "journal": Target(journal_file, _journal_seeds),
+    "snapshot": Target(snapshot_file, _snapshot_seeds),
+    "lease": Target(lease_datagram, lambda: samples.datagrams(KEY)),
+    "guard": Target(guard_line, lambda: samples.GUARD_LINES),
+    "book": Target(guard_book, lambda: samples.BOOKS),
+    "manifest": Target(manifests, lambda: [samples.MANIFEST.encode()]),
+    "request": Target(request, _request_seeds),
+    "command": Target(command, _command_seeds),
+    "node-yaml": Target(node_yaml, _node_yaml_seeds),
+    "client-yaml": Target(client_yaml, lambda: [samples.CLIENT_YAML]),
+}
+"""By the name that ``make fuzz`` takes."""
