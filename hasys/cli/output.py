@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 from google.protobuf.duration_pb2 import Duration
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,10 @@ _STYLES = {
     **dict.fromkeys(("Standby", "Stopped", "Normal", "unchanged", "-"), _QUIET),
 }  # fmt: skip
 """How a state looks; a word that is not here is printed plainly."""
+
+
+_UNBOUNDED = 100_000
+"""Columns of a terminal without an edge."""
 
 
 def output_option(*formats: str) -> Callable[[_Command], _Command]:
@@ -85,7 +90,7 @@ def console() -> Console:
     """Standard output: as wide as it likes when it is no terminal, because nothing may be wrapped in a pipe."""
     if sys.stdout.isatty():
         return Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
-    return Console(file=sys.stdout, width=100_000, no_color=True, highlight=False, color_system=None)
+    return Console(file=sys.stdout, width=_UNBOUNDED, no_color=True, highlight=False, color_system=None)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
@@ -93,18 +98,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     print_all([table(columns, rows)])
 
 
-def print_all(parts: Iterable[object]) -> None:
+def print_all(parts: Iterable[RenderableType]) -> None:
     """Print renderable parts, one below the other."""
     out = console()
-    if out.is_terminal:
-        for part in parts:
-            out.print(part)
-        return
+    for part in parts:
+        click.echo(rendered(out, part))
+
+
+def rendered(out: Console, part: RenderableType) -> str:
+    """The part as text for this terminal, no line ending in spaces.
+
+    What is wider than the terminal even with its last column wrapped is not cut: the terminal wraps it by itself.
+    """
+    unbounded = out.options.update(width=_UNBOUNDED)
+    needed = Measurement.get(out, unbounded, part)
+    if needed.minimum > out.width:
+        out = Console(
+            file=out.file, width=needed.maximum, force_terminal=out.is_terminal, no_color=out.no_color, highlight=False
+        )
     with out.capture() as captured:
-        for part in parts:
-            out.print(part)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+        out.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def print_json(value: object, *, compact: bool = False) -> None:

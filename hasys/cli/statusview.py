@@ -31,9 +31,14 @@ def _cluster_json(cluster: api.ClusterView) -> dict[str, Any]:
         "quorum": cluster.quorum,
         "voters": cluster.voters,
         "profile": cluster.profile,
-        "failoverBound": show_duration(cluster.failover_bound),
+        "failoverBound": _bound(cluster),
         "time": show_time(cluster.time),
     }
+
+
+def _bound(view: api.ClusterView | api.GroupView) -> str:
+    """Within how long a failover is done; empty when nobody can say: the member that answers does not lead."""
+    return show_duration(view.failover_bound) if view.HasField("failover_bound") else ""
 
 
 def _node_json(node: api.NodeView) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def _group_json(group: api.GroupView) -> dict[str, Any]:
         "active": group.active,
         "epoch": group.epoch,
         "phase": group.phase,
-        "failoverBound": show_duration(group.failover_bound),
+        "failoverBound": _bound(group),
         "redundant": group.redundant,
         "reason": group.reason,
         "nodes": dict(sorted(group.nodes.items())),
@@ -70,8 +75,9 @@ def _group_json(group: api.GroupView) -> dict[str, Any]:
 
 def status_page(status: api.StatusResponse, events: Sequence[pb.Event] = ()) -> Stack:
     """Cluster line, nodes, groups with their resources, and the latest events."""
+    nodes = [_node_row(node, known=bool(status.cluster.leader)) for node in status.nodes]
     parts: list[object] = [_cluster_line(status.cluster), Text()]
-    parts += [table(("NODE", "ROLE", "STATE", "LEASE", "GUARD", "VERSION", "MESSAGE"), map(_node_row, status.nodes))]
+    parts += [table(("NODE", "ROLE", "STATE", "LEASE", "GUARD", "VERSION", "MESSAGE"), nodes)]
     parts += [Text()]
     if status.groups:
         rows = [row for group in status.groups for row in _group_rows(group)]
@@ -111,12 +117,14 @@ def _cluster_line(cluster: api.ClusterView) -> Text:
     else:
         line.append("   no quorum: nothing can be changed, leases are not renewed", style="bold red")
     line.append(f"   {cluster.voters} voters   profile {cluster.profile}")
-    line.append(f"   failover within {show_duration(cluster.failover_bound)}")
+    if bound := _bound(cluster):
+        line.append(f"   failover within {bound}")
     return line
 
 
-def _node_row(node: api.NodeView) -> list[str | Text]:
-    if node.role == "Witness" or node.state == "Lost":
+def _node_row(node: api.NodeView, *, known: bool) -> list[str | Text]:
+    """``known``: a leader answers, who hears the guards."""
+    if not known or node.role == "Witness" or node.state == "Lost":
         lease, guard = Text("-", style="dim"), Text("-", style="dim")
     else:
         lease = Text(f"epoch {node.lease.epoch}", style="green") if node.lease.valid else Text("none", style="yellow")
@@ -141,7 +149,7 @@ def _group_rows(group: api.GroupView) -> Iterable[list[str | Text]]:
         notes.append("not redundant")
     yield [
         Text(group.name, style="bold"), styled(group.phase), Text(group.active or "-"), Text(standby or "-"), mode,
-        Text(show_duration(group.failover_bound)), Text("; ".join(notes), style="" if group.redundant else "yellow"),
+        Text(_bound(group) or "-"), Text("; ".join(notes), style="" if group.redundant else "yellow"),
     ]  # fmt: skip
     for i, resource in enumerate(group.resources):
         branch = "└" if i == len(group.resources) - 1 else "├"

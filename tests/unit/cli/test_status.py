@@ -90,3 +90,18 @@ def test_watching_json_is_one_object_per_line(hasys: Run, cluster: FakeCluster) 
 def test_watching_in_a_pipe_is_one_line_per_change(hasys: Run, cluster: FakeCluster) -> None:
     cluster.view = contract_view()
     assert hasys("status", "-w").stdout == "leader=n1 n1=Ready web=Running@n1\n"
+
+
+def test_without_a_leader_nothing_is_said_that_this_member_cannot_know(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.view = contract_view()
+    cluster.view.cluster.quorum = False
+    cluster.view.cluster.leader = ""
+    cluster.view.cluster.ClearField("failover_bound")
+    cluster.view.groups[0].ClearField("failover_bound")
+    cluster.view.nodes[0].guard.armed = False
+    page = hasys("status").stdout
+    assert "no quorum" in page
+    assert "guard must run" not in page
+    assert "0s" not in page
+    shown = json.loads(hasys("status", "-o", "json").stdout)
+    assert (shown["cluster"]["failoverBound"], shown["groups"][0]["failoverBound"]) == ("", "")
