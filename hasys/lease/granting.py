@@ -451,7 +451,7 @@ class Granter:
         return NodeFacts(
             silent_for=max(0.0, now - max(since, guard.heard if guard.heard is not None else since)),
             last_heard=guard.heard,
-            boot=last.boot if last else "",
+            boot=last.boot if last else guard.sworn_boot if guard.sworn else "",
             confirmed=guard.confirmed,
             confirming=last is not None and self._confirming(guard, now),
             lease_valid=remaining > 0,
@@ -460,6 +460,7 @@ class Granter:
             held=guard.held,
             released=dict(guard.floors.get(last.boot, {})) if last else {},
             claims=dict(grant.kept) if grant else {},
+            oaths={group: epoch for group, (epoch, free) in guard.sworn.items() if free},
             health=last.health if last else UNKNOWN_HEALTH,
         )
 

@@ -199,6 +199,9 @@ class GroupInfo:
     """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
     claims: Mapping[str, int] = field(default_factory=dict)
     """Node -> epoch of an operator's oath by which it holds the group, and which this leader keeps alive for now."""
+    unheard: frozenset[str] = frozenset()
+    """Nodes that held it by an oath which no leader limits: nobody else may hold it before they are heard or
+    fence-confirmed."""
     deleting: bool = False
     epoch_since: float | None = None
     """When this leader first saw the present epoch."""

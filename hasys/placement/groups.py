@@ -41,7 +41,7 @@ def look(draft: Draft, name: str) -> None:
     outcome = TABLE[situation, policy_of(group)]
     verdict = _BLOCKED[situation](draft, name, seen) if outcome is Outcome.BLOCK else _ACT[outcome](draft, name, seen)
     if name in draft.groups:
-        _settle(draft, name, verdict)
+        _settle(draft, name, verdict or _waits_for_an_oath(draft, name))
         _watch_holder(draft, name)
 
 
@@ -63,6 +63,19 @@ def _sworn(draft: Draft, name: str) -> bool:
         draft.group_event(name, "OathAdopted", node=node, cause="nobody else runs it")
     _settle(draft, name, None)
     return True
+
+
+def _waits_for_an_oath(draft: Draft, name: str) -> Verdict:
+    """A node that held the group on an operator's word fell silent before it heard this leader."""
+    group = draft.groups[name]
+    silent = sorted(n for n in group.unheard - {group.assignment.node} if n in draft.nodes and draft.standing(n).lost)
+    phase, _ = phase_of(group, moved=draft.moved(name))
+    if not silent or draft.nodes[silent[0]].fence_confirmed or phase in (Phase.RUNNING, Phase.DEGRADED):
+        return None
+    return Phase.BLOCKED, (
+        f"{silent[0]} may still hold it on its operator's word: switch {silent[0]} on,"
+        f" or off for sure and hasys fence-confirm {silent[0]}"
+    )
 
 
 def back_off(count: int) -> float:

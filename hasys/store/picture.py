@@ -93,9 +93,12 @@ class Picture:
         """The picture at this instant."""
         facts = self._leases.facts(now)
         self._read_groups()
-        claims = _claims(facts)
+        claims = _by_group({node: known.claims for node, known in facts.items()})
+        unheard = _by_group({node: known.oaths for node, known in facts.items()})
         groups = {
-            name: replace(self._with_times(group, now), claims=claims.get(name, {}))
+            name: replace(
+                self._with_times(group, now), claims=claims.get(name, {}), unheard=frozenset(unheard.get(name, ()))
+            )
             for name, group in self._groups.items()
         }
         return View(
@@ -183,11 +186,11 @@ class Picture:
         return tuple(operation_info(op, self._operations.setdefault(op.metadata.name, now)) for op in found)
 
 
-def _claims(facts: Mapping[str, NodeFacts]) -> dict[str, dict[str, int]]:
-    """Group -> node -> epoch of its operator's oath."""
+def _by_group(oaths: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Node -> group -> epoch, turned round."""
     found: dict[str, dict[str, int]] = {}
-    for node, known in facts.items():
-        for group, epoch in known.claims.items():
+    for node, of_node in oaths.items():
+        for group, epoch in of_node.items():
             found.setdefault(group, {})[node] = epoch
     return found
 

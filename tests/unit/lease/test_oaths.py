@@ -314,3 +314,13 @@ def test_a_node_under_oath_is_not_named_at_an_older_epoch_of_its_own() -> None:
     one = Leader(replace(WEB, node="n1"))
     grant = one.hear("n1", LATE, sworn=5)
     assert (grant.groups, grant.kept) == ((), (("web", 5),))
+
+
+def test_a_node_under_oath_that_was_never_heard_since_can_be_fence_confirmed_by_its_boot() -> None:
+    one = Leader()
+    early = KeepAlive("c", "n1", "b7", 1, 1, None, None, sworn=(("web", 5, True),))
+    one.granter.heard(early, LATE, None, one.assignments)
+    facts = one.granter.facts(LATE)["n1"]
+    assert (facts.boot, facts.oaths) == ("b7", {"web": 5})
+    one.assign(WEB, {"n1": facts.boot})
+    assert one.hear("n2", LATE + 2.0).groups == (("web", 4, 7),)

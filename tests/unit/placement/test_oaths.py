@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from hasys.model.timing import PROFILES
-from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, Phase, View
+from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, Phase, ResourceInfo, View
 from hasys.placement.decide import decide
-from hasys.placement.effects import Record, SetAssignment
+from hasys.placement.effects import Record, SetAssignment, SetPhase
 from hasys.placement.standing import first_look
 
 TIMING = PROFILES["default"]
 NOW = 100.0
+IP = ResourceInfo("VirtualIP", "ip")
 
 
 def view(claims: Mapping[str, int], assignment: Assignment, since: float = 0.0, deleting: bool = False) -> View:
@@ -64,3 +66,15 @@ def test_nothing_is_decided_before_everybody_could_be_heard() -> None:
 def test_an_oath_of_a_stranger_or_for_a_deleted_group_is_not_taken_over(node: str) -> None:
     found = view({node: 7}, Assignment("n1", 3), deleting=node == "n1")
     assert all(assignment.epoch != 8 for assignment in given(found))
+
+
+def test_a_silent_node_that_may_hold_it_on_an_oath_is_named_as_the_blocker() -> None:
+    found = view({}, Assignment("n1", 3))
+    silent = replace(found.nodes["n2"], heard=NOW - 50, confirmed=NOW - 50)
+    web = replace(found.groups["web"], phase=Phase.STARTING, unheard=frozenset({"n2"}), resources=(IP,))
+    found = replace(found, nodes={**found.nodes, "n2": silent}, groups={"web": web})
+    (phase,) = (e for e in decide(found, NOW).effects if isinstance(e, SetPhase))
+    assert phase.phase is Phase.BLOCKED
+    assert "hasys fence-confirm n2" in phase.reason
+    confirmed = replace(found, nodes={**found.nodes, "n2": replace(silent, fence_confirmed=True)})
+    assert all(e.phase is not Phase.BLOCKED for e in decide(confirmed, NOW).effects if isinstance(e, SetPhase))
