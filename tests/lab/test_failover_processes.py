@@ -141,6 +141,13 @@ def test_an_address_added_on_the_standby_by_hand_stays_mute_and_is_removed(act: 
     act.stage.assert_stayed(act.active, struck)
 
 
+def test_removed_run_time_files_do_not_keep_the_group_from_moving(act: Act) -> None:
+    act.stage.machine(act.active).run("rm", "-rf", "/run/hasys")
+    act.stage.cluster.hasys("switchover", GROUP)
+    act.stage.wait_holder(act.standby)
+    assert act.stage.cluster.wait_running(GROUP) == act.standby
+
+
 def test_a_switchover_moves_the_group_in_order(act: Act) -> None:
     struck = time.monotonic()
     act.stage.cluster.hasys("switchover", GROUP)
