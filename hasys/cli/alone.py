@@ -105,8 +105,10 @@ async def add_what_is_held_here(status: api.StatusResponse) -> None:
         for group in status.groups:
             oath = next((o for o in known["oaths"] if o["group"] == group.name), None)
             if oath is not None:
-                begun = "holds" if group.name in held else "begins to hold"
+                permitted = group.name in held
+                begun = "holds" if permitted else "begins to hold"
                 group.active, group.epoch = node.name, oath["epoch"]
+                group.phase = "Degraded" if permitted else "Starting"
                 group.reason = f"{node.name} {begun} it on its operator's word until a majority answers"
 
 

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from hasys.api import convert
 from hasys.api.kinds import Ref, inner, resource
 from hasys.lease.facts import NodeFacts
-from hasys.model.view import GroupInfo, NodeInfo, NodeState, View
+from hasys.model.view import GroupInfo, NodeInfo, NodeState, Phase, View
 from hasys.placement.roles import ACTIVE, redundant, role_of
 from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
@@ -79,8 +79,7 @@ class StatusSource:
         answer = api.NodeView(name=name, role=pb.NodeSpec.Role.Name(node.spec.role))
         info = view.nodes.get(name) if view is not None else None
         if view is None or info is None:
-            answer.state = node.status.state or NodeState.NOT_READY.value
-            answer.message = "as last recorded: no leader to ask"
+            answer.state, answer.message = self._seen_alone(name)
             return answer
         how = standing(info, now, view)
         answer.state, answer.message = how.state.value, how.why
@@ -89,6 +88,12 @@ class StatusSource:
         if info.runs_groups:
             self._add_guard(answer, info, facts.get(name, _UNHEARD))
         return answer
+
+    def _seen_alone(self, name: str) -> tuple[str, str]:
+        """State and message of a member while there is no leader to say more."""
+        if name == self._name or name in self._engine.status().connected:
+            return NodeState.NOT_READY.value, "there is no leader"
+        return NodeState.LOST.value, f"{self._name} does not reach it"
 
     @staticmethod
     def _add_guard(answer: api.NodeView, info: NodeInfo, facts: NodeFacts) -> None:
@@ -121,8 +126,11 @@ class StatusSource:
         for told in answer.resources:
             node = view.nodes.get(told.node) if view is not None else None
             doubt(told, standing(node, now, view) if node is not None and view is not None else None)
+        if view is None:
+            where = f" on {status.assignment.node}" if status.assignment.node else ""
+            answer.phase = Phase.BLOCKED.value
+            answer.reason = f"{self._name} sees no majority; last recorded: {status.phase or 'nothing'}{where}"
         if view is None or info is None:
-            answer.reason = "as last recorded: no leader to ask"
             return answer
         for candidate in info.candidates:
             answer.nodes[candidate.node] = role_of(candidate.node, info, view, now)

@@ -79,7 +79,10 @@ def test_status_is_answered_from_what_the_member_knows_and_changes_are_refused_a
     assert "no majority" in asked.stderr
     status = json.loads(asked.stdout)
     assert status["cluster"]["quorum"] is False
-    assert group_of(status, GROUP)["epoch"] == 1
+    assert {n["name"]: n["state"] for n in status["nodes"]} == {"n1": "Lost", "n2": "NotReady", "w": "Lost"}
+    group = group_of(status, GROUP)
+    assert (group["epoch"], group["active"], group["phase"]) == (1, "", "Blocked")
+    assert group["reason"].endswith("on n1")
     assert "no quorum" in day.on_node("status").stdout
     begun = time.monotonic()
     refused = day.on_node("pause", GROUP)
@@ -133,7 +136,7 @@ def test_status_on_the_node_shows_what_it_holds_on_its_operators_word(day: Day) 
     day.lose_the_others()
     day.swear()
     group = group_of(json.loads(day.on_node("status", "-o", "json").stdout), GROUP)
-    assert (group["active"], group["epoch"]) == (day.alone, 2)
+    assert (group["active"], group["epoch"], group["phase"]) == (day.alone, 2, "Degraded")
     assert "on its operator's word" in group["reason"]
 
 
@@ -187,6 +190,21 @@ def test_a_frozen_node_loses_its_operators_word(day: Day) -> None:
     until(lambda: not node.processes("http.server"), 10, "the program to be gone")
     pause(2)
     assert day.watch.holders(VIP) == []
+
+
+@pytest.mark.parametrize("role", ["agent", "store"])
+def test_a_killed_agent_or_store_is_not_felt_under_an_oath(day: Day, role: str) -> None:
+    day.lose_the_others()
+    day.swear()
+    node = day.lab.machines[day.alone]
+    server = node.processes("http.server")
+    struck = time.monotonic()
+    gone = set(node.kill(role))
+    until(lambda: set(node.processes(role)) - gone, 10, f"{role} to be started again")
+    pause(4)
+    assert node.processes("http.server") == server
+    assert day.web.outage(struck).longest < 0.3
+    assert day.watch.holders(VIP) == [day.alone]
 
 
 def test_a_killed_guard_is_back_in_time_or_gives_the_word_up(day: Day) -> None:

@@ -262,6 +262,22 @@ async def test_status_shows_what_the_contract_asks_for() -> None:
 
 
 @pytest.mark.anyio
+async def test_without_a_leader_status_claims_nothing_that_this_member_does_not_see() -> None:
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        loop = asyncio.get_running_loop()
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers.view, loop.time)
+        b.engine.elect(None)
+        status = source()
+        assert not status.cluster.quorum
+        assert {n.name: n.state for n in status.nodes} == {"n1": "NotReady", "n2": "Lost", "w": "Lost"}
+        web = status.groups[0]
+        assert (web.active, web.phase, dict(web.nodes)) == ("", "Blocked", {})
+        assert web.reason == "n1 sees no majority; last recorded: Running on n1"
+
+
+@pytest.mark.anyio
 async def test_changes_of_resources_wait_for_one_another_and_an_operation_for_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
