@@ -118,13 +118,14 @@ class Cluster:
         self.kill(tuple(self._processes))
 
     async def ready(self, timeout: float) -> None:
-        """Wait until it serves. Raises ``hasys.model.errors`` when it does not."""
+        """Wait until it serves and knows its nodes. Raises ``hasys.model.errors`` when it does not."""
         until = time.monotonic() + timeout
         async with Client(self.context()) as client:
             while True:
                 try:
-                    await client.list("Cluster", timeout=1.0)
-                    return
+                    nodes = await client.list("Node", timeout=1.0)
+                    if len(nodes.objects) == len(NAMES):
+                        return
                 except (Unavailable, TimedOut):
                     if time.monotonic() > until:
                         raise
