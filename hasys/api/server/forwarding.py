@@ -136,12 +136,12 @@ class Forwarder:
             raise Unavailable(f"{self._config.name} does not lead any more")
         self._follow_leader()
         if self.leaderless():
-            raise NoMajority(f"no majority: {_seen(self._engine)}")
+            raise NoMajority(f"no majority: {_seen(self._engine, self._config.name)}")
         if self._leader in (None, self._config.name):
             await self._election(ELECTION if left is None else min(left / 2, ELECTION))
         leader = self._leader
         if leader is None or leader == self._config.name:
-            raise Unavailable(no_leader(self._engine))
+            raise Unavailable(no_leader(self._engine, self._config.name))
         member = self._members.get(leader)
         if member is None:
             raise Unavailable(f"{leader} leads, but is not known here yet: try again")
@@ -161,17 +161,17 @@ class Forwarder:
                     await self._news.wait()
 
 
-def no_leader(engine: Engine) -> str:
+def no_leader(engine: Engine, name: str = "") -> str:
     """Why there is no leader to ask, as well as this member knows."""
     status = engine.status()
     if status.leader is not None:
         return f"{status.leader} was just elected: try again"
-    return f"no leader: {_seen(engine)}, a majority is needed"
+    return f"no leader: {_seen(engine, name)}, a majority is needed"
 
 
-def _seen(engine: Engine) -> str:
+def _seen(engine: Engine, name: str) -> str:
     status = engine.status()
-    there = ["this one", *status.connected]
+    there = [name or "this one", *(other for other in status.connected if other != name)]
     return f"{len(there)} of {len(status.voters)} voters see each other ({', '.join(there)})"
 
 
