@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 from google.protobuf.duration_pb2 import Duration
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
@@ -60,9 +61,14 @@ def taken(span: Duration) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
     """Columns without lines, as kubectl prints them; on a narrow terminal the last one is wrapped, it has the words."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    for number, column in enumerate(columns, start=1):
-        made.add_column(column, overflow="fold", no_wrap=number < len(columns))
-    for row in rows:
+    filled = list(rows)
+    for number, column in enumerate(columns):
+        if number == len(columns) - 1:
+            made.add_column(column, overflow="fold")
+        else:
+            widest = max(cell_len(str(cell)) for cell in (column, *(row[number] for row in filled)))
+            made.add_column(column, no_wrap=True, min_width=widest)
+    for row in filled:
         made.add_row(*(cell if isinstance(cell, Text) else styled(cell) for cell in row))
     return made
 
@@ -114,7 +120,12 @@ def rendered(out: Console, part: RenderableType) -> str:
     needed = Measurement.get(out, unbounded, part)
     if needed.minimum > out.width:
         out = Console(
-            file=out.file, width=needed.maximum, force_terminal=out.is_terminal, no_color=out.no_color, highlight=False
+            file=out.file,
+            width=needed.maximum,
+            force_terminal=out.is_terminal,
+            color_system="auto" if out.color_system else None,
+            no_color=out.no_color,
+            highlight=False,
         )
     with out.capture() as captured:
         out.print(part)

@@ -28,6 +28,15 @@ def test_every_word_of_a_table_is_shown_on_a_terminal_of_any_width(width: int) -
         assert cell in text
 
 
+def test_a_column_with_spaces_in_its_cells_is_not_cut_either() -> None:
+    cells = ("web", "web-app", "python3 -m http.server 8080 --directory /srv", "n1", "Running", "0", "1m4s")
+    text = rendered(_terminal(80), table(("GROUP", "NAME", "COMMAND", "NODE", "STATE", "RESTARTS", "AGE"), [cells]))
+    heading, line = text.splitlines()
+    assert heading.endswith("AGE")
+    for cell in cells:
+        assert cell in line
+
+
 def test_the_last_column_is_wrapped_while_its_words_fit() -> None:
     lines = rendered(_terminal(115), table(COLUMNS, [ROW])).splitlines()
     assert len(lines) > 2
