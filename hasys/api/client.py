@@ -39,6 +39,8 @@ from hasys.v1 import objects_pb2 as pb
 
 TIMEOUT = 5.0
 """Seconds for one call, all attempts together, unless the caller says otherwise."""
+MEMBERS_TIMEOUT = 20.0
+"""Seconds for a change of the members: the leader may have to hand over first."""
 STAGGER = 0.15
 """Seconds after which the next server is tried beside one that has not answered."""
 CONNECT = 1.0
@@ -349,6 +351,40 @@ class Client:
             "/hasys.v1.Status/Get", request, api_pb2.StatusResponse, timeout,
             best=lambda answer: bool(answer.cluster.quorum),
         )  # fmt: skip
+
+    # ------------------------------------------------------------ Maintenance
+
+    async def members(self, *, timeout: float = TIMEOUT) -> api_pb2.ListMembersResponse:
+        """Who belongs to the cluster."""
+        request = api_pb2.ListMembersRequest()
+        return await self._call("/hasys.v1.Maintenance/ListMembers", request, api_pb2.ListMembersResponse, timeout)
+
+    async def add_member(
+        self, name: str, spec: pb.NodeSpec, *, timeout: float = MEMBERS_TIMEOUT
+    ) -> api_pb2.ChangeMemberResponse:
+        """Take a member in, or change its addresses. Raises ``Refused`` with the reason."""
+        request = api_pb2.AddMemberRequest(name=name, spec=spec)
+        return await self._call("/hasys.v1.Maintenance/AddMember", request, api_pb2.ChangeMemberResponse, timeout)
+
+    async def remove_member(self, name: str, *, timeout: float = MEMBERS_TIMEOUT) -> api_pb2.ChangeMemberResponse:
+        """Let a member go. Raises ``Refused`` with the reason, ``NotFound``."""
+        request = api_pb2.RemoveMemberRequest(name=name)
+        return await self._call(
+            "/hasys.v1.Maintenance/RemoveMember", request, api_pb2.ChangeMemberResponse, timeout,
+            absent=lambda: api_pb2.ChangeMemberResponse(),
+        )  # fmt: skip
+
+    async def backup(self) -> AsyncIterator[api_pb2.BackupResponse]:
+        """The whole state: header, data, checksum. Not resumed when the connection breaks."""
+        server = await self._find()
+        call = server.stream("/hasys.v1.Maintenance/Backup", api_pb2.BackupResponse)(api_pb2.BackupRequest())
+        try:
+            async for part in call:
+                yield part
+        except grpc.aio.AioRpcError as e:
+            raise from_status(e) from None
+        finally:
+            call.cancel()
 
     async def watch_status(self, group: str = "") -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and each second; resumed for ever. Raises as ``watch`` does."""

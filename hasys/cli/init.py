@@ -26,10 +26,12 @@ _CA_NOTE = """\
 This folder is the certificate authority of the cluster {cluster!r}.
 
 Whoever has ca.key can issue certificates that the cluster trusts. No node needs it: keep this folder off the servers,
-in a safe place. It is needed to renew certificates (they last two years) and to issue new ones:
+in a safe place. It is needed to renew certificates (they last two years), to issue new ones and to add members
+(lease.secret is what voters share):
 
     hasys cert renew NODE_FOLDER --ca THIS_FOLDER
     hasys cert issue NAME --ca THIS_FOLDER --out FOLDER
+    hasys member add NAME --address ADDR --ca THIS_FOLDER --out FOLDER
 """
 
 
@@ -90,21 +92,22 @@ def write_cluster(seed: Seed, out: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".init-", dir=out))
     try:
         authority = Authority.create(seed.cluster, seed.cluster_id)
-        _write_authority(draft / "ca", authority, seed)
-        _write_client(draft / "client", authority, seed)
         lease_secret = secrets.token_bytes(_SECRET_BYTES)
+        _write_authority(draft / "ca", authority, seed, lease_secret)
+        _write_client(draft / "client", authority, seed)
         for member in seed.members:
-            _write_member(draft / member.name, member, authority, seed, lease_secret)
+            write_member(draft / member.name, member, authority, seed, lease_secret)
         for folder in folders:
             (draft / folder).rename(out / folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_authority(folder: Path, authority: Authority, seed: Seed) -> None:
+def _write_authority(folder: Path, authority: Authority, seed: Seed, lease_secret: bytes) -> None:
     folder.mkdir(mode=0o700)
     write_public(folder / "ca.crt", authority.issued.certificate_pem)
     write_secret(folder / "ca.key", authority.issued.key_pem)
+    write_secret(folder / "lease.secret", lease_secret.hex() + "\n")
     write_public(folder / "README", _CA_NOTE.format(cluster=seed.cluster))
 
 
@@ -128,7 +131,7 @@ def write_client_folder(
     write_public(folder / "client.yaml", _yaml("Client settings; any of the servers serves.", settings))
 
 
-def _write_member(folder: Path, member: Member, authority: Authority, seed: Seed, lease_secret: bytes) -> None:
+def write_member(folder: Path, member: Member, authority: Authority, seed: Seed, lease_secret: bytes) -> None:
     folder.mkdir(mode=0o755)
     issued = authority.issue_node(member.name, member.addresses)
     write_public(folder / "ca.crt", authority.issued.certificate_pem)

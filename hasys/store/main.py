@@ -12,9 +12,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hasys.api.server import ApiServer
+from hasys.api.server.calls import Method, Writer
+from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.model.errors import HasysError
@@ -60,8 +62,8 @@ class Store:
             config.name, self.machine, self.engine, self.leases, self.assigned, self.controllers.view, self._clock
         )
         self.hub = WatchHub(self.machine)
-        self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status)
         self.directory = Directory(config, self.machine, self.engine)
+        self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status, self._maintenance)
         self.directory.subscribe(self._members_changed)
         self._watchdogs: dict[str, float] = {}
         self.machine.subscribe(self._retime)
@@ -81,6 +83,9 @@ class Store:
         self._read_watchdogs()
         self.controllers.wake()
         self.api.status_changed()
+
+    def _maintenance(self, writer: Writer) -> Iterable[Method]:
+        return Maintenance(self.config, self.machine, self.engine, self.directory, writer).methods()
 
     def _members_changed(self) -> None:
         """Grants, API and controllers know the new ones; consensus knew before."""

@@ -29,7 +29,7 @@ from hasys.store.port import Engine
 from hasys.store.watch import WatchHub
 from hasys.v1 import api_pb2
 
-SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status")
+SERVICES = ("hasys.v1.Resources", "hasys.v1.Operations", "hasys.v1.Status", "hasys.v1.Maintenance")
 STATUS_GET, STATUS_WATCH = "/hasys.v1.Status/Get", "/hasys.v1.Status/Watch"
 """Answered by any member when there is no leader to ask."""
 BIND_AGAIN = 1.0
@@ -44,8 +44,15 @@ class ApiServer:
     """The API of one store process. ``run`` serves until cancelled."""
 
     def __init__(
-        self, config: NodeConfig, engine: Engine, machine: Machine, hub: WatchHub, status_source: StatusSource
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        machine: Machine,
+        hub: WatchHub,
+        status_source: StatusSource,
+        more: Callable[[Writer], Iterable[Method]] = lambda _: (),
     ) -> None:
+        """``more``: further RPCs, which the rest of the process provides (maintenance)."""
         self._config = config
         self._engine = engine
         self._hub = hub
@@ -54,7 +61,8 @@ class ApiServer:
         writer = Writer(engine, config.name)
         self._status = StatusService(machine, status_source)
         services = (Resources(machine, hub, writer), OperationsService(machine, writer), self._status)
-        self._router = _Router(self, (method for service in services for method in service.methods()))
+        methods = [method for service in services for method in service.methods()]
+        self._router = _Router(self, (*methods, *more(writer)))
         self._led = False
         self.bound: dict[str, int] = {}
         """Address -> port, of what is listened on."""

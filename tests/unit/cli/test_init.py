@@ -58,7 +58,7 @@ def test_an_observer_gets_its_own_key_and_not_the_cluster_s(hasys: Run, tmp_path
 
 def test_keys_are_private_from_everybody_else(folders: Path) -> None:
     secret = [p for p in folders.rglob("*") if p.suffix in (".key", ".secret")]
-    assert len(secret) == 2 + 3 * 3
+    assert len(secret) == 3 + 3 * 3
     for path in secret:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE((folders / "ca").stat().st_mode) == 0o700

@@ -1,0 +1,135 @@
+"""Does memory stay where it is? Objects come, change and go, events and operations pile up, watchers come and go.
+
+    python -m bench.churn [--minutes 10] [--json FILE]
+
+Starts three stores of its own on loopback (``bench/loopback.py``) and prints the resident memory of each once in a
+while. The first minutes fill the bounded histories (20,000 changes for watchers, 4,096 answers, 5,000 events): growth
+is measured from the middle to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+
+from bench.loopback import Loopback
+from hasys.api.client import Client, load_context
+from hasys.api.kinds import Ref
+from hasys.model.errors import HasysError
+from hasys.v1 import objects_pb2 as pb
+
+GROUPS = 8
+RESOURCES = 20
+"""Per group, created, changed and deleted over and over."""
+TEXT = "x" * 1_000
+"""Makes each object about a kilobyte."""
+PAUSE = 0.3
+"""Seconds between two rounds of a writer: a busy cluster, not a saturated one."""
+SAMPLE = 10.0
+"""Seconds between two readings of the memory."""
+
+
+def application(group: int, number: int, generation: int) -> pb.Object:
+    """A resource of about a kilobyte that differs from generation to generation."""
+    obj = pb.Object()
+    obj.application.metadata.name = f"a{number}-{generation % 7}"
+    obj.application.metadata.group = f"churn{group}"
+    obj.application.spec.run.command.append("/bin/true")
+    obj.application.spec.run.env["TEXT"] = f"{generation}{TEXT}"
+    return obj
+
+
+async def churn(client: Client, group: int, until: float, counts: dict[str, int]) -> None:
+    """One writer: whole groups of resources come, change and go; operations are asked for."""
+    head = pb.Object()
+    head.group.metadata.name = f"churn{group}"
+    head.group.spec.nodes.add(name="n1", priority=10)
+    head.group.spec.failover.mode = pb.Failover.Manual
+    generation = 0
+    while time.monotonic() < until:
+        generation += 1
+        objects = [head, *(application(group, number, generation) for number in range(RESOURCES))]
+        with contextlib.suppress(HasysError):  # a conflict with a deletion that is under way: the next round writes
+            await client.apply(objects, prune=True)
+            counts["objects"] += len(objects)
+        if generation % 5 == 0:
+            with contextlib.suppress(HasysError):
+                kind = pb.OperationSpec.Pause if generation % 2 else pb.OperationSpec.Resume
+                await client.create_operation(pb.OperationSpec(type=kind, group=f"churn{group}"))
+                counts["operations"] += 1
+        await asyncio.sleep(PAUSE)
+        if generation % 50 == 0:
+            with contextlib.suppress(HasysError):
+                await client.delete(Ref("Group", "", f"churn{group}"))
+
+
+async def look(client: Client, until: float, counts: dict[str, int]) -> None:
+    """Watchers that come, take a little and go."""
+    while time.monotonic() < until:
+        with contextlib.suppress(HasysError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                async for answer in client.watch():
+                    counts["watched"] += len(answer.changes)
+        counts["watches"] += 1
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmRSS")
+
+
+async def sample(cluster: Loopback, until: float) -> list[dict[str, float]]:
+    """Memory of each store once in a while."""
+    begun, found = time.monotonic(), []
+    while time.monotonic() < until:
+        await asyncio.sleep(SAMPLE)
+        row = {name: round(resident(process.pid), 1) for name, process in cluster.processes.items()}
+        row["seconds"] = round(time.monotonic() - begun)
+        found.append(row)
+        print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+    return found
+
+
+async def run(cluster: Loopback, minutes: float) -> dict[str, object]:
+    """Churn for so long; the growth of each store from the middle to the end, in MiB and per hour."""
+    counts = {"objects": 0, "operations": 0, "watches": 0, "watched": 0}
+    until = time.monotonic() + 60 * minutes
+    context = load_context(cluster.context)
+    async with Client(context) as one, Client(context) as other:
+        writers = [churn(one, group, until, counts) for group in range(GROUPS)]
+        watchers = [look(other, until, counts) for _ in range(4)]
+        reading = asyncio.create_task(sample(cluster, until))
+        await asyncio.gather(*writers, *watchers)
+        samples = await reading
+    half = samples[len(samples) // 2 :]
+    growth = {}
+    for name in cluster.processes:
+        quarter = max(1, len(half) // 2)
+        early = sum(row[name] for row in half[:quarter]) / quarter
+        late = sum(row[name] for row in half[-quarter:]) / quarter
+        growth[name] = round(late - early, 1)
+    return {"minutes": minutes, "counts": counts, "growth_mib": growth, "samples": samples}
+
+
+def main() -> None:
+    """Print, and write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with Loopback() as cluster:
+        result = asyncio.run(run(cluster, arguments.minutes))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1))
+    print(json.dumps({key: value for key, value in result.items() if key != "samples"}))
+
+
+if __name__ == "__main__":
+    main()
