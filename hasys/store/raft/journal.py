@@ -212,6 +212,12 @@ class Journal:
         assert self._pair is not None
         return _Mark(2 * self._pair + 1, self._salt, self._serial)
 
+    def found(self) -> None:
+        """The journal was read back. What an earlier process wrote may still be in the kernel's memory alone: nothing
+        of it may be relied on, nor said to anybody, before the first job has written it anew."""
+        self.seq = self.ballot_seq = 1
+        self._unsynced.append((1, self.last))
+
     def marked_in(self, slot: int) -> None:
         """The present file has its marks there."""
         self._pair = slot // 2
@@ -331,7 +337,7 @@ def _rebuild(disk: Disk, data: bytes, snapshot: SnapshotFile | None, marks: list
         raise Corrupt("the snapshot that the journal builds on is missing")
     if snapshot is not None:
         _join(journal, snapshot)
-    journal.durable_index = journal.last
+    journal.found()
     return journal
 
 

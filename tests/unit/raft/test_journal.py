@@ -289,3 +289,25 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     one.close()
     assert two.lock()
     two.close()
+
+
+def test_what_a_dead_process_wrote_is_relied_on_only_after_it_was_written_anew() -> None:
+    """The process died between write and sync: the bytes are readable, and a power cut may still take them away."""
+    disk = SimulatedDisk()
+    journal = open_journal(disk).journal
+    write_out(journal)
+    journal.append(b"\0entry", 2, 1)
+    journal.ballot(1, "n2")
+    job = journal.take_job()
+    assert job is not None
+    disk.fuse = 1  # the append happens, the sync does not
+    with pytest.raises(PowerCut):
+        job.run()
+    disk.fuse = None
+    found = open_journal(disk).journal
+    assert (found.last, found.term, found.voted_for) == (2, 1, "n2")
+    assert found.durable_index < 2
+    assert found.durable < found.ballot_seq
+    write_out(found)
+    assert found.durable_index == 2
+    assert found.durable == found.ballot_seq
