@@ -95,7 +95,7 @@ class Nodes:
 
     def running(self, **modes: list[str]) -> Node:
         """A node whose three children have all printed their first line."""
-        node = self.start(**modes)
+        node = self.start(None, **modes)
         waiting = {"store", "guard", "agent"}
         while waiting:
             waiting.discard(node.expect("hello from").rsplit(" ", 1)[1])
