@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers proto proto-check unit linearize kills lab bench lock clean
+.PHONY: help setup demo test check lint types layers proto proto-check unit linearize fuzz powercuts kills lab bench lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,17 @@ layers: $(STAMP)  ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 unit: $(STAMP)  ## pure logic and adapters, no root needed
-	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim tests/chaos
+	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim tests/chaos tests/fuzz
 
 linearize: $(STAMP)  ## real stores under faults, history checked (long); ARGS="--minutes 10 --seed 1"
 	@$(BIN)/python -m tests.chaos.linearize $(ARGS)
+
+fuzz: $(STAMP)  ## coverage-guided, every decoder (long); ARGS="--seconds 600 manifest lease"
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r tests/fuzz/requirements.txt
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+powercuts: $(STAMP)  ## real stores on disks that forget what was not synced (root, long); ARGS="--times 50"
+	@$(BIN)/python -m tests.chaos.powercuts $(ARGS)
 
 kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long); ARGS="--times 1000"
 	@$(BIN)/python -m tests.chaos.kills $(ARGS)

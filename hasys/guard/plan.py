@@ -170,7 +170,7 @@ class PlanFile:
             raise Damaged(f"{self._path}: {e.strerror}") from None
         try:
             return _from_json(protocol.parse_object(data, limit=MAX_FILE))
-        except (BadMessage, KeyError, TypeError, ValueError, AttributeError) as e:
+        except (BadMessage, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
             raise Damaged(f"{self._path}: {type(e).__name__}: {e}") from None
 
     def save(self, book: Book) -> None:

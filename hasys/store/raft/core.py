@@ -170,7 +170,9 @@ class Core(Changing):
         return membership if at else None
 
     def why_not_voting(self) -> str:
-        """One line, or empty when this member votes."""
+        """One line, or empty when this member votes and nothing hinders it."""
+        if self._unreadable:
+            return self._unreadable
         if self.voting and self.name not in self.voters:
             learns = self.name in self.membership.names
             return "copies the log, and votes once it has caught up" if learns else "is no member any more"

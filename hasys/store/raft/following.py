@@ -56,6 +56,8 @@ class Following(Elections):
         self._request = 0
         """Newest request of the present leader that our log matched."""
         self._receipt: SnapshotReceipt | None = None
+        self._unreadable = ""
+        """Why the leader's snapshot was not taken."""
         self._acknowledged = 0
         self._recent: deque[tuple[int, int, bytes]] = deque(maxlen=RECENT)  # (index, term, answer)
         self._forwarded: dict[int, Forwarded] = {}
@@ -180,7 +182,12 @@ class Following(Elections):
 
     def _install(self, snapshot: SnapshotFile) -> None:
         self._receipt = None
-        self._restore(snapshot)
+        try:
+            self._restore(snapshot)
+        except ValueError as e:  # nothing has changed; the leader, or the next one, sends it again
+            self._unreadable = f"cannot read the leader's snapshot: {e}"
+            return
+        self._unreadable = ""
         self._journal.install(snapshot)
         self._read_memberships(snapshot.index)
         self._SyncObj__raftLastApplied = snapshot.index

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from google.protobuf.message import DecodeError
+
 from hasys.config import Member
 from hasys.v1 import raft_pb2 as pb
 
@@ -96,9 +98,12 @@ def pack_snapshot(membership: Membership | None, state: bytes) -> bytes:
 
 
 def unpack_snapshot(data: bytes) -> tuple[Membership | None, bytes]:
-    """The reverse of :func:`pack_snapshot`."""
+    """The reverse of :func:`pack_snapshot`. Raises ValueError when it cannot be read."""
     if not data.startswith(_SNAPSHOT_MAGIC):
         return None, data
     start = len(_SNAPSHOT_MAGIC) + _LENGTH.size
-    (length,) = _LENGTH.unpack_from(data, len(_SNAPSHOT_MAGIC))
-    return Membership.decode(data[start : start + length]), data[start + length :]
+    try:
+        (length,) = _LENGTH.unpack_from(data, len(_SNAPSHOT_MAGIC))
+        return Membership.decode(data[start : start + length]), data[start + length :]
+    except (struct.error, DecodeError) as e:
+        raise ValueError(f"the members in a snapshot cannot be read: {e}") from None
