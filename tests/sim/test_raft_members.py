@@ -168,7 +168,7 @@ def test_the_leader_is_not_removed_before_it_handed_over() -> None:
 def test_a_second_change_waits_for_the_first() -> None:
     world = cluster(joiners=2)
     world.add("n4")
-    with pytest.raises(Refused, match="not committed yet"):
+    with pytest.raises(Unavailable, match="not committed yet"):
         world.add("n5")
     world.run(0.5)
     with pytest.raises(Refused, match="has not caught up yet"):

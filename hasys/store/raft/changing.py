@@ -60,7 +60,7 @@ class Changing(Leading):
         if self.authority() is None:
             raise Unavailable(f"{self.name} does not lead with a majority")
         if self._memberships[-1][0] > self.committed:
-            raise Refused("another change of the members is not committed yet: try again")
+            raise Unavailable("another change of the members is not committed yet: one at a time")
 
     def _check_majority(self, wanted: Membership, what: str) -> None:
         alive = sorted(self.living() & set(wanted.voters))
