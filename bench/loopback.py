@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,6 @@ from types import TracebackType
 from typing import Self
 
 NAMES = ("n1", "n2", "w")
-SUBNET = "127.77.0"
 READY = 15.0
 """Seconds within which a fresh cluster must answer."""
 
@@ -30,11 +30,15 @@ class Loopback:
         self._folder = Path(tempfile.mkdtemp(prefix="hasys-bench."))
         self._profile_to = profile_to
         """When given, each process runs under cProfile and writes ``NAME.prof`` there at its end."""
+        self._subnet = f"127.77.{secrets.randbelow(256)}"
+        """A random one: several clusters may run beside each other."""
         self.context = self._folder / "client" / "client.yaml"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        members = [f"--{'witness' if name == 'w' else 'node'}={name}={SUBNET}.{i}" for i, name in enumerate(NAMES, 1)]
+        members = [
+            f"--{'witness' if name == 'w' else 'node'}={name}={self._subnet}.{i}" for i, name in enumerate(NAMES, 1)
+        ]
         out = ["--out", str(self._folder / "made")]
         subprocess.run(_hasys("init", "--cluster", "bench", *members, *out), check=True, capture_output=True)
         for item in (self._folder / "made").iterdir():
@@ -64,7 +68,7 @@ class Loopback:
         while subprocess.run(argv, capture_output=True, check=False).returncode:
             if time.monotonic() > until:
                 logs = " | ".join((self._folder / f"{name}.log").read_text()[-200:] for name in NAMES)
-                raise RuntimeError(f"the cluster on {SUBNET}.0 did not answer within {READY:g} s: {logs}")
+                raise RuntimeError(f"the cluster on {self._subnet}.0 did not answer within {READY:g} s: {logs}")
 
     def cpu(self) -> dict[str, float]:
         """Processor seconds used by each store so far."""
