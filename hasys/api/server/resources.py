@@ -9,6 +9,7 @@ from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
 from hasys.api.server.calls import Call, Method, Writer
 from hasys.api.server.reports import plan_report
+from hasys.api.server.streams import Streams
 from hasys.api.validation import check_deletion, check_objects
 from hasys.model.errors import Conflict, NotFound, Unavailable
 from hasys.store import watch
@@ -18,8 +19,6 @@ from hasys.v1 import objects_pb2 as pb
 
 OBJECTS = 5_000
 """Most objects of one apply."""
-WATCHERS = 512
-"""Most watches at once."""
 REREADS = 5
 """How often a report is worked out anew because the state changed in between."""
 
@@ -27,11 +26,11 @@ REREADS = 5
 class Resources:
     """Serves on the leader alone; knows nothing of gRPC."""
 
-    def __init__(self, machine: Machine, hub: watch.WatchHub, writer: Writer) -> None:
+    def __init__(self, machine: Machine, hub: watch.WatchHub, writer: Writer, streams: Streams) -> None:
         self._machine = machine
         self._hub = hub
         self._writer = writer
-        self._watchers = 0
+        self._streams = streams
 
     def methods(self) -> Iterator[Method]:
         """This service's RPCs."""
@@ -63,19 +62,15 @@ class Resources:
         for kind in request.kinds:
             if kind not in KINDS:
                 raise Invalid((), f"kind {kind[:40]!r} is unknown: use one of {', '.join(KINDS)}")
-        if self._watchers >= WATCHERS:
-            raise TooLarge(f"{WATCHERS} watches are open: close some")
-        self._watchers += 1
         try:
             start = getattr(request, "from")  # a keyword of Python
-            async for answer in self._hub.watch(request.kinds, request.group, start):
-                yield answer
+            with self._streams.opened(call.caller):
+                async for answer in self._hub.watch(request.kinds, request.group, start):
+                    yield answer
         except watch.Relist as e:
             raise Relist(str(e)) from None
         except watch.Ended as e:
             raise Unavailable(str(e)) from None
-        finally:
-            self._watchers -= 1
 
     def _find(self, ref: Ref) -> pb.Object:
         if ref.kind not in KINDS:

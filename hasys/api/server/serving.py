@@ -21,6 +21,7 @@ from hasys.api.server.operations import OperationsService
 from hasys.api.server.reads import accepts_stale, answer_confirmed, stale_request
 from hasys.api.server.resources import Resources
 from hasys.api.server.status import StatusService, StatusSource
+from hasys.api.server.streams import Streams
 from hasys.api.tls import SERVER_OPTIONS, server_credentials
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError, Refused, Unavailable
@@ -59,8 +60,9 @@ class ApiServer:
         self._auth = Authenticator(config.cluster_id, {m.name: m.votes for m in config.members})
         self._forwarder = Forwarder(config, engine)
         writer = Writer(engine, config.name)
-        self._status = StatusService(machine, status_source)
-        services = (Resources(machine, hub, writer), OperationsService(machine, writer), self._status)
+        streams = Streams()
+        self._status = StatusService(machine, status_source, streams)
+        services = (Resources(machine, hub, writer, streams), OperationsService(machine, writer), self._status)
         methods = [method for service in services for method in service.methods()]
         self._router = _Router(self, (*methods, *more(writer)))
         self._led = False

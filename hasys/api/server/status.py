@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from hasys.api.server.calls import Call, Method
+from hasys.api.server.streams import Streams
 from hasys.model.errors import NotFound, Unavailable
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import api_pb2
@@ -22,9 +23,10 @@ SPACING = 0.05
 class StatusService:
     """Serves on the leader alone."""
 
-    def __init__(self, machine: Machine, source: StatusSource) -> None:
+    def __init__(self, machine: Machine, source: StatusSource, streams: Streams) -> None:
         self._machine = machine
         self._source = source
+        self._streams = streams
         self._changed = asyncio.Event()
         self._ended = 0
         machine.subscribe(self._on_change)
@@ -50,18 +52,19 @@ class StatusService:
 
     async def watch(self, request: api_pb2.StatusRequest, call: Call) -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and at least each second."""
-        ended = self._ended
-        while True:
-            changed = self._changed
-            yield self._read(request.group)
-            await asyncio.sleep(SPACING)
-            try:
-                async with asyncio.timeout(PERIOD - SPACING):
-                    await changed.wait()
-            except TimeoutError:
-                pass
-            if self._ended != ended:
-                raise Unavailable("this server leads no longer: ask another")
+        with self._streams.opened(call.caller):
+            ended = self._ended
+            while True:
+                changed = self._changed
+                yield self._read(request.group)
+                await asyncio.sleep(SPACING)
+                try:
+                    async with asyncio.timeout(PERIOD - SPACING):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+                if self._ended != ended:
+                    raise Unavailable("this server leads no longer: ask another")
 
     async def alone(self, request: api_pb2.StatusRequest) -> AsyncIterator[api_pb2.StatusResponse]:
         """As ``watch``, from what this member has stored, while there is no leader; the caller ends it."""
