@@ -71,16 +71,24 @@ def raft_messages(data: bytes) -> None:
         now=1.0,
     )  # fmt: skip
     now = 1.0
-    with suppress(BadPeer, DecodeError, SafetyViolated):
-        for serial, body in enumerate(FrameReader().feed(data[:20_000])):
+    with suppress(SafetyViolated):
+        for serial, message in enumerate(_messages(data[:20_000])):
             now += 0.05
-            core.receive(now, f"n{2 + serial % 2}", raft_pb2.Message.FromString(body))
+            core.receive(now, f"n{2 + serial % 2}", message)
             core.advance(now)
             core.take_outgoing()
             job = core.take_job(now)
             if job is not None:
                 job.run()
                 core.persisted(now, job)
+
+
+def _messages(data: bytes) -> list[raft_pb2.Message]:
+    """Those in front of the first one that cannot be read."""
+    found: list[raft_pb2.Message] = []
+    with suppress(BadPeer, DecodeError):
+        found.extend(raft_pb2.Message.FromString(body) for body in FrameReader().feed(data))
+    return found
 
 
 def journal_file(data: bytes) -> None:

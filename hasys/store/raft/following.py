@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from hasys.store.port import Applied
 from hasys.store.raft.elections import Elections
-from hasys.store.raft.foundation import ADMIT, BULK, REGULAR, Route, SafetyViolated
+from hasys.store.raft.foundation import ADMIT, BULK, MEMBERS, REGULAR, Route, SafetyViolated
 from hasys.store.raft.frames import SnapshotFile
+from hasys.store.raft.membership import Membership
 from hasys.store.raft.progress import SnapshotReceipt
 from hasys.store.raft.pysyncobj_shim import FAIL_REASON
 from hasys.v1 import raft_pb2 as pb
@@ -45,6 +48,19 @@ class Forwarded:
     sent_at: float
 
 
+def unreadable_entry(request: pb.Append) -> str:
+    """Why entries of a leader cannot be taken: one of those that the engine itself must understand makes no sense.
+    Empty: they can. (What the state machine cannot understand it answers when the entry is applied.)"""
+    readers: dict[bytes, Callable[[bytes], object]] = {ADMIT: pb.Admission.FromString, MEMBERS: Membership.decode}
+    for index, entry in enumerate(request.entries, request.prev_index + 1):
+        try:
+            if entry.command[:1] in readers:
+                readers[entry.command[:1]](entry.command[1:])
+        except (DecodeError, ValueError) as e:
+            return f"cannot read the leader's entry {index}: {e}"
+    return ""
+
+
 class Following(Elections):
     """Takes entries and snapshots, acknowledges what is durable, applies what is committed."""
 
@@ -57,7 +73,7 @@ class Following(Elections):
         """Newest request of the present leader that our log matched."""
         self._receipt: SnapshotReceipt | None = None
         self._unreadable = ""
-        """Why the leader's snapshot was not taken."""
+        """Why the leader's snapshot or entries were not taken."""
         self._acknowledged = 0
         self._recent: deque[tuple[int, int, bytes]] = deque(maxlen=RECENT)  # (index, term, answer)
         self._forwarded: dict[int, Forwarded] = {}
@@ -93,6 +109,9 @@ class Following(Elections):
             return
         self._follow(peer, message.term)
         request = message.append
+        self._unreadable = unreadable_entry(request)
+        if self._unreadable:  # in the journal it would stop this member again at each start
+            return
         match = self._take_entries(request)
         if match is None:
             answer = pb.AppendAnswer(request=request.request, refused=True, next=self._where_to_go_on(request))
