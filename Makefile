@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers proto proto-check unit linearize fuzz powercuts kills lab bench lock clean
+.PHONY: help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,10 @@ layers: $(STAMP)  ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 unit: $(STAMP)  ## pure logic and adapters, no root needed
-	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim tests/chaos tests/fuzz
+	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim tests/conformance tests/chaos tests/fuzz
+
+sim: $(STAMP)  ## the whole store in virtual time under every fault (long); ARGS="--minutes 10 --seed 1"
+	@$(BIN)/python -m tests.sim.store $(ARGS)
 
 linearize: $(STAMP)  ## real stores under faults, history checked (long); ARGS="--minutes 10 --seed 1"
 	@$(BIN)/python -m tests.chaos.linearize $(ARGS)
