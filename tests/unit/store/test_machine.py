@@ -324,6 +324,16 @@ def test_a_snapshot_that_cannot_be_read_is_refused_and_changes_nothing(log: Log)
     assert log.machine.group("web") is not None
 
 
+def test_an_object_over_its_limit_is_refused_and_changes_nothing(log: Log) -> None:
+    log.must(group())
+    fat = delay("fat")
+    fat.delay.metadata.labels["text"] = "x" * transaction.OBJECT_BYTES
+    answer = log.put(fat)
+    assert (answer.done, answer.code) == (False, "TooLarge")
+    assert str(transaction.OBJECT_BYTES) in answer.message
+    assert log.machine.get(Ref("Delay", "web", "fat")) is None
+
+
 def test_a_full_store_refuses_what_is_new_and_lets_go_of_what_is_old(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     log.must(group())
     monkeypatch.setattr(transaction, "STATE_BYTES", 0)
