@@ -196,6 +196,29 @@ def bridge_dies(world: StoreWorld, member: Member, n: Numbers) -> None:
     world.at(_between(0.01, 0.35, n[2]), dies)
 
 
+def late_answers(world: StoreWorld, member: Member, n: Numbers) -> None:
+    """What a leader is answered comes a second late, when others have led meanwhile and it may lead again."""
+    leader = world.leader()
+    if leader is None:
+        return
+    ways = [(other, leader) for other in sorted(world.present - {leader})]
+    world.slow.update(dict.fromkeys(ways, _between(0.8, 2.0, n[0])))
+    world.say(f"answers to {leader} come late")
+    for _ in range(6):
+        world.load.send(world.machines[leader], world.load.mutation(world.machines[leader]))
+
+    def recovers() -> None:
+        for way in ways:
+            world.slow.pop(way, None)
+        world.freeze(leader, 0.45)
+
+    def again() -> None:
+        depose(world, member, (0.1,))
+
+    world.at(0.25, recovers)
+    world.at(_between(0.8, 1.0, n[1]), again)
+
+
 def weather(world: StoreWorld, member: Member, n: Numbers) -> None:
     loss, delay = (0.0, 0.0, 0.05, 0.3)[int(n[0] * 4)], (QUICK_NETWORK, (0.001, 0.06), (0.01, 0.12))[int(n[1] * 3)]
     late = (0.0, 0.01, 0.1)[int(n[2] * 3)]
@@ -254,6 +277,7 @@ def wipe(world: StoreWorld, member: Member, n: Numbers) -> None:
     for other in members:
         other.wiped = other.wiped and not world.votes(other)
     if world.leader() is not None and all(world.votes(o) and not o.wiped for o in members) and member in members:
+        member.seed = world.membership()  # who sets a machine up anew gives it a node.yaml of today
         world.crash(member.name, power=True, wipe=True)
         world.restart_later(member.name, _between(0.01, 2.0, n[0]))
 
@@ -313,8 +337,8 @@ KINDS: dict[str, tuple[Happening, int]] = {
     for f, weight in (
         (crash, 16), (blackout, 6), (crash_twice, 8), (trap, 12), (freeze, 6), (depose, 8), (hand_over, 4),
         (cut_one_way, 8), (isolate, 8), (split, 10), (deaf_then_dead, 8), (bridge_dies, 8), (weather, 8),
-        (slow_link, 6), (drop_line, 5), (slow_disk, 8), (disk_fails, 5), (wipe, 3), (joins, 6), (leaves, 6),
-        (compact, 8), (load, 8), (burst, 4),
+        (slow_link, 6), (drop_line, 5), (late_answers, 8), (slow_disk, 8), (disk_fails, 5), (wipe, 3),
+        (joins, 6), (leaves, 6), (compact, 8), (load, 8), (burst, 4),
     )
 }  # fmt: skip
 

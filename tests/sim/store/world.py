@@ -329,7 +329,7 @@ class StoreWorld(World):
         slow = self.slow.get((sender, to))
         if self.late and self.rng.random() < self.late:
             return self.rng.uniform(0.05, 2.0)
-        return self.rng.uniform(0.0, slow) if slow is not None else self.rng.uniform(*self.delay)
+        return self.rng.uniform(slow / 2, slow) if slow is not None else self.rng.uniform(*self.delay)
 
     def _spring(self, member: Member, kind: str) -> None:
         trap = next((t for t in self.traps if t[0] == kind), None)
