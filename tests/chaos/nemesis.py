@@ -141,11 +141,14 @@ class Nemesis:
     # ------------------------------------------------------------ networks
     async def _isolate(self) -> None:
         """A node loses the other nodes, not its clients: the place for stale reads."""
-        node = self._node()
+        await self.cut_off(self._node())
+        await self._wait(0.8, 2.5)
+
+    async def cut_off(self, node: str) -> None:
+        """Whatever the node and the others send to each other is lost, until :meth:`heal`."""
         others = [name for name in NAMES if name != node]
         cut = [*self._proxies.between([node], others), *self._proxies.between(others, [node])]
         await self._poison(cut, "timeout", ("upstream", "downstream"), timeout=0)
-        await self._wait(0.8, 2.5)
 
     async def _one_way(self) -> None:
         """What a node sends does not arrive; what others send to it does."""

@@ -43,10 +43,12 @@ class Register:
             "/hasys.v1.Resources/Apply", api_pb2.ApplyRequest.SerializeToString, api_pb2.ApplyResponse.FromString
         )
 
-    async def read(self, name: str) -> tuple[str, int]:
-        """Value and resource version. Raises ``hasys.model.errors``."""
+    async def read(self, name: str, *, stale: bool = False) -> tuple[str, int]:
+        """Value and resource version. ``stale``: whatever this server has. Raises ``hasys.model.errors``."""
+        consistency = api_pb2.Stale if stale else api_pb2.Linearizable
+        request = api_pb2.GetRequest(key=pb.Key(kind="Group", name=name), consistency=consistency)
         try:
-            found = await self._get(api_pb2.GetRequest(key=pb.Key(kind="Group", name=name)), timeout=RPC)
+            found = await self._get(request, timeout=RPC)
         except grpc.aio.AioRpcError as e:
             raise from_status(e) from None
         meta = found.group.metadata

@@ -11,10 +11,16 @@ from typing import cast
 
 import pytest
 
+from hasys.api.client import Client
+from hasys.model.errors import TimedOut, Unavailable, Unknown
 from tests.chaos import linearize
 from tests.chaos.checker import check
-from tests.chaos.registers import INITIAL, Recorder, Register
+from tests.chaos.cluster import NAMES, Cluster
+from tests.chaos.linearize import READY
+from tests.chaos.nemesis import Nemesis, Proxies
+from tests.chaos.registers import INITIAL, LABEL, Recorder, Register
 from tests.chaos.server import toxiproxy_server
+from tests.chaos.writers import group
 
 
 @pytest.fixture
@@ -30,6 +36,48 @@ def test_a_history_under_faults_is_linearizable(tmp_path: Path, server: str) -> 
     assert len(set(result.faults)) >= 5
     assert result.outcomes["done"] >= 50
     assert result.outcomes["read"] >= 100
+
+
+async def cut_off_and_read(cluster: Cluster, nemesis: Nemesis, node: str) -> tuple[str, str, str]:
+    """A value is changed while ``node`` is cut off; answers what it then says: by default, and when any value will do,
+    and what is there."""
+    await cluster.ready(READY)
+    async with Client(cluster.context()) as client:
+        await client.apply([group("r", **{LABEL: "old"})], timeout=READY)
+    rest = [name for name in NAMES if name != node]
+    register = Register(cluster.context([node]))
+    try:
+        await register.read("r")
+        await nemesis.cut_off(node)
+        async with Client(cluster.context(rest)) as client:
+            await client.apply([group("r", **{LABEL: "new"})], timeout=READY)
+            now = (await client.get("Group", "r", timeout=READY)).group.metadata.labels[LABEL]
+        try:
+            answer, _ = await register.read("r")
+        except (Unavailable, Unknown, TimedOut):
+            answer = "refused"
+        whatever, _ = await register.read("r", stale=True)
+    finally:
+        await register.close()
+    return answer, whatever, now
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", ["n1", "n3"])
+def test_a_member_that_is_cut_off_gives_an_old_value_only_to_who_asks_for_any(
+    tmp_path: Path, server: str, node: str
+) -> None:
+    cluster = Cluster(tmp_path)
+    proxies = Proxies(server, cluster)
+    try:
+        proxies.create()
+        cluster.write()
+        cluster.start()
+        nemesis = Nemesis(cluster, proxies, random.Random(1))
+        assert asyncio.run(cut_off_and_read(cluster, nemesis, node)) == ("refused", "old", "new")
+    finally:
+        cluster.close()
+        proxies.remove()
 
 
 class Replica:
