@@ -27,6 +27,10 @@ from tests.chaos.zygote import Zygote
 LONGEST = 1.0
 """Seconds of work before a cut, at most."""
 
+KILLED_BEFORE = 0.4
+"""Share of cuts that follow closely on a kill: what the killed process wrote and did not sync is there when the next
+one starts, and may be gone after the cut."""
+
 
 class Disks:
     """A disk for each node, with one switch for the power of all."""
@@ -70,6 +74,10 @@ async def run(cluster: Cluster, disks: Disks, times: int, rng: random.Random, se
         async with asyncio.timeout(READY):
             await ledger.news.wait()
         await asyncio.sleep(rng.uniform(0, LONGEST))
+        if rng.random() < KILLED_BEFORE:
+            cluster.kill(rng.sample(NAMES, rng.randint(1, len(NAMES))))
+            cluster.start()
+            await asyncio.sleep(rng.uniform(0, 2 * LONGEST))
         before = dict(ledger.acknowledged)  # and what is acknowledged until the power is off is not counted
         changed += await asyncio.to_thread(cut, cluster, disks, rng)
         result.rounds += 1
