@@ -7,6 +7,7 @@ deadline, and raises ``hasys.model.errors``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,9 +22,9 @@ from google.protobuf.message import Message
 
 from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
-from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, client_credentials
+from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
-from hasys.config import NodeConfig
+from hasys.config import NodeConfig, refuse_exposed
 from hasys.model.errors import (
     ConfigRefused,
     HasysError,
@@ -47,6 +48,8 @@ CONNECT = 1.0
 """Seconds that one server may take to connect before it counts as down."""
 ELSEWHERE = 1.2
 """Seconds during which others are asked when a server says that there is no majority: it may only be cut off itself."""
+RETIRE = 30.0
+"""Seconds that calls of a connection go on once our certificate was renewed; watches are then resumed anew."""
 SHUN = 2.0
 """Seconds during which a server that failed is asked after all others: it may be cut off while another one is not."""
 PAUSE, LONGEST_PAUSE = 0.02, 0.2
@@ -100,6 +103,8 @@ def load_context(path: Path | str) -> Context:
         if not isinstance(value, str) or not value:
             raise ConfigRefused(f"{path}: tls.{name}: expected the name of a file")
         files[name] = base / value
+    with contextlib.suppress(OSError):  # a missing one is named where it is read
+        refuse_exposed(files["key"])
     return Context(
         cluster=str(raw.get("cluster", "")),
         servers=tuple(servers),
@@ -160,15 +165,26 @@ class _Server:
     """One server and our connection to it."""
 
     target: str
-    credentials: grpc.ChannelCredentials
+    identity: Identity
     channel: Any = None
+    shown: int = 0
+    """Number of the identity that the channel shows."""
+    retired: set[asyncio.Task[None]] = field(default_factory=set)
     shunned: float = 0.0
     """Until this time of the loop's clock others are asked first."""
     calls: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> Any:
+        """The connection; a new one after a renewal of our certificate, while the old one ends what it began."""
+        if self.channel is not None and self.shown != self.identity.number:
+            task = asyncio.get_running_loop().create_task(self.channel.close(RETIRE))
+            self.retired.add(task)
+            task.add_done_callback(self.retired.discard)
+            self.channel = None
+            self.calls.clear()
         if self.channel is None:
-            self.channel = grpc.aio.secure_channel(self.target, self.credentials, options=list(CHANNEL_OPTIONS))
+            self.shown = self.identity.number
+            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=list(CHANNEL_OPTIONS))
         return self.channel
 
     def ready(self) -> bool:
@@ -227,8 +243,8 @@ class Client:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        credentials = client_credentials(context.ca, context.certificate, context.key)
-        self._servers = [_Server(target, credentials) for target in context.servers]
+        self._identity = Identity(context.ca, context.certificate, context.key)
+        self._servers = [_Server(target, self._identity) for target in context.servers]
         self._known = {server.target: server for server in self._servers}
         self._preferred = self._servers[0]
 
@@ -243,6 +259,9 @@ class Client:
     async def close(self) -> None:
         """Close every connection."""
         for server in self._servers:
+            for task in tuple(server.retired):
+                task.cancel()
+            await asyncio.gather(*server.retired, return_exceptions=True)
             if server.channel is not None:
                 await server.channel.close(None)
                 server.channel = None
@@ -484,6 +503,7 @@ class Client:
         """A connected server: the preferred one if it is; else whichever answers first, begun one after the other.
         Raises ``Unavailable`` when none does."""
         now = asyncio.get_running_loop().time()
+        self._identity.look()
         order = [self._preferred, *(server for server in self._servers if server is not self._preferred)]
         order.sort(key=lambda server: server.shunned > now)
         for server in order:

@@ -10,6 +10,7 @@ import grpc
 
 from hasys.api.kinds import Ref
 from hasys.model.errors import Conflict, HasysError, NoMajority, NotFound, Refused, TimedOut, Unavailable, Unknown
+from hasys.model.lines import one_line
 from hasys.v1 import api_pb2
 
 FAULTS = "hasys-faults-bin"
@@ -56,11 +57,6 @@ class TooLarge(Refused):
 
 class Relist(Refused):
     """The watch cannot go on from that version: list again."""
-
-
-def one_line(text: str) -> str:
-    """The text without anything that could move a cursor or begin another line: such characters are written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
 
 
 _CODES: tuple[tuple[type[HasysError], grpc.StatusCode], ...] = (

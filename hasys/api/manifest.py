@@ -17,12 +17,13 @@ from google.protobuf.message import Message
 
 from hasys.api import rules, yamltree
 from hasys.api.convert import parse_duration
-from hasys.api.errors import Fault, one_line
+from hasys.api.errors import Fault
 from hasys.api.kinds import API_VERSION, KINDS, Kind, Ref, ref_of, wrap
 from hasys.api.render import to_json, to_yaml
 from hasys.api.validation import check_alone
 from hasys.api.yamltree import Items, Mapping, Scalar, Value, YamlFault, means
 from hasys.model.errors import Refused
+from hasys.model.lines import one_line
 from hasys.v1 import objects_pb2 as pb
 
 __all__ = ["Manifests", "load", "to_json", "to_yaml"]

@@ -2,31 +2,109 @@
 
 from __future__ import annotations
 
+import logging
+import ssl
+import threading
 from pathlib import Path
 
 import grpc
 
 from hasys.model.errors import ConfigRefused
 
+log = logging.getLogger(__name__)
+
 MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest message either way; checked by gRPC before parsing."""
 METADATA_BYTES = 32 * 1024
 
 
+class Identity:
+    """The certificate of this process as its files say now: a renewed one is used from the next connection on.
+
+    gRPC asks for it in a thread of its own, so looking is guarded by a lock.
+    """
+
+    def __init__(self, ca: Path, certificate: Path, key: Path) -> None:
+        """Raises ``ConfigRefused`` for files that are missing or do not belong together."""
+        self._files = (("tls.ca", ca), ("tls.certificate", certificate), ("tls.key", key))
+        self._lock = threading.Lock()
+        self._seen = self._signature()
+        self._pems = self._read()
+        self.number = 1
+        """Grows with every renewal."""
+
+    def look(self) -> bool:
+        """Read the files anew when they changed; True when they were renewed. What cannot be used yet (a renewal that
+        is half done) leaves everything as it was."""
+        with self._lock:
+            signature = self._signature()
+            if signature == self._seen:
+                return False
+            try:
+                pems = self._read()
+            except ConfigRefused as e:
+                log.warning("the certificate stays the earlier one: %s", e)
+                self._seen = signature
+                return False
+            if signature != self._signature():  # replaced while it was read: looked at again next time
+                return False
+            self._seen, self._pems = signature, pems
+            self.number += 1
+            return True
+
+    def server(self) -> grpc.ServerCredentials:
+        """Credentials that ask every client for a certificate of the cluster, and follow renewals."""
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            return self._configuration() if self.look() else None
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(),
+            fetch,  # type: ignore[arg-type]  # the stubs know nothing of None, which means: no news
+            require_client_authentication=True,
+        )
+
+    def client(self) -> grpc.ChannelCredentials:
+        """Credentials that show our certificate and check the server's; of the files as last looked at."""
+        ca, certificate, key = self._pems
+        return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        ca, certificate, key = self._pems
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+
+    def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_signature(path) for _, path in self._files)
+
+    def _read(self) -> tuple[bytes, bytes, bytes]:
+        ca, certificate, key = (read_pem(field, path) for field, path in self._files)
+        (_, ca_file), (_, certificate_file), (_, key_file) = self._files
+        try:
+            probe = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            probe.load_cert_chain(certificate_file, key_file)
+            probe.load_verify_locations(ca_file)
+        except (ssl.SSLError, OSError) as e:
+            names = f"{certificate_file}, {key_file}, {ca_file}"
+            raise ConfigRefused(f"{names}: do not belong together or are damaged ({e.strerror or e})") from None
+        return ca, certificate, key
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 def server_credentials(ca: Path, certificate: Path, key: Path) -> grpc.ServerCredentials:
-    """Credentials that ask every client for a certificate of the cluster. Raises ``ConfigRefused``."""
-    root = read_pem("tls.ca", ca)
-    pair = (read_pem("tls.key", key), read_pem("tls.certificate", certificate))
-    return grpc.ssl_server_credentials([pair], root_certificates=root, require_client_auth=True)
+    """Credentials of a server that follow renewals. Raises ``ConfigRefused``."""
+    return Identity(ca, certificate, key).server()
 
 
 def client_credentials(ca: Path, certificate: Path, key: Path) -> grpc.ChannelCredentials:
-    """Credentials that show our certificate and check the server's. Raises ``ConfigRefused``."""
-    return grpc.ssl_channel_credentials(
-        root_certificates=read_pem("tls.ca", ca),
-        private_key=read_pem("tls.key", key),
-        certificate_chain=read_pem("tls.certificate", certificate),
-    )
+    """Credentials of a client as the files are now. Raises ``ConfigRefused``."""
+    return Identity(ca, certificate, key).client()
 
 
 def read_pem(field: str, path: Path) -> bytes:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hasys.config import refuse_exposed
 from hasys.model.errors import ConfigRefused
 
 CA_LIFETIME = datetime.timedelta(days=3652)
@@ -71,6 +72,7 @@ class Authority:
         """Read ``ca.crt`` and ``ca.key``. Raises :class:`ConfigRefused` naming the file."""
         certificate = read_certificate(folder / "ca.crt")
         try:
+            refuse_exposed(folder / "ca.key")
             key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
         except OSError as error:
             raise ConfigRefused(

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hasys.config import private_folder
 from hasys.model.errors import Refused
 
 
@@ -52,8 +53,8 @@ class RoleLock:
 
     def take(self) -> None:
         """Become the one with this role, until the process ends. Raises :class:`AlreadyRuns`."""
-        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        private_folder(self.path.parent)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

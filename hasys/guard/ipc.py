@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from hasys.config import private_folder
 from hasys.guard import protocol
 from hasys.guard.loop import Loop
 from hasys.guard.protocol import BadMessage, Request
@@ -133,7 +134,8 @@ class Server:
         self._timer = loop.at(loop.now() + LOOK, self._look)
 
     def _listen(self) -> socket.socket:
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not self._path.parent.exists():
+            private_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         mask = os.umask(0o177)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import hasys
-from hasys.config import NodeConfig
+from hasys.config import NodeConfig, private_folder
 from hasys.guard import cgroup, realtime
 from hasys.guard.core import Guard, Parts
 from hasys.guard.desk import Desk
@@ -34,6 +34,7 @@ from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.wire import parse_secret
 from hasys.model.errors import Refused
+from hasys.model.lines import one_line
 
 COLLECT = 60.0
 """Seconds between garbage collections, otherwise off. What lives from the start is frozen, so they are short."""
@@ -173,7 +174,7 @@ def keeper_state(book: Book) -> KeeperState:
 
 def run(config: NodeConfig) -> None:
     """The guard of this node, until it is stopped. Raises :class:`hasys.model.errors.Refused` when it cannot serve."""
-    config.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    private_folder(config.run_dir)
     lock = os.open(config.run_dir / "guard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +189,7 @@ def _empty(sock: socket.socket) -> None:
 
 def say(line: str) -> None:
     """One line of log."""
-    print(f"guard: {line}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"guard: {one_line(line)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _open_gate(instance: str) -> tuple[Gate | None, tuple[int, ...], str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hasys.config import private_folder
 from hasys.guard import protocol
 from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, Plan
 from hasys.lease.keeping import with_floor
@@ -176,8 +177,10 @@ class PlanFile:
     def save(self, book: Book) -> None:
         """Replace the file as a whole; its folder is made anew when somebody removed it."""
         beside = self._path.with_suffix(".new")
-        beside.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        if not beside.parent.exists():
+            private_folder(beside.parent)
+        beside.unlink(missing_ok=True)  # also a link that somebody put there
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(protocol.encode(_to_json(book), limit=MAX_FILE))
             while view:

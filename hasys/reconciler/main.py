@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 from hasys.api.client import Client, from_node_config
 from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
+from hasys.model.lines import OneLine
 from hasys.reconciler import lastknown
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
@@ -50,7 +51,9 @@ WORKER_THREADS = 8
 
 def run(config: NodeConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ``HasysError`` when this machine cannot run it."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     anyio.run(functools.partial(_main, config), backend="asyncio")
 
 

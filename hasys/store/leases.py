@@ -42,6 +42,9 @@ BIND_RETRY = 1.0
 """Seconds between attempts to bind an address that is not there yet."""
 _BATCH = 64
 """Datagrams read per wake-up and socket, so that nothing else starves."""
+ROOM = 2 * 1024 * 1024
+"""Bytes of unread datagrams that the kernel keeps per socket: a burst of garbage does not push keep-alives out."""
+_RCVBUFFORCE = 33  # SO_RCVBUFFORCE, socket(7)
 _FREEBIND = 15  # IP_FREEBIND, ip(7): an address may be bound before its interface is up
 
 Route = tuple[socket.socket, tuple[Any, ...]]
@@ -167,6 +170,7 @@ class LeaseServer:
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(socket.SOL_IP, _FREEBIND, 1)
+            _roomy(sock)
             sock.bind((address, self.config.me.lease_port))
         except OSError as e:
             sock.close()
@@ -355,3 +359,10 @@ class LeaseServer:
     def _tell(self) -> None:
         for callback in self._callbacks:
             callback()
+
+
+def _roomy(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, ROOM)
+    except PermissionError:  # without root: as much as the system allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)

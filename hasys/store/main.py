@@ -20,6 +20,7 @@ from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.model.errors import HasysError
+from hasys.model.lines import OneLine
 from hasys.model.timing import show
 from hasys.store import seed
 from hasys.store.assigned import Assigned
@@ -182,10 +183,3 @@ def set_up_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("HASYS_LOG", "INFO"), handlers=[handler])
-
-
-class OneLine(logging.Formatter):
-    """Tracebacks and foreign texts must not break the rule of one line per record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", " | ")

@@ -12,7 +12,7 @@ import grpc
 
 from hasys.api.auth import FORWARDED, Caller
 from hasys.api.errors import FAULTS, NO_MAJORITY, NOTHING_CHANGED
-from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
+from hasys.api.tls import CHANNEL_OPTIONS, Identity
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import NoMajority, Unavailable
 from hasys.store.port import Engine
@@ -36,7 +36,8 @@ class Forwarder:
     def __init__(self, config: NodeConfig, engine: Engine) -> None:
         self._config = config
         self._engine = engine
-        self._credentials = client_credentials(config.ca, config.certificate, config.key)
+        self._mine = Identity(config.ca, config.certificate, config.key)
+        self._shown = 0
         self._members = {m.name: m for m in config.members}
         self._leader: str | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -64,8 +65,11 @@ class Forwarder:
         channel, self._channel = self._channel, None
         for call in tuple(self._running):
             call.cancel()
+        self._retire(channel, None)
+
+    def _retire(self, channel: grpc.aio.Channel | None, grace: float | None) -> None:
         if channel is not None:
-            task = asyncio.get_running_loop().create_task(channel.close(None))
+            task = asyncio.get_running_loop().create_task(channel.close(grace))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -145,10 +149,15 @@ class Forwarder:
         member = self._members.get(leader)
         if member is None:
             raise Unavailable(f"{leader} leads, but is not known here yet: try again")
+        self._mine.look()
+        if self._shown != self._mine.number:
+            channel, self._channel = self._channel, None
+            self._retire(channel, FORWARD_LONGEST)
         if self._channel is None:
+            self._shown = self._mine.number
             self._channel = grpc.aio.secure_channel(
                 _target(member),
-                self._credentials,
+                self._mine.client(),
                 options=[*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", leader)],
             )
         return member, self._channel

@@ -18,6 +18,8 @@ from hasys.v1 import objects_pb2 as pb
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """For generated names: no vowels, no look-alikes."""
+_OPERATORS_WORD = (pb.OperationSpec.FenceConfirm, pb.OperationSpec.Resolve)
+"""What only people can know: that a node is off, whose data count."""
 LISTED = 1_000
 """Most operations of one answer."""
 
@@ -48,6 +50,8 @@ class OperationsService:
             return known.operation
         if call.caller.role != "admin" and spec.node != call.caller.name:
             raise Denied(f"{call.caller.actor} may ask for operations about its own node alone")
+        if call.caller.role != "admin" and (spec.type in _OPERATORS_WORD or spec.force):
+            raise Denied(f"{call.caller.actor} cannot vouch for that: it takes an administrator")
         faults = check_operation(Ref("Operation", "", name), spec, self._machine)
         if faults:
             raise Invalid(faults)

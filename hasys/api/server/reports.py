@@ -5,6 +5,7 @@ from __future__ import annotations
 from hasys.api.auth import NODE, Caller
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref, copy, resource
+from hasys.model.lines import one_line
 from hasys.store.machine import Machine
 from hasys.v1 import api_pb2, store_pb2
 from hasys.v1 import objects_pb2 as pb
@@ -39,7 +40,7 @@ def plan_report(
     for event in request.events:
         mutation = store_pb2.Mutation(record=event)
         mutation.record.node = request.node
-        mutation.record.message = event.message[:MESSAGE]
+        mutation.record.message = one_line(event.message)[:MESSAGE]
         if caller.role == NODE or not event.actor:
             mutation.record.actor = caller.actor
         mutations.append(mutation)
@@ -82,6 +83,6 @@ def _with_status(old: pb.Object, status: pb.ResourceStatus) -> pb.Object | None:
     part = resource(new)
     assert part is not None
     part.status.CopyFrom(status)
-    part.status.message = status.message[:MESSAGE]
+    part.status.message = one_line(status.message)[:MESSAGE]
     part.status.output = status.output[-OUTPUT:]
     return None if new == old else new

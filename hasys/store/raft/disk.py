@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,8 @@ class Folder:
         self._path = path
         self._open: dict[str, int] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            path.chmod(0o700)
 
     def read(self, name: str) -> bytes | None:
         try:

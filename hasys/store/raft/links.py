@@ -218,6 +218,12 @@ class Receiver(asyncio.Protocol):
         except BadPeer as e:
             self._refuse(e)
 
+    def must_have_greeted(self) -> None:
+        """The time for it is over."""
+        closing = self._transport is None or self._transport.is_closing()
+        if self.network is None and not self._refused and not closing:
+            self._refuse(BadPeer(f"{self.name} did not greet"))
+
     def eof_received(self) -> bool:
         return False
 

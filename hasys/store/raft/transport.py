@@ -36,6 +36,8 @@ BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
 CONNECT_TIMEOUT = 3.0
 """With the handshake; a busy machine takes its time."""
 HANDSHAKE_TIMEOUT = 5.0
+GREETING_TIMEOUT = 5.0
+"""Who showed a certificate greets within this time: connections that say nothing do not pile up."""
 MAX_HANDSHAKES = 64
 """Connections that have not shown a certificate yet; more are closed at once."""
 STEADY = 2.0
@@ -101,22 +103,49 @@ class Callbacks:
     """History of our log, and whether it is empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TlsContexts:
-    """Both ends of mutual TLS. Loading reads files."""
+    """Both ends of mutual TLS. Loading reads files; a renewed certificate is used from the next connection on."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    config: NodeConfig
+    seen: tuple[object, ...] = ()
+    """What the files looked like when they were read last."""
 
     @classmethod
     def load(cls, config: NodeConfig) -> TlsContexts:
         """Raises ConfigRefused naming the files."""
         files = (config.ca, config.certificate, config.key)
+        seen = cls.signature(config)
         try:
-            return cls(tls_context(*files, server=True), tls_context(*files, server=False))
+            return cls(tls_context(*files, server=True), tls_context(*files, server=False), config, seen)
         except OSError as e:
             names = ", ".join(str(f) for f in files)
             raise ConfigRefused(f"{names}: {e.strerror or e}: give this node the files that 'hasys init' wrote") from e
+
+    @staticmethod
+    def signature(config: NodeConfig) -> tuple[object, ...]:
+        """Changes when one of the files was replaced."""
+        found = []
+        for file in (config.ca, config.certificate, config.key):
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+        return tuple(found)
+
+    def look(self) -> None:
+        """Take renewed files. What cannot be used yet (a renewal that is half done) leaves everything as it was."""
+        seen = self.signature(self.config)
+        if seen == self.seen:
+            return
+        self.seen = seen
+        try:
+            fresh = TlsContexts.load(self.config)
+        except ConfigRefused as e:
+            log.warning("the certificate stays the earlier one: %s", e)
+            return
+        self.server, self.client, self.seen = fresh.server, fresh.client, fresh.seen
 
 
 class Transport(ReceiverOwner):
@@ -236,6 +265,7 @@ class Transport(ReceiverOwner):
 
     async def _shake_hands(self, transport: asyncio.Transport, source: str) -> None:
         receiver = Receiver(self)
+        self._tls.look()
         try:
             encrypted = await asyncio.get_running_loop().start_tls(
                 transport, receiver, self._tls.server, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
@@ -249,6 +279,7 @@ class Transport(ReceiverOwner):
             self._handshakes += Counter()  # forget sources without one
         if encrypted is not None:
             receiver.connection_made(encrypted)
+            asyncio.get_running_loop().call_later(GREETING_TIMEOUT, receiver.must_have_greeted)
 
     def check_member(self, name: str) -> None:
         if name not in self.peers:
@@ -351,6 +382,7 @@ class Transport(ReceiverOwner):
         loop = asyncio.get_running_loop()
         try:
             path.sender = sender
+            self._tls.look()
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await loop.create_connection(
                     lambda: sender, path.address, path.port, ssl=self._tls.client, server_hostname=""

@@ -107,7 +107,7 @@ async def test_a_part_that_ends_ends_the_process(config: NodeConfig, monkeypatch
 
 def test_a_log_record_is_one_line() -> None:
     record = logging.LogRecord("x", logging.ERROR, "f", 1, "first\nsecond", None, None)
-    assert "\n" not in main.OneLine("%(message)s").format(record)
+    assert "\n" not in OneLine("%(message)s").format(record)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""Text of others in logs and messages: one line, nothing that moves a cursor."""
+
+from __future__ import annotations
+
+import logging
+
+
+def one_line(text: str) -> str:
+    """The text without anything that could move a cursor or begin another line: such characters are written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
+
+
+class OneLine(logging.Formatter):
+    """One line per record, whatever tracebacks and foreign texts contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record; line ends of tracebacks become " | "."""
+        record.message = one_line(record.getMessage())
+        parts = [self.formatMessage(record)]
+        if record.exc_info:
+            parts += self.formatException(record.exc_info).splitlines()
+        return " | ".join(one_line(part) for part in parts)

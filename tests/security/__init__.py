@@ -1,0 +1,1 @@
+"""One test per threat of docs/security.md that has none elsewhere."""
