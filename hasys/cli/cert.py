@@ -59,7 +59,7 @@ def show(paths: Sequence[Path], output: str) -> None:
 def renew(folder: Path, ca: Path) -> None:
     """Issue the certificate in FOLDER (of a node or a client) anew, with a new key, for two more years.
 
-    Running processes read it at their next start: restart the nodes one by one.
+    Running processes show it on their next connections: nothing needs to be restarted.
     """
     authority = Authority.load(ca)
     kind = "node" if (folder / "node.crt").exists() else "client"

@@ -15,6 +15,7 @@ from hasys.api.client import Client, Context
 from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
+from hasys.model.lines import OneLine
 from hasys.store import main
 from hasys.store.controllers import Controllers
 from hasys.v1 import api_pb2
