@@ -18,7 +18,7 @@ def first_caught(name: str) -> tuple[int, Failed | None]:
     """How many histories it takes."""
     for seed in range(HISTORIES):
         try:
-            play(draw(seed, SECONDS), FAULTS[name].parts)
+            play(draw(seed, SECONDS, FAULTS[name].focus), FAULTS[name].parts)
         except Failed as failed:
             return seed + 1, failed
     return HISTORIES, None

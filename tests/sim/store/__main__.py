@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
 from tests.sim.store.faults import FAULTS
 from tests.sim.store.history import Counted, Failed, fails, play, shrink
-from tests.sim.store.schedule import draw
+from tests.sim.store.schedule import Plan, draw
 from tests.sim.store.world import Parts
 
 Job = tuple[int, float, str]
@@ -28,13 +28,17 @@ def one(job: Job) -> Outcome:
     """Play one seed, in any process."""
     seed, seconds, fault = job
     try:
-        return seed, play(draw(seed, seconds), parts_of(fault)), ""
+        return seed, play(plan_of(seed, seconds, fault), parts_of(fault)), ""
     except Failed as e:
         return seed, Counted(), str(e)
 
 
 def parts_of(fault: str) -> Parts:
     return FAULTS[fault].parts if fault else Parts()
+
+
+def plan_of(seed: int, seconds: float, fault: str) -> Plan:
+    return draw(seed, seconds, FAULTS[fault].focus if fault else ())
 
 
 def seeds(args: argparse.Namespace, end: float) -> Iterator[Job]:
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def replay(args: argparse.Namespace) -> int:
     parts = parts_of(args.fault)
-    found = fails(draw(args.replay, args.seconds), parts, trace=True)
+    found = fails(plan_of(args.replay, args.seconds, args.fault), parts, trace=True)
     if found is None:
         print(f"seed {args.replay}: nothing was broken")
         return 0

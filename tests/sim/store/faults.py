@@ -171,17 +171,6 @@ class CommitsWhatItNeverCompared(Core):
         self.committed = max(self.committed, min(commit, self._journal.last))
 
 
-class KeepsTheTailOfASnapshot(Core):
-    """Entries behind an installed snapshot stay although the log does not agree with it."""
-
-    def _install(self, snapshot: Any) -> None:
-        journal = self._journal
-        if journal.first <= snapshot.index <= journal.last:
-            command = journal.items[snapshot.index - journal.first][0]
-            journal.items[snapshot.index - journal.first] = (command, snapshot.index, snapshot.term)
-        super()._install(snapshot)
-
-
 # ---------------------------------------------------------------------- state, watches, reads, leases
 
 
@@ -228,13 +217,15 @@ class Fault:
     parts: Parts
     caught_by: str
     """How the message of the violation begins."""
+    focus: tuple[str, ...] = ()
+    """Kinds of steps that reach it soon; none: any."""
 
 
 FAULTS: Mapping[str, Fault] = {
     "skip the fsync": Fault(Parts(disk=SkipsTheFsync), "durability"),
     "snapshot without fsync": Fault(Parts(disk=SkipsTheSnapshotsFsync), "durability"),
     "rename without sync": Fault(Parts(disk=SkipsTheNamesSync), "durability"),
-    "trust the page cache": Fault(Parts(opening=trusts_the_page_cache), "durability"),
+    "trust the page cache": Fault(Parts(opening=trusts_the_page_cache), "durability", ("crash_twice", "load")),
     "acknowledge before disk": Fault(Parts(core=AcknowledgesBeforeTheDisk), "durability"),
     "leader counts itself before disk": Fault(Parts(core=CountsItselfBeforeTheDisk), "durability"),
     "vote before disk": Fault(Parts(core=VotesBeforeTheDisk), "durability|election safety"),
@@ -244,15 +235,24 @@ FAULTS: Mapping[str, Fault] = {
     "silence ignored": Fault(Parts(core=IgnoresTheVotersSilence), "term|leases"),
     "silence faked": Fault(Parts(core=FakesItsSilence), "term|leases"),
     "silence beyond uptime": Fault(Parts(core=SilentBeyondItsUptime), "term|leases"),
-    "skip the term tag": Fault(Parts(core=SkipsTheTermTag), ""),
-    "commit an older term's entry by count": Fault(Parts(core=CommitsByCount), "durability|leader completeness"),
-    "cut committed entries": Fault(Parts(core=CutsOnEveryRequest), ""),
-    "commit what was not compared": Fault(Parts(core=CommitsWhatItNeverCompared), ""),
-    "keep a tail that disagrees with a snapshot": Fault(Parts(core=KeepsTheTailOfASnapshot), ""),
+    "skip the term tag": Fault(
+        Parts(core=SkipsTheTermTag), "term|durability|leader|log|leases", ("late_answers", "cut_one_way", "burst")
+    ),
+    "commit an older term's entry by count": Fault(
+        Parts(core=CommitsByCount), "durability|leader completeness", ("bridge_dies", "split", "slow_disk")
+    ),
+    "cut committed entries": Fault(Parts(core=CutsOnEveryRequest), "n[0-9]|durability|leader"),
+    "commit what was not compared": Fault(
+        Parts(core=CommitsWhatItNeverCompared), "log matching|state-machine|durability"
+    ),
     "snapshot forgets command ids": Fault(Parts(state=ForgetsCommandIds), "state-machine safety"),
     "watch skips one change": Fault(Parts(hub=SkipsAChange), "watch"),
     "watch resumes one late": Fault(Parts(hub=ResumesOneLate), "watch"),
-    "stale read": Fault(Parts(read=read_from_memory), "stale read"),
-    "lease counted from receipt": Fault(Parts(keeper=CountsFromReceipt), "leases"),
-    "leader does not wait for earlier grants": Fault(Parts(granter=IgnoresSilence), "leases"),
+    "stale read": Fault(Parts(read=read_from_memory), "stale read", ("depose", "hand_over", "isolate", "load")),
+    "lease counted from receipt": Fault(
+        Parts(keeper=CountsFromReceipt), "leases", ("freeze", "slow_link", "depose", "isolate")
+    ),
+    "leader does not wait for earlier grants": Fault(
+        Parts(granter=IgnoresSilence), "leases", ("crash", "depose", "isolate", "split")
+    ),
 }

@@ -113,9 +113,11 @@ def freeze(world: StoreWorld, member: Member, n: Numbers) -> None:
 
 
 def depose(world: StoreWorld, member: Member, n: Numbers) -> None:
-    """The leader's process is stopped long enough for an election."""
-    leader = world.leader()
-    world.freeze(leader or member.name, _between(0.4, 1.2, n[0]))
+    """The leader's process is stopped long enough for an election; a read is the first that it sees afterwards."""
+    leader = world.machines[world.leader() or member.name]
+    seconds = _between(0.4, 1.2, n[0])
+    world.freeze(leader.name, seconds)
+    world.at(seconds, lambda: world.load.read(leader))
 
 
 def hand_over(world: StoreWorld, member: Member, n: Numbers) -> None:
@@ -197,26 +199,22 @@ def bridge_dies(world: StoreWorld, member: Member, n: Numbers) -> None:
 
 
 def late_answers(world: StoreWorld, member: Member, n: Numbers) -> None:
-    """What a leader is answered comes a second late, when others have led meanwhile and it may lead again."""
-    leader = world.leader()
-    if leader is None:
-        return
-    ways = [(other, leader) for other in sorted(world.present - {leader})]
-    world.slow.update(dict.fromkeys(ways, _between(0.8, 2.0, n[0])))
-    world.say(f"answers to {leader} come late")
-    for _ in range(6):
-        world.load.send(world.machines[leader], world.load.mutation(world.machines[leader]))
+    """Answers come a second late, while one leader follows the other: some meet a leader of another term."""
+    share, gap = _between(0.1, 0.6, n[0]), _between(0.3, 0.9, n[1])
+    world.late_answers = share
+    world.say(f"{share:.0%} of the answers come late")
 
-    def recovers() -> None:
-        for way in ways:
-            world.slow.pop(way, None)
-        world.freeze(leader, 0.45)
+    def next_leader(left: int) -> None:
+        leader = world.leader()
+        if left == 0:
+            world.late_answers = 0.0
+        elif leader is not None:
+            others = [name for name in sorted(world.present) if name != leader]
+            _cut(world, {(leader, o) for o in others} | {(o, leader) for o in others}, 0.5, "isolation")
+        if left > 0:
+            world.at(gap, lambda: next_leader(left - 1))
 
-    def again() -> None:
-        depose(world, member, (0.1,))
-
-    world.at(0.25, recovers)
-    world.at(_between(0.8, 1.0, n[1]), again)
+    next_leader(6)
 
 
 def weather(world: StoreWorld, member: Member, n: Numbers) -> None:
@@ -343,12 +341,12 @@ KINDS: dict[str, tuple[Happening, int]] = {
 }  # fmt: skip
 
 
-def draw(seed: int, seconds: float = 60.0) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int, seconds: float = 60.0, focus: tuple[str, ...] = ()) -> Plan:
+    """The plan of a seed; with a focus, of these kinds of steps alone."""
     rng = random.Random(f"plan of {seed}")
     count = 3 if rng.random() < 0.6 else 5
     kinds = sorted(rng.sample(sorted(KINDS), rng.choice((5, 9, len(KINDS)))))  # each history has its own troubles
-    return Plan(seed, count, seconds, tuple(_steps(rng, kinds, count, seconds)))
+    return Plan(seed, count, seconds, tuple(_steps(rng, sorted(focus) or kinds, count, seconds)))
 
 
 def _steps(rng: random.Random, kinds: list[str], count: int, seconds: float) -> Iterator[Step]:

@@ -125,6 +125,8 @@ class StoreWorld(World):
         """(from, to): seconds that a message may take at most."""
         self.late = 0.0
         """Probability that a message comes after up to two seconds."""
+        self.late_answers = 0.0
+        """Probability of the same for an answer to a leader."""
         self.traps: list[tuple[str, float]] = []
         """(kind of message, seconds): whoever sends the next one loses its power so much later."""
         self._lines: dict[frozenset[str], int] = {}
@@ -314,18 +316,21 @@ class StoreWorld(World):
         member = self.machines[sender]
         assert member.core is not None
         self.checker.said(sender, member.core._journal, out)
-        self._spring(member, str(out.message.WhichOneof("body")))
+        kind = str(out.message.WhichOneof("body"))
+        self._spring(member, kind)
         raw = member.dialect.encode(out.message)
         for network in range(2 if out.everywhere else 1):
             for _ in range(2 if self.rng.random() < 0.02 else 1):
                 if (sender, out.peer) not in self.cut and self.rng.random() >= self.loss:
-                    self._carry(sender, out.peer, raw, network)
+                    self._carry(sender, out.peer, raw, network, kind)
 
-    def _carry(self, sender: str, to: str, raw: bytes, network: int) -> None:
+    def _carry(self, sender: str, to: str, raw: bytes, network: int, kind: str) -> None:
         arrive, line = self._arrival(sender, to, raw, network), self.line(sender, to)
-        self.at(self._way(sender, to), lambda: arrive() if self.line(sender, to) == line else None)
+        self.at(self._way(sender, to, kind), lambda: arrive() if self.line(sender, to) == line else None)
 
-    def _way(self, sender: str, to: str) -> float:
+    def _way(self, sender: str, to: str, kind: str = "") -> float:
+        if self.late_answers and kind.endswith("_answer") and self.rng.random() < self.late_answers:
+            return self.rng.uniform(0.2, 2.0)
         slow = self.slow.get((sender, to))
         if self.late and self.rng.random() < self.late:
             return self.rng.uniform(0.05, 2.0)
@@ -402,7 +407,7 @@ class StoreWorld(World):
         self.heal()
         self.slow.clear()
         self.traps.clear()
-        self.loss = self.late = 0.0
+        self.loss = self.late = self.late_answers = 0.0
         self.delay = QUICK_NETWORK
         for member in self.members():
             member.disk_delay = QUICK_DISK
