@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from hasys.api.client import Client
+from hasys.model.errors import HasysError
 from tests.chaos.cluster import NAMES, Cluster
 from tests.chaos.kills import OBJECTS, READY, WRITERS, Result
 from tests.chaos.writers import Ledger, group, read_all, write_for_ever
@@ -57,8 +58,11 @@ class Disks:
         self._process.communicate()
 
 
-async def run(cluster: Cluster, disks: Disks, times: int, rng: random.Random, seconds: float) -> Result:
-    """Cut the power until it was cut ``times``, ``seconds`` have passed, or something is wrong."""
+async def run(
+    cluster: Cluster, disks: Disks, times: int, rng: random.Random, *, seconds: float, patience: float
+) -> Result:
+    """Cut the power until it was cut ``times``, ``seconds`` have passed, or something is wrong; not to serve again
+    within ``patience`` seconds is."""
     result, ledger, until = Result(), Ledger(), time.monotonic() + seconds
     cluster.start()
     await cluster.ready(READY)
@@ -82,10 +86,10 @@ async def run(cluster: Cluster, disks: Disks, times: int, rng: random.Random, se
         changed += await asyncio.to_thread(cut, cluster, disks, rng)
         result.rounds += 1
         try:
-            await cluster.ready(READY)
-            found = await read_all(cluster.context(), READY)
-        except Exception as e:
-            result.faults.append(f"not serving within {READY:g} s after a power cut: {e}")
+            await cluster.ready(patience)
+            found = await read_all(cluster.context(), patience)
+        except HasysError as e:
+            result.faults.append(f"not serving within {patience:g} s after a power cut: {e}")
             break
         result.checked += len(before)
         result.faults += ledger.lost(before, found)
@@ -113,7 +117,9 @@ def cut(cluster: Cluster, disks: Disks, rng: random.Random) -> int:
     return changed
 
 
-def try_it(folder: Path, times: int, seed: int, *, minutes: float = 60.0, lie: bool = False) -> Result:
+def try_it(
+    folder: Path, times: int, seed: int, *, minutes: float = 60.0, lie: bool = False, patience: float = READY
+) -> Result:
     """A cluster on such disks from beginning to end."""
     zygote, disks = Zygote(), Disks(folder)
     cluster = Cluster(folder, zygote=zygote)
@@ -122,7 +128,8 @@ def try_it(folder: Path, times: int, seed: int, *, minutes: float = 60.0, lie: b
         if lie:
             disks.command("lie")
         cluster.write()
-        return asyncio.run(run(cluster, disks, times, random.Random(seed), minutes * 60))
+        rng = random.Random(seed)
+        return asyncio.run(run(cluster, disks, times, rng, seconds=minutes * 60, patience=patience))
     finally:
         cluster.close()
         disks.close()
