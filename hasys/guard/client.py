@@ -148,7 +148,7 @@ class GuardClient:
 
     async def hello(self, pid: int, cgroup: str) -> Known:
         """Introduce the agent; the guard kills ``cgroup`` first when it fences."""
-        r = await self._ask(protocol.Hello(pid, cgroup))
+        r = _with_oaths(await self._ask(protocol.Hello(pid, cgroup)))
         lease = r["lease"]
         return Known(
             r["instance"],
@@ -200,7 +200,7 @@ class GuardClient:
 
     async def status(self) -> dict[str, Any]:
         """Everything the guard knows, for people."""
-        return await self._ask(protocol.Status())
+        return _with_oaths(await self._ask(protocol.Status()))
 
     async def _ask(self, request: protocol.Request) -> dict[str, Any]:
         if self._gone is not None:
@@ -281,6 +281,11 @@ class _Waiter:
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.reply: dict[str, Any] | None = None
+
+
+def _with_oaths(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer to hello or status; a guard of a version without oaths, not yet restarted by an upgrade, has none."""
+    return {"oaths": [], "reports": [], **answer}
 
 
 def reports_of(answer: dict[str, Any]) -> tuple[OathReport, ...]:

@@ -71,6 +71,8 @@ class StandInGuard:
                     "plans": [protocol.plan_to_json(p) for p in self.plans.values()],
                     "permitted": [[g, e] for g, e in self.allowed.items()],
                     "released": [[g, e] for g, (e, _) in self.released.items()],
+                    "oaths": [],
+                    "reports": [],
                 }
             case Plan():
                 self.plans[request.group] = request

@@ -125,6 +125,19 @@ async def test_an_answer_that_is_not_understood_ends_the_connection(tmp_path: Pa
             await guard.status()
 
 
+async def test_a_guard_of_a_version_without_oaths_is_understood(tmp_path: Path) -> None:
+    """In an upgrade, the agent of a node may be restarted before its guard."""
+
+    async def answer(writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+        told = {"instance": "demo-n1", "lease": {"valid": True, "epoch": 3, "remaining_ms": 900}, "plans": []}
+        await say(writer, {"id": request["id"], "ok": True, **told, "permitted": [["web", 7]], "released": []})
+
+    async with scripted(tmp_path, answer) as guard:
+        known = await guard.hello(1, "")
+        assert (known.permitted, known.oaths, known.reports) == ((("web", 7),), (), ())
+        assert client.reports_of(await guard.status()) == ()
+
+
 async def test_nobody_listening_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(client.GuardGone, match="is 'hasys guard run' running"):
         async with client.connect(tmp_path / "guard.sock"):
