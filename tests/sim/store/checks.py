@@ -37,7 +37,8 @@ class LogView:
         journal = self.journal
         if journal.first >= index:
             return True
-        durable = journal.durable_index if self.running else journal.last
+        found = not self.running or not journal.durable  # not written anew yet: what was found is what was announced
+        durable = journal.last if found else journal.durable_index
         return durable >= index and journal.term_at(index) == term
 
     def has(self, index: int, term: int) -> bool:
@@ -189,10 +190,10 @@ class Checker:
         journal = core._journal
         for index in range(max(journal.first + 1, self.newest - NEWEST), self.newest + 1):
             known = self.chosen.get(index)
-            if known is not None and (index > journal.last or journal.term_at(index) != known[0]):
+            if known is None or known[0] >= term:  # of a later term: this one leads without knowing of it
+                continue
+            if index > journal.last or journal.term_at(index) != known[0]:
                 raise Violation(f"leader completeness: {name} leads term {term} without committed entry {index}")
-        if journal.last < self.newest:
-            raise Violation(f"leader completeness: {name} leads term {term} without committed entry {self.newest}")
 
     def _votes_of(self, voter: str, term: int) -> set[str]:
         return {c for (v, _, t), c in self.votes.items() if v == voter and t == term}

@@ -239,7 +239,9 @@ FAULTS: Mapping[str, Fault] = {
         Parts(core=SkipsTheTermTag), "term|durability|leader|log|leases", ("late_answers", "cut_one_way", "burst")
     ),
     "commit an older term's entry by count": Fault(
-        Parts(core=CommitsByCount), "durability|leader completeness", ("bridge_dies", "split", "slow_disk")
+        Parts(core=CommitsByCount),
+        "durability|leader completeness",
+        ("late_answers", "bridge_dies", "burst", "trap", "blackout"),
     ),
     "cut committed entries": Fault(Parts(core=CutsOnEveryRequest), "n[0-9]|durability|leader"),
     "commit what was not compared": Fault(
@@ -250,7 +252,7 @@ FAULTS: Mapping[str, Fault] = {
     "watch resumes one late": Fault(Parts(hub=ResumesOneLate), "watch"),
     "stale read": Fault(Parts(read=read_from_memory), "stale read", ("depose", "hand_over", "isolate", "load")),
     "lease counted from receipt": Fault(
-        Parts(keeper=CountsFromReceipt), "leases", ("freeze", "slow_link", "depose", "isolate")
+        Parts(keeper=CountsFromReceipt), "leases", ("slow_link", "weather", "isolate", "split")
     ),
     "leader does not wait for earlier grants": Fault(
         Parts(granter=IgnoresSilence), "leases", ("crash", "depose", "isolate", "split")
