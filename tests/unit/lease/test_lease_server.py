@@ -32,11 +32,11 @@ def anyio_backend() -> str:
 
 
 class Engine:
-    """Leads as long as ``silent_since`` is set; its rounds are always fresh."""
+    """Leads; its rounds are always fresh. ``silent_since`` None: others may have granted until this very moment."""
 
     def __init__(self) -> None:
         self.leading = True
-        self.silent_since = -1000.0
+        self.silent_since: float | None = -1000.0
         self.changed: list[Callable[[], None]] = []
         self.applied: list[Callable[[int], None]] = []
 
@@ -60,7 +60,8 @@ class Engine:
 
     def authority(self) -> Authority | None:
         now = asyncio.get_running_loop().time()
-        return Authority(3, 9, now, self.silent_since) if self.leading else None
+        since = now if self.silent_since is None else self.silent_since
+        return Authority(3, 9, now, since) if self.leading else None
 
     def status(self) -> EngineStatus:
         return EngineStatus("Follower", "n2", 3, 9, 9, ("n1",), (), True)
@@ -199,9 +200,12 @@ async def test_a_revoked_holder_is_told_without_being_asked(tmp_path: Path) -> N
 
 async def test_a_withheld_group_is_pushed_when_its_time_has_come(tmp_path: Path) -> None:
     async with serving(tmp_path) as s:
-        s.engine.silent_since = s.n1.now() - 1.0
+        s.engine.silent_since = None
         await s.n1.ask()
         assert (await s.n1.ask()).withheld == (("web", 1),)
+        s.engine.silent_since = s.n1.now() - 1.0
+        for callback in s.engine.changed:
+            callback()
         push = await s.n1.answer()
         assert isinstance(push, Grant)
         assert push.groups == (("web", 1, 7),)

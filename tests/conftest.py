@@ -1,0 +1,8 @@
+"""Settings of every test: random examples are judged by what they show, never by how long the machine took."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
