@@ -95,6 +95,26 @@ class NodeConfig:
         return PROFILES[self.profile].check()
 
 
+class _Plain(yaml.SafeLoader):
+    """Without aliases: a few lines of them stand for more text than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # as the stubs have it
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*) are not taken here", mark)
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """A settings file's content. Raises ``yaml.YAMLError`` and nothing else, whatever the text is."""
+    try:
+        return yaml.load(text, Loader=_Plain)  # noqa: S506  (a SafeLoader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except (ValueError, OverflowError) as e:  # what looks like a number or a date and is none
+        raise yaml.YAMLError(str(e)) from None
+
+
 def load(path: Path | str) -> NodeConfig:
     """Read and check node.yaml. Raises :class:`ConfigRefused` with file, field and mend in one line."""
     path = Path(path)
@@ -107,7 +127,7 @@ def load(path: Path | str) -> NodeConfig:
     except UnicodeDecodeError:
         raise ConfigRefused(f"{path}: not UTF-8 text") from None
     try:
-        raw = yaml.safe_load(text)
+        raw = read_yaml(text)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

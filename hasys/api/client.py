@@ -24,7 +24,7 @@ from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
 from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
-from hasys.config import NodeConfig, refuse_exposed
+from hasys.config import NodeConfig, read_yaml, refuse_exposed
 from hasys.model.errors import (
     ConfigRefused,
     HasysError,
@@ -85,7 +85,7 @@ def load_context(path: Path | str) -> Context:
     if path.is_dir():
         path = path / "client.yaml"
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = read_yaml(path.read_text("utf-8"))
     except OSError as e:
         raise ConfigRefused(f"{path}: {e.strerror}: give the client.yaml that 'hasys init' wrote") from None
     except (yaml.YAMLError, UnicodeDecodeError):
