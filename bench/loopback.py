@@ -44,7 +44,9 @@ class Loopback:
         for item in (self._folder / "made").iterdir():
             item.rename(self._folder / item.name)
         for name in NAMES:
-            self.processes[name] = self._start(name)
+            with (self._folder / name / "node.yaml").open("a") as f:
+                f.write(f"runDir: {self._folder}/{name}/run\ndataDir: {self._folder}/{name}/data\n")
+            self.boot(name)
         try:
             self._wait()
         except BaseException:
@@ -52,10 +54,12 @@ class Loopback:
             raise
         return self
 
+    def boot(self, name: str) -> None:
+        """Start this member, which does not run."""
+        self.processes[name] = self._start(name)
+
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         config = self._folder / name / "node.yaml"
-        with config.open("a") as f:
-            f.write(f"runDir: {self._folder}/{name}/run\ndataDir: {self._folder}/{name}/data\n")
         argv = _hasys("store", "run", "--config", str(config))
         if self._profile_to is not None:
             argv[2:3] = ["-m", "cProfile", "-o", str(self._profile_to / f"{name}.prof"), "-m"]
