@@ -22,7 +22,7 @@ class Table(SyncObj):  # type: ignore[misc]  # PySyncObj has no types
         super().__init__(own, list(others), SyncObjConf(journalFile=journal))
         self.data: dict[int, bytes] = {}
 
-    @replicated  # type: ignore[misc]
+    @replicated  # type: ignore[untyped-decorator]
     def put(self, key: int, value: bytes) -> None:
         """One write."""
         self.data[key] = value
@@ -54,7 +54,12 @@ def _answer(table: Table, order: str, *numbers: Any) -> Any:
 def _put(table: Table, key: int, value: bytes) -> bool:
     done = threading.Event()
     outcome: list[Any] = []
-    table.put(key, value, callback=lambda _, error: (outcome.append(error), done.set()))
+
+    def ended(_: object, error: object) -> None:
+        outcome.append(error)
+        done.set()
+
+    table.put(key, value, callback=ended)
     return done.wait(WAIT) and not outcome[0]
 
 

@@ -90,8 +90,11 @@ class Product(ABC):
         """Wait for the end of a killed process."""
 
     async def settle(self) -> None:
-        """Wait until a write succeeds. Each attempt writes another value: one that changes nothing is no write. Attempts
-        are short, so that a request that hangs at a member without a leader does not round the figure up."""
+        """Wait until a write succeeds.
+
+        Each attempt writes another value: one that changes nothing is no write. Attempts are short, so that a request
+        that hangs at a member without a leader does not round the figure up.
+        """
         async with asyncio.timeout(READY):
             while True:
                 try:
