@@ -16,7 +16,7 @@ from hasys.api.tls import Identity
 from hasys.model.errors import ConfigRefused
 from hasys.store.raft.transport import TlsContexts
 from tests.certs import issue, make_ca
-from tests.unit.api.cluster import Cluster
+from tests.unit.api.cluster import Cluster, second_network
 from tests.unit.api.pki import Files
 from tests.unit.raft import test_engine as raft
 
@@ -46,17 +46,18 @@ async def shown(host: str, port: int, mine: Files, ca: Path) -> bytes:
     return certificate
 
 
-async def test_the_api_shows_a_renewed_certificate_to_the_next_connection(served: Cluster) -> None:
+async def test_the_api_shows_a_renewed_certificate_to_the_next_connection_of_every_network(served: Cluster) -> None:
     mine = served.authority.issue("admin", "admin")
     host, _, port = served.context(mine, "n1").servers[0].rpartition(":")
+    hosts = (host, second_network(host))
     async with Client(served.context(mine, "n1")) as client:
         await client.list("Node")
-        before = await shown(host, int(port), mine, served.authority.ca)
+        before = [await shown(one, int(port), mine, served.authority.ca) for one in hosts]
         config = served.members["n1"].server._config
         renew(Files(config.ca, config.certificate, config.key), served.authority.issue("n1", "node"))
-        after = await shown(host, int(port), mine, served.authority.ca)
-        assert after != before
-        assert after == ssl.PEM_cert_to_DER_cert(config.certificate.read_text())
+        after = [await shown(one, int(port), mine, served.authority.ca) for one in hosts]
+        assert after[0] not in before
+        assert after == [ssl.PEM_cert_to_DER_cert(config.certificate.read_text())] * 2
         assert len((await client.list("Node")).objects) == 3  # over the connection from before
 
 

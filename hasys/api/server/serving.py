@@ -69,7 +69,7 @@ class ApiServer:
         self.bound: dict[str, int] = {}
         """Address -> port, of what is listened on."""
         self.listening = asyncio.Event()
-        """Set once there is one."""
+        """Set once there is one on every own address that this machine has."""
         engine.on_change(self._on_change)
 
     def set_members(self, members: Sequence[Member]) -> None:
@@ -84,13 +84,14 @@ class ApiServer:
     async def run(self) -> None:
         """Listen on every own address; one that is missing on this machine is tried again quietly. Raises ``Refused``
         when the port is taken."""
-        credentials = server_credentials(self._config.ca, self._config.certificate, self._config.key)
         servers: dict[str, grpc.aio.Server] = {}
         try:
             while True:
                 for address in self._config.me.addresses:
                     if address not in servers and is_here(address, self._config.me.api_port):
-                        servers[address] = await self._listen(address, credentials)
+                        servers[address] = await self._listen(address)
+                if servers:
+                    self.listening.set()
                 if len(servers) == len(self._config.me.addresses):
                     await asyncio.Event().wait()
                 await asyncio.sleep(BIND_AGAIN)
@@ -100,7 +101,9 @@ class ApiServer:
             await asyncio.gather(*(server.stop(STOP_GRACE) for server in servers.values()))
             await self._forwarder.close()
 
-    async def _listen(self, address: str, credentials: grpc.ServerCredentials) -> grpc.aio.Server:
+    async def _listen(self, address: str) -> grpc.aio.Server:
+        # Credentials of its own for each: gRPC asks for the first certificate once, and tells one server of a renewal.
+        credentials = server_credentials(self._config.ca, self._config.certificate, self._config.key)
         server = grpc.aio.server(options=list(SERVER_OPTIONS), maximum_concurrent_rpcs=CALLS)
         server.add_generic_rpc_handlers((self._router,))
         checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -115,7 +118,6 @@ class ApiServer:
             raise Refused(f"API: cannot listen on {address} port {self._config.me.api_port}") from None
         await server.start()
         self.bound[address] = port
-        self.listening.set()
         return server
 
     # ------------------------------------------------------------ leading or not

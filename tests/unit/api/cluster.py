@@ -30,6 +30,11 @@ def free_port(address: str) -> int:
         return port
 
 
+def second_network(address: str) -> str:
+    """The other address of a member."""
+    return address.replace("127.0.0.", "127.0.1.")
+
+
 @dataclass
 class TestMember:
     """One API server with its engine."""
@@ -84,7 +89,7 @@ async def running(folder: Path, names: tuple[str, ...] = NAMES) -> AsyncIterator
     authority = Authority(folder)
     addresses = [f"127.0.0.{number + 1}" for number in range(len(names))]
     specs = tuple(
-        Member(name, "Voter", (address,), api_port=free_port(address))
+        Member(name, "Voter", (address, second_network(address)), api_port=free_port(address))
         for name, address in zip(names, addresses, strict=True)
     )
     machine = Machine()
