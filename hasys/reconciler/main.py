@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 
 import anyio
 from anyio import to_thread
@@ -20,7 +19,7 @@ from anyio.abc import TaskGroup
 from hasys.api.client import Client, from_node_config
 from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
-from hasys.model.lines import OneLine
+from hasys.model.lines import log_to_stderr
 from hasys.reconciler import lastknown
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
@@ -51,9 +50,7 @@ WORKER_THREADS = 8
 
 def run(config: NodeConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ``HasysError`` when this machine cannot run it."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to_stderr()
     anyio.run(functools.partial(_main, config), backend="asyncio")
 
 

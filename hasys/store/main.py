@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hasys.api.server import ApiServer
@@ -20,7 +19,7 @@ from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.model.errors import HasysError
-from hasys.model.lines import OneLine
+from hasys.model.lines import log_to_stderr
 from hasys.model.timing import show
 from hasys.store import seed
 from hasys.store.assigned import Assigned
@@ -160,7 +159,7 @@ async def _until_signal(config: NodeConfig) -> None:
 
 def run(config: NodeConfig) -> None:
     """The process. Ends with exit status 1 and one line when a part fails."""
-    set_up_logging()
+    log_to_stderr()
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     gc.set_threshold(GC_THRESHOLD, 20, 20)
@@ -176,10 +175,3 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for child in error.exceptions for leaf in _leaves(child)]
     return [error]
-
-
-def set_up_logging() -> None:
-    """One line per record on standard error: time, level, part, text. ``HASYS_LOG`` names the level."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=os.environ.get("HASYS_LOG", "INFO"), handlers=[handler])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,14 @@ def test_a_log_record_stays_one_line_and_moves_no_cursor() -> None:
     line = OneLine("%(levelname)s %(name)s: %(message)s").format(record)
     assert line.isprintable()
     assert line.startswith("WARNING hasys: connection of n1\\r\\nINFO")
+
+
+def test_every_record_of_a_process_reaches_its_log_with_its_time() -> None:
+    source = (
+        "import logging; from hasys.model.lines import log_to_stderr as log; log(); logging.info('ready %s', 'n1\\nn2')"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO root: ready n1\\nn2\n", done.stderr), done.stderr
 
 
 def test_a_traceback_in_the_log_is_one_line() -> None:
