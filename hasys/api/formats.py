@@ -14,6 +14,17 @@ _INTERFACE = re.compile(r"[!-.0-~]{1,15}", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|\d{1,10}", re.ASCII)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 
+_DEVICE = re.compile(r"/dev(/[\w.+@:=-]+)+", re.ASCII)
+_PATH = re.compile(r"(/[\w.+@-]+)+", re.ASCII)
+_FS_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+_OPTION = re.compile(r"[\w.+@:=/%-]{1,128}", re.ASCII)
+_DOTS = frozenset((".", ".."))
+_SYSTEM_TREES = ("/proc/", "/sys/", "/dev/", "/run/", "/boot/", "/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/lib64/")
+_SYSTEM = frozenset(tree[:-1] for tree in _SYSTEM_TREES) | {
+    "/var", "/var/lib", "/var/log", "/var/run", "/tmp", "/home", "/root",  # noqa: S108
+}  # fmt: skip
+"""Not to be mounted over: what is there would vanish."""
+
 
 def label(text: str) -> str:
     """DNS label (RFC 1123)."""
@@ -69,6 +80,34 @@ def absolute_path(text: str) -> str:
     return f"{_short(text)} is no absolute path: begin with '/'"
 
 
+def device(text: str) -> str:
+    """Path of a block device."""
+    if _DEVICE.fullmatch(text) and not _DOTS & set(text.split("/")):
+        return ""
+    return f"{_short(text)} is no path of a device: write it like /dev/disk/by-id/..."
+
+
+def mount_point(text: str) -> str:
+    """Where a file system may be mounted without hiding a part of the system."""
+    if not _PATH.fullmatch(text) or _DOTS & set(text.split("/")):
+        return f"{_short(text)} is no plain absolute path: letters, digits and ._+@- between single '/'"
+    if text in _SYSTEM or text.startswith(_SYSTEM_TREES):
+        return f"{text} belongs to the system: mount below /srv, /mnt or /var/lib, for example"
+    return ""
+
+
+def fs_type(text: str) -> str:
+    """Type of a file system."""
+    return "" if _FS_TYPE.fullmatch(text) else f"{_short(text)} is no type of a file system: write it like ext4 or xfs"
+
+
+def mount_option(text: str) -> str:
+    """One option of mount(8)."""
+    if _OPTION.fullmatch(text):
+        return ""
+    return f"{_short(text)} is no mount option: write one per item, like noatime or data=ordered"
+
+
 def user(text: str) -> str:
     """User name or decimal uid."""
     return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
@@ -105,6 +144,10 @@ CHECKS: Mapping[int, Callable[[str], str]] = {
     rules_pb2.FORMAT_ENV_NAME: env_name,
     rules_pb2.FORMAT_SIGNAL: signal_name,
     rules_pb2.FORMAT_IP: ip_address,
+    rules_pb2.FORMAT_DEVICE: device,
+    rules_pb2.FORMAT_MOUNT_POINT: mount_point,
+    rules_pb2.FORMAT_FS_TYPE: fs_type,
+    rules_pb2.FORMAT_MOUNT_OPTION: mount_option,
 }
 
 

@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 
 from hasys.v1 import objects_pb2 as pb
 
-Inner: TypeAlias = pb.Group | pb.Node | pb.VirtualIP | pb.Application | pb.Delay | pb.Operation | pb.Event | pb.Cluster
-"""What an envelope can hold."""
-
-Resource: TypeAlias = pb.VirtualIP | pb.Application | pb.Delay
+Resource: TypeAlias = pb.VirtualIP | pb.Application | pb.Delay | pb.SharedDisk
 """What a group runs."""
+
+Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Operation | pb.Event | pb.Cluster
+"""What an envelope can hold."""
 
 API_VERSION = "hasys/v1"
 
@@ -63,6 +63,7 @@ KINDS: dict[str, Kind] = {
         Kind("VirtualIP", "virtual_ip", "virtualips", ("vip", "vips"), pb.VirtualIP, grouped=True, applied=True),
         Kind("Application", "application", "applications", ("app", "apps"), pb.Application, grouped=True, applied=True),
         Kind("Delay", "delay", "delays", (), pb.Delay, grouped=True, applied=True),
+        Kind("SharedDisk", "shared_disk", "shareddisks", ("disk", "disks"), pb.SharedDisk, grouped=True, applied=True),
         Kind("Operation", "operation", "operations", ("op", "ops"), pb.Operation),
         Kind("Event", "event", "events", ("ev",), pb.Event),
         Kind("Cluster", "cluster", "clusters", (), pb.Cluster, applied=True),

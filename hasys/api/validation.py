@@ -200,6 +200,8 @@ class _Input:
         if isinstance(part, pb.VirtualIP):
             yield from self._interfaces(ref, part, group)
             yield from self._address(ref, part, group)
+        elif isinstance(part, pb.SharedDisk):
+            yield from self._disk(ref, part, group)
 
     def _unique_name(self, ref: Ref) -> Iterator[Fault]:
         first = self._names.setdefault((ref.group, ref.name), ref)
@@ -240,6 +242,30 @@ class _Input:
             )  # fmt: skip
             if not both_farms:
                 yield Fault(ref, field, f"{text} belongs to {other} of group {other.group!r} already: use a free one")
+
+    def _disk(self, ref: Ref, part: pb.SharedDisk, group: pb.Group) -> Iterator[Fault]:
+        """No second mount: neither of the device, nor over or under another disk's mount point on the same node."""
+        if group.spec.mode == pb.GroupSpec.Farm:
+            yield Fault(ref, "kind", f"group {ref.group!r} is a Farm: every node would mount {part.spec.device}")
+        stored = {ref_of(obj): obj for obj in self._view.list("SharedDisk")}
+        given = {r: obj for r, obj in self._given.items() if r.kind == "SharedDisk"}
+        for other, obj in sorted({**stored, **given}.items()):
+            if other == ref or other in self._removed or not self._share_a_node(group, self._group_of(other)):
+                continue
+            theirs = obj.shared_disk.spec
+            if theirs.device == part.spec.device:
+                why = f"{part.spec.device} belongs to {other} of group {other.group!r} already"
+                yield Fault(ref, "spec.device", f"{why}: it cannot be mounted twice")
+            if _one_below_the_other(theirs.mount_point, part.spec.mount_point):
+                yield Fault(
+                    ref, "spec.mountPoint",
+                    f"{part.spec.mount_point} and {theirs.mount_point} of {other} in group {other.group!r} "
+                    "lie in each other's way: choose another",
+                )  # fmt: skip
+
+    @staticmethod
+    def _share_a_node(one: pb.Group, other: pb.Group | None) -> bool:
+        return other is None or bool({n.name for n in one.spec.nodes} & {n.name for n in other.spec.nodes})
 
     # ------------------------------------------------------------ arrows
 
@@ -288,6 +314,10 @@ class _Input:
             if obj.node.spec.role != pb.NodeSpec.Witness
         ]  # fmt: skip
         return ", ".join(names) or "the names given to 'hasys init'"
+
+
+def _one_below_the_other(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def _same(address: str, other: str) -> bool:

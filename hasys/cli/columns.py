@@ -105,6 +105,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("RESTARTS", lambda o: str(o.status.restarts)),
     ),
     "Delay": (_GROUP, _NAME, Column("DURATION", lambda o: show_duration(o.spec.duration)), *_WHERE),
+    "SharedDisk": (
+        _GROUP, _NAME,
+        Column("DEVICE", lambda o: o.spec.device),
+        Column("MOUNTPOINT", lambda o: o.spec.mount_point),
+        *_WHERE,
+    ),
     "Node": (
         _NAME,
         Column("ROLE", lambda o: pb.NodeSpec.Role.Name(o.spec.role)),

@@ -16,7 +16,7 @@ from hasys.guard.loop import Loop, Timer
 from hasys.guard.netlink import Link
 from hasys.guard.oaths import Oaths
 from hasys.guard.plan import Book, Stored
-from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, Plan
+from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan
 from hasys.guard.watchdog import Watchdog
 from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
@@ -438,6 +438,8 @@ class Guard:
     def _is_there(self, entry: Entry) -> bool:
         if isinstance(entry, CgroupEntry):
             return self.parts.machine.populated(entry.path)
+        if isinstance(entry, MountEntry):
+            return self.parts.machine.mounted(entry)
         return bool(self.parts.machine.present([entry.address]))
 
     def _save(self, book: Book) -> bool:
@@ -455,4 +457,6 @@ class Guard:
 def _name(entry: Entry) -> str:
     if isinstance(entry, AddressEntry):
         return f"{entry.resource}: address {entry.address} is still on {entry.interface}"
+    if isinstance(entry, MountEntry):
+        return f"{entry.resource}: {entry.device} is still mounted on {entry.path}"
     return f"{entry.resource}: processes are still in {entry.path}"

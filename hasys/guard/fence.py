@@ -3,6 +3,8 @@
 1. The agent and its helpers are killed, so that nothing is begun again (SIGKILL of a cgroup works on stopped ones too).
 2. Addresses are muted in the kernel, then taken off their interfaces.
 3. The group's processes are killed.
+4. Its file systems are unmounted, and whoever else uses them is killed; in a process of its own, because an unmount
+   writes back what is not on the disk yet, and may take long.
 A job is not done until nothing is left; what cannot die is named, and then only a watchdog helps.
 """
 
@@ -13,14 +15,17 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from hasys.guard import cgroup
+from hasys.guard import cgroup, unmount
 from hasys.guard.netlink import InterfaceAddress, Route
 from hasys.guard.plan import Agent, Stored
+from hasys.guard.protocol import MountEntry
 
 RETRY = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Seconds between looks at what is still alive; the last one repeats."""
+MAX_FD = 1 << 20
+"""Above any descriptor of the guard."""
 _NO_FAILURE: tuple[str, ...] = ()
 
 
@@ -41,6 +46,12 @@ class Machine(Protocol):
 
     def populated(self, path: str) -> bool: ...
 
+    def unmount(self, entry: MountEntry) -> None:
+        """Begin to; returns at once."""
+        ...
+
+    def mounted(self, entry: MountEntry) -> bool: ...
+
 
 @dataclass
 class Fencing:
@@ -55,7 +66,7 @@ class Fencing:
     """Silences these groups in the kernel; does not raise."""
     machine: Machine
     steps: dict[str, float] = field(default_factory=dict)
-    """Seconds from the start until each step was first done: agent, muted, addresses, processes."""
+    """Seconds from the start until each step was first done: agent, muted, addresses, processes, mounts."""
     blockers: Sequence[str] = _NO_FAILURE
     looks: int = 0
 
@@ -68,6 +79,7 @@ class Fencing:
         self._do("muted", self._mute, blockers, now)
         self._do("addresses", lambda: self._addresses(addresses), blockers, now)
         self._do("processes", self._processes, blockers, now)
+        self._do("mounts", self._mounts, blockers, now)
         self.blockers = blockers
         return not blockers
 
@@ -106,12 +118,20 @@ class Fencing:
                 self.machine.kill_cgroup(path)
         return [f"processes in {path} do not die" for path in paths if self.machine.populated(path)]
 
+    def _mounts(self) -> list[str]:
+        there = [e for e in sorted({e for g in self.groups for e in g.mounts}) if self.machine.mounted(e)]
+        for entry in there:
+            self.machine.unmount(entry)
+        return [f"{e.device} on {e.path} is not unmounted yet" for e in there]
+
 
 class LinuxMachine:
     """The kernel of this machine."""
 
     def __init__(self, route: Route) -> None:
         self._route = route
+        self._unmounting: dict[MountEntry, int] = {}
+        """Processes that are at it."""
 
     def kill_agent(self, agent: Agent) -> None:
         if agent.cgroup:
@@ -137,9 +157,32 @@ class LinuxMachine:
     def populated(self, path: str) -> bool:
         return cgroup.populated(path)
 
+    def mounted(self, entry: MountEntry) -> bool:
+        return unmount.mounted(entry.device, entry.path)
+
+    def unmount(self, entry: MountEntry) -> None:
+        working = self._unmounting.get(entry)
+        if working is not None and os.waitpid(working, os.WNOHANG) == (0, 0):
+            return
+        child = os.fork()
+        if child == 0:
+            _unmount_and_exit(entry)
+        self._unmounting[entry] = child
+
     def _on_interfaces(self, addresses: Iterable[str]) -> list[InterfaceAddress]:
         wanted = frozenset(addresses)
         return [a for a in self._route.addresses() if a.address in wanted] if wanted else []
+
+
+def _unmount_and_exit(entry: MountEntry) -> NoReturn:
+    """The life of a forked helper. It keeps nothing of the guard open: a guard that starts anew needs the ports."""
+    status = 1
+    try:
+        os.closerange(0, MAX_FD)
+        unmount.unmount(entry.device, entry.path, kill=True)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def start_time(pid: int) -> int:

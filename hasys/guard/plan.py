@@ -14,7 +14,7 @@ from typing import Any
 
 from hasys.config import private_folder
 from hasys.guard import protocol
-from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, Plan
+from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, MountEntry, Plan
 from hasys.lease.keeping import with_floor
 
 MAX_FILE = 16 * 1024 * 1024
@@ -45,6 +45,10 @@ class Stored:
     @property
     def cgroups(self) -> tuple[str, ...]:
         return tuple(e.path for e in self.entries if isinstance(e, CgroupEntry))
+
+    @property
+    def mounts(self) -> tuple[MountEntry, ...]:
+        return tuple(e for e in self.entries if isinstance(e, MountEntry))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,19 @@ class CgroupEntry:
         return {"kind": "cgroup", "path": self.path, "resource": self.resource}
 
 
-Entry: TypeAlias = AddressEntry | CgroupEntry
+@dataclass(frozen=True, slots=True, order=True)
+class MountEntry:
+    """Plan entry: this resource may mount the device at ``path``; undone by unmounting it there."""
+
+    device: str
+    path: str
+    resource: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "mount", "device": self.device, "path": self.path, "resource": self.resource}
+
+
+Entry: TypeAlias = AddressEntry | CgroupEntry | MountEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +302,11 @@ def _entry(raw: Any, where: str) -> Entry:
             return AddressEntry(found.interface, found.address, resource)
         case "cgroup":
             return CgroupEntry(_path(raw, "path", f"{where}.path"), resource)
+        case "mount":
+            device = _path(raw, "device", f"{where}.device")
+            return MountEntry(device, _path(raw, "path", f"{where}.path"), resource)
         case other:
-            raise BadMessage(f"{where}.kind: {_shown(other)} is unknown: use address or cgroup")
+            raise BadMessage(f"{where}.kind: {_shown(other)} is unknown: use address, cgroup or mount")
 
 
 def _mapping(raw: Any, where: str) -> Mapping[str, Any]:

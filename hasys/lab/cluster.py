@@ -195,3 +195,14 @@ def application_manifest(
         f"---\napiVersion: hasys/v1\nkind: Application\nmetadata: {{name: {name}, group: {group}}}\n"
         f"spec: {json.dumps(spec)}\n"
     )
+
+
+def disk_manifest(
+    device: str, point: str, name: str = "data", group: str = "web", extra: Mapping[str, Any] | None = None
+) -> str:
+    """A shared disk; ``extra`` adds fields of its spec."""
+    spec = {"device": device, "mountPoint": point, **(extra or {})}
+    return (
+        f"---\napiVersion: hasys/v1\nkind: SharedDisk\nmetadata: {{name: {name}, group: {group}}}\n"
+        f"spec: {json.dumps(spec)}\n"
+    )

@@ -112,6 +112,14 @@ _ROWS = (
         "ForeignAddressRemoved", W, "{resource} was removed from {node}: {cause}",
         "An address of a group was on a node that must not have it.",
     ),
+    Reason(
+        "ForeignMount", C, "{resource} must not be mounted on {node}: {cause}",
+        "A shared disk was mounted by hand on a node that does not have the group. It is unmounted unless in use.",
+    ),
+    Reason(
+        "MountUsersKilled", W, "{resource} was unmounted by force on {node}: {cause}",
+        "Processes kept the file system busy beyond killAfter, or at a stop with force: they were killed.",
+    ),
     Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
 )  # fmt: skip
 

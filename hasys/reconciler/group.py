@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import ReleaseBlocked
-from hasys.guard.protocol import AddressEntry, CgroupEntry, Entry, Plan
+from hasys.guard.protocol import AddressEntry, CgroupEntry, Entry, MountEntry, Plan
 from hasys.model.errors import HasysError
 from hasys.placement import flow
 from hasys.placement.flow import Progress, Step
@@ -27,7 +27,17 @@ from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET
 from hasys.reconciler.unit import Unit
 from hasys.resources.leftovers import Leftovers
-from hasys.resources.port import AddressTrace, CgroupTrace, Condition, Driver, Place, State, Surroundings, Trace
+from hasys.resources.port import (
+    AddressTrace,
+    CgroupTrace,
+    Condition,
+    Driver,
+    MountTrace,
+    Place,
+    State,
+    Surroundings,
+    Trace,
+)
 from hasys.resources.settings import address_of
 from hasys.v1 import objects_pb2 as pb
 
@@ -72,6 +82,8 @@ class GroupReconciler:
         self._active = False
         """The guard permitted this epoch at least once since we began to hold it."""
         self._permit_news = anyio.Event()
+        self._foreign: dict[str, str] = {}
+        """What was last said about a shared disk that is mounted here though it must not be."""
 
     async def reconcile(self) -> float | None:
         """Do the next thing. Returns the seconds after which to look again (None: the usual resync), or FORGET."""
@@ -161,7 +173,8 @@ class GroupReconciler:
         plan = self._machine.guard.planned(self.name)
         wanted = {e.address for e in _entries(self._units.values()) if isinstance(e, AddressEntry)}
         planned = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
-        await self._machine.leftovers.strays(self.name, planned - wanted, self._units.keys())
+        mounts = _mounts(plan) - _mounts_of(_entries(self._units.values()))
+        await self._machine.leftovers.strays(self.name, planned - wanted, sorted(mounts), self._units.keys())
 
     def _respec(self, unit: Unit, resource: Resource) -> None:
         """The spec changed: go on as before where that is enough, else stop; it starts again when it has stopped."""
@@ -267,10 +280,11 @@ class GroupReconciler:
         plan = m.guard.planned(self.name)
         addresses = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
         virtual = {address_of(r.spec): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
-        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys()):
+        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys(), sorted(_mounts(plan))):
             if not expected and held.address in virtual:
                 where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
                 m.reporter.event("ForeignAddressRemoved", _ref(virtual[held.address]), 0, where)
+        await self._remove_foreign_mounts()
         if epoch <= m.guard.released(self.name):
             return ""
         try:
@@ -279,6 +293,16 @@ class GroupReconciler:
             log.warning("%s: not released: %s", self.name, e)
             return str(e)
         return ""
+
+    async def _remove_foreign_mounts(self) -> None:
+        """Somebody mounted a shared disk by hand on a node that does not have the group."""
+        for name, resource in list(self._machine.cache.resources(self.name).items()):
+            if isinstance(resource, pb.SharedDisk):
+                mount = MountTrace(resource.spec.device, resource.spec.mount_point)
+                found = await self._machine.leftovers.foreign(mount)
+                if found and self._foreign.get(name) != found:
+                    self._machine.reporter.event("ForeignMount", _ref(resource), 0, found)
+                self._foreign[name] = found
 
     def _wind_down(self, *, force: bool) -> None:
         """Stop in reverse order, each step when nothing needs it any more; ``force``: all at once."""
@@ -406,6 +430,16 @@ def _entry(trace: Trace, unit: Unit) -> Entry:
             return AddressEntry(interface, address, resource)
         case CgroupTrace(path):
             return CgroupEntry(path, resource)
+        case MountTrace(device, point):
+            return MountEntry(device, point, resource)
+
+
+def _mounts(plan: Plan | None) -> frozenset[MountTrace]:
+    return _mounts_of(plan.entries if plan else ())
+
+
+def _mounts_of(entries: Iterable[Entry]) -> frozenset[MountTrace]:
+    return frozenset(MountTrace(e.device, e.path) for e in entries if isinstance(e, MountEntry))
 
 
 def _material(resource: Resource) -> bytes:

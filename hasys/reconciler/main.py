@@ -35,6 +35,7 @@ from hasys.resources.addresses import KernelAddresses
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup, base_of
 from hasys.resources.drivers import Drivers
 from hasys.resources.leftovers import Leftovers
+from hasys.resources.mounts import KernelMounts
 from hasys.resources.output import Outputs
 from hasys.resources.records import Records
 from hasys.resources.settings import address_of
@@ -85,14 +86,15 @@ class Agent:
         self.witnessing = Witnessing(self.link, cluster.report, config.name)
         self._outputs = Outputs(config.run_dir / "output")
         records = Records(config.run_dir / "resources")
+        mounts = KernelMounts()
         self._machine = Machine(
             node=config.name,
             cache=self.cache,
             guard=self.link,
             gates=Gates(self.cache, self.link, config.name),
             reporter=self.reporter,
-            leftovers=Leftovers(self.addresses, base, records, self._outputs),
-            driver=Drivers(base, self.addresses, records, self._outputs).make,
+            leftovers=Leftovers(self.addresses, base, records, self._outputs, mounts),
+            driver=Drivers(base, self.addresses, records, self._outputs, mounts).make,
             tasks=tasks,
             wake=self.runtime.wake,
         )

@@ -9,10 +9,12 @@ from hasys.resources.addresses import Addresses
 from hasys.resources.application import Application
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup
 from hasys.resources.delay import Delay
+from hasys.resources.mounts import Mounts
 from hasys.resources.output import Outputs
 from hasys.resources.port import Driver, Surroundings
 from hasys.resources.records import Records
 from hasys.resources.service import Home
+from hasys.resources.shared_disk import SharedDisk
 from hasys.resources.virtual_ip import VirtualIP
 from hasys.v1 import objects_pb2 as pb
 
@@ -25,6 +27,7 @@ class Drivers:
     addresses: Addresses
     records: Records
     outputs: Outputs
+    mounts: Mounts
 
     def make(self, resource: Resource, around: Surroundings) -> Driver:
         """The driver of a resource."""
@@ -33,6 +36,8 @@ class Drivers:
                 return VirtualIP(around, resource.spec, self.addresses)
             case pb.Application():
                 return Application(around, resource.spec, self._home(around))
+            case pb.SharedDisk():
+                return SharedDisk(around, resource.spec, self._home(around), self.mounts)
             case pb.Delay():
                 return Delay(around, resource.spec, self.records)
 

@@ -41,7 +41,15 @@ class CgroupTrace:
     path: str
 
 
-Trace: TypeAlias = AddressTrace | CgroupTrace
+@dataclass(frozen=True, slots=True, order=True)
+class MountTrace:
+    """This resource may mount the device there (absolute paths)."""
+
+    device: str
+    point: str
+
+
+Trace: TypeAlias = AddressTrace | CgroupTrace | MountTrace
 """What a resource may leave on the machine, and the guard must be able to undo."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 
-from hasys.resources import output, process, settings
+from hasys.resources import output, process, scripts, settings
 from hasys.resources.cgroup import Cgroup
 from hasys.resources.output import Outputs
 from hasys.resources.port import Place, Temporary
@@ -246,30 +246,14 @@ class Scripted(Service):
     async def _run(self, script: objects_pb2.Script, name: str) -> Ending | None:
         """Run a script to its end; None when it succeeded. What the start script leaves running is the application."""
         own = self.home.cgroup if name == "start" else self.home.helpers
-        running = await process.start(command_of(script, self.home), own, self.pipe)
         timeout = settings.seconds(script, "timeout")
-        try:
-            with anyio.move_on_after(timeout) as waiting:
-                await running.wait()
-        finally:
-            if not running.over or own is self.home.helpers:
-                await _end(running, own)
-        if waiting.cancelled_caught:
-            return Ending(f"{name} script did not end within {timeout:g} s")
-        if running.code == 0:
+        ended = await scripts.run(command_of(script, self.home), own, self.pipe, timeout, keep=name == "start")
+        if ended.code == 0:
             return None
-        said = output.last_line(self.log)
-        return Ending(f"{name} script: {process.ended(running.code)}{': ' + said if said else ''}", running.code)
-
-
-async def _end(running: Process, cgroup: Cgroup) -> None:
-    """Kill a script that was given up, and all that it started in its process group and cgroup."""
-    with anyio.CancelScope(shield=True):
-        with contextlib.suppress(ProcessLookupError):
-            if not running.over:  # else the number may mean another group by now
-                os.killpg(running.pid, signal.SIGKILL)
-        await cgroup.empty()
-        await running.wait()
+        said = output.last_line(self.log) if ended.code is not None else ""
+        return Ending(
+            f"{name} script{'' if ended.code is None else ':'} {ended.cause}{': ' + said if said else ''}", ended.code
+        )
 
 
 def command_of(source: objects_pb2.Run | objects_pb2.Script, home: Home) -> Command:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hasys.api.convert import seconds, timing_of
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import objects_pb2 as pb
 
 WATCHDOG_MARGIN = 0.5
 """Seconds that a watchdog may take beyond its timeout to stop a machine (design section 3)."""
+
+UNMOUNT_TIMEOUT = 5.0
+"""Seconds; the schema's default of ``SharedDiskSpec.unmount_timeout``."""
 
 
 class Assigned:
@@ -32,7 +36,7 @@ class Assigned:
         self._value = None
 
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
-        if not changes or any(change.ref.kind in ("Group", "Node") for change in changes):
+        if not changes or any(change.ref.kind in ("Group", "Node", "Cluster") for change in changes):
             self._value = None
 
     def _build(self) -> Assignments:
@@ -60,11 +64,25 @@ class Assigned:
         )
 
     def _outlives(self, group: str, a: pb.Assignment) -> float:
-        """Addresses are muted by the kernel; anything more may live on until a watchdog stops the machine."""
-        if all(ref.kind == "VirtualIP" for ref in self._machine.members_of(group)):
+        """Addresses are muted by the kernel; anything more may live on until a watchdog stops the machine, a mount
+        until its guard has unmounted it."""
+        members = self._machine.members_of(group)
+        if all(ref.kind == "VirtualIP" for ref in members):
             return 0.0
         timeout = max((self._watchdog(node) for node in (a.node, a.previous_node) if node), default=0.0)
-        return timeout + WATCHDOG_MARGIN if timeout else 0.0
+        waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
+        unmounted = self._ttl() + max(waits) if waits else 0.0
+        return max(timeout + WATCHDOG_MARGIN if timeout else 0.0, unmounted)
+
+    def _ttl(self) -> float:
+        """Longest time that a lease may last after its last proof."""
+        clusters = [obj.cluster for obj in self._machine.list("Cluster")]
+        return max((max(timing_of(c.spec).ttl, seconds(c.status.ttl_max)) for c in clusters), default=0.0)
+
+
+def unmount_timeout(spec: pb.SharedDiskSpec) -> float:
+    """Seconds that a lost node has for its unmount, after its lease."""
+    return seconds(spec.unmount_timeout) if spec.HasField("unmount_timeout") else UNMOUNT_TIMEOUT
 
 
 def _candidates(group: pb.Group) -> frozenset[str]:

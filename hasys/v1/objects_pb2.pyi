@@ -120,6 +120,7 @@ class Object(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
+    SHARED_DISK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group(self) -> Global___Group: ...
     @_builtins.property
@@ -136,6 +137,8 @@ class Object(_message.Message):
     def event(self) -> Global___Event: ...
     @_builtins.property
     def cluster(self) -> Global___Cluster: ...
+    @_builtins.property
+    def shared_disk(self) -> Global___SharedDisk: ...
     def __init__(
         self,
         *,
@@ -147,12 +150,13 @@ class Object(_message.Message):
         operation: Global___Operation | None = ...,
         event: Global___Event | None = ...,
         cluster: Global___Cluster | None = ...,
+        shared_disk: Global___SharedDisk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -913,6 +917,113 @@ class DelaySpec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DelaySpec: _TypeAlias = DelaySpec  # noqa: Y015
+
+@_typing.final
+class SharedDisk(_message.Message):
+    """A file system on storage that several nodes reach: mounted where the group is Active, nowhere else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___SharedDiskSpec: ...
+    @_builtins.property
+    def status(self) -> Global___ResourceStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___SharedDiskSpec | None = ...,
+        status: Global___ResourceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedDisk: _TypeAlias = SharedDisk  # noqa: Y015
+
+@_typing.final
+class SharedDiskSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Check:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SharedDiskSpec._Check.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        Preen: SharedDiskSpec._Check.ValueType  # 0
+        Never: SharedDiskSpec._Check.ValueType  # 1
+        Full: SharedDiskSpec._Check.ValueType  # 2
+
+    class Check(_Check, metaclass=_CheckEnumTypeWrapper): ...
+    Preen: SharedDiskSpec.Check.ValueType  # 0
+    Never: SharedDiskSpec.Check.ValueType  # 1
+    Full: SharedDiskSpec.Check.ValueType  # 2
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    MOUNT_POINT_FIELD_NUMBER: _builtins.int
+    FS_TYPE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    CHECK_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MOUNT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    KILL_AFTER_FIELD_NUMBER: _builtins.int
+    UNMOUNT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ON_START_FAILURE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """the same path on every node: use /dev/disk/by-id/..."""
+    mount_point: _builtins.str
+    fs_type: _builtins.str
+    check: Global___SharedDiskSpec.Check.ValueType
+    on_start_failure: Global___OnFailure.ValueType
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a change counts from the next mount on"""
+
+    @_builtins.property
+    def check_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def mount_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def kill_after(self) -> _duration_pb2.Duration:
+        """an orderly stop kills what still uses the mount after this"""
+
+    @_builtins.property
+    def unmount_timeout(self) -> _duration_pb2.Duration:
+        """a lost node gets this long, after its lease, to unmount before another one mounts"""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        mount_point: _builtins.str = ...,
+        fs_type: _builtins.str = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        check: Global___SharedDiskSpec.Check.ValueType = ...,
+        check_timeout: _duration_pb2.Duration | None = ...,
+        mount_timeout: _duration_pb2.Duration | None = ...,
+        kill_after: _duration_pb2.Duration | None = ...,
+        unmount_timeout: _duration_pb2.Duration | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        on_start_failure: Global___OnFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_timeout", b"check_timeout", "kill_after", b"kill_after", "mount_timeout", b"mount_timeout", "unmount_timeout", b"unmount_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "check", b"check", "check_timeout", b"check_timeout", "device", b"device", "fs_type", b"fs_type", "kill_after", b"kill_after", "mount_point", b"mount_point", "mount_timeout", b"mount_timeout", "on_start_failure", b"on_start_failure", "options", b"options", "unmount_timeout", b"unmount_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedDiskSpec: _TypeAlias = SharedDiskSpec  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):

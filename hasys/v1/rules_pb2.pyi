@@ -43,6 +43,14 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_SIGNAL: _Format.ValueType  # 7
     """SIGTERM, TERM or 15"""
     FORMAT_IP: _Format.ValueType  # 8
+    FORMAT_DEVICE: _Format.ValueType  # 20
+    """absolute path below /dev"""
+    FORMAT_MOUNT_POINT: _Format.ValueType  # 21
+    """absolute path that is no part of the system's own tree"""
+    FORMAT_FS_TYPE: _Format.ValueType  # 22
+    """ext4, xfs"""
+    FORMAT_MOUNT_OPTION: _Format.ValueType  # 23
+    """one option of mount(8): noatime, data=ordered"""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper): ...
 
@@ -60,6 +68,14 @@ FORMAT_ENV_NAME: Format.ValueType  # 6
 FORMAT_SIGNAL: Format.ValueType  # 7
 """SIGTERM, TERM or 15"""
 FORMAT_IP: Format.ValueType  # 8
+FORMAT_DEVICE: Format.ValueType  # 20
+"""absolute path below /dev"""
+FORMAT_MOUNT_POINT: Format.ValueType  # 21
+"""absolute path that is no part of the system's own tree"""
+FORMAT_FS_TYPE: Format.ValueType  # 22
+"""ext4, xfs"""
+FORMAT_MOUNT_OPTION: Format.ValueType  # 23
+"""one option of mount(8): noatime, data=ordered"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final

@@ -12,6 +12,7 @@ from hasys.guard.gate import Gate, GateCounts, GateFailed
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
 from hasys.guard.plan import Agent, Book
+from hasys.guard.protocol import MountEntry
 from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Planned
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
@@ -107,7 +108,7 @@ class FakeMachine:
 
     def __init__(self) -> None:
         self.there: set[str] = set()
-        """Addresses on an interface and populated cgroups."""
+        """Addresses on an interface, populated cgroups and mount points."""
         self.immortal: set[str] = set()
         self.agent = True
         self.agents_killed = 0
@@ -131,6 +132,13 @@ class FakeMachine:
 
     def populated(self, path: str) -> bool:
         return path in self.there
+
+    def unmount(self, entry: MountEntry) -> None:
+        if entry.path not in self.immortal:
+            self.there.discard(entry.path)
+
+    def mounted(self, entry: MountEntry) -> bool:
+        return entry.path in self.there
 
 
 class FakeStore:

@@ -8,7 +8,7 @@ import pytest
 
 from hasys.guard.fence import Fencing
 from hasys.guard.plan import Agent, Stored
-from hasys.guard.protocol import AddressEntry, CgroupEntry, Plan
+from hasys.guard.protocol import AddressEntry, CgroupEntry, MountEntry, Plan
 
 AGENT = Agent(7, 99, "/cg/agent")
 GROUP = Stored(
@@ -44,6 +44,12 @@ class FakeMachine:
 
     def populated(self, path: str) -> bool:
         return self.lives[path] > 0
+
+    def unmount(self, entry: MountEntry) -> None:
+        self._kill(entry.path)
+
+    def mounted(self, entry: MountEntry) -> bool:
+        return self.lives.get(entry.path, 0) > 0
 
     def mute(self, groups: Iterable[str]) -> None:
         self.log.append("mute " + ",".join(groups))
@@ -111,3 +117,16 @@ def test_an_error_of_one_step_does_not_stop_the_later_ones(machine: FakeMachine)
 def test_an_agent_that_began_nothing_is_not_killed(machine: FakeMachine) -> None:
     assert fencing(machine, agent=None).step(lambda: 100.0)
     assert machine.lives["agent"] == 1
+
+
+def test_a_mount_goes_last_and_the_job_waits_until_it_is_gone(machine: FakeMachine) -> None:
+    disk = MountEntry("/dev/sdb1", "/srv/data", "disk")
+    stored = Stored(Plan("web", 1, 1, (disk, *GROUP.plan.entries)), permitted=True)
+    machine.lives["/srv/data"] = 2
+    job = Fencing((stored,), AGENT, "lease ended", 100.0, machine.mute, machine)
+    assert not job.step(lambda: 100.0)
+    assert machine.log == ["kill agent", "mute web", "kill 10.0.0.1", "kill /cg/web", "kill /srv/data"]
+    assert not job.step(lambda: 100.1)
+    assert job.blockers == ["/dev/sdb1 on /srv/data is not unmounted yet"]
+    assert job.step(lambda: 100.2)
+    assert job.steps["mounts"] == pytest.approx(0.2)

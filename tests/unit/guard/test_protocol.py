@@ -15,6 +15,7 @@ from hasys.guard.protocol import (
     Alive,
     BadMessage,
     CgroupEntry,
+    MountEntry,
     Gate,
     Hello,
     Permit,
@@ -30,7 +31,11 @@ numbers = st.integers(0, protocol.MAX_NUMBER)
 interfaces = st.from_regex(r"[a-z][a-z0-9.-]{0,14}", fullmatch=True)
 ips = st.ip_addresses().map(str)
 paths = st.lists(names, min_size=1, max_size=5).map(lambda parts: "/" + "/".join(parts))
-entries = st.builds(AddressEntry, interfaces, ips, names) | st.builds(CgroupEntry, paths, names)
+entries = (
+    st.builds(AddressEntry, interfaces, ips, names)
+    | st.builds(CgroupEntry, paths, names)
+    | st.builds(MountEntry, paths, paths, names)
+)
 plans = st.builds(Plan, names, numbers, numbers, st.lists(entries, max_size=5, unique=True).map(tuple))
 gates = st.lists(st.builds(Address, interfaces, ips), max_size=5, unique=True).map(lambda a: Gate(tuple(sorted(a))))
 requests = st.one_of(

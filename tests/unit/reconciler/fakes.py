@@ -15,6 +15,7 @@ from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import GuardGone, ReleaseBlocked, Stale, SwornTo
 from hasys.guard.protocol import Address, AddressEntry, Plan
 from hasys.model.errors import Unavailable
+from hasys.model.mounts import Mount
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.gates import Gates
 from hasys.reconciler.group import GroupReconciler, Machine
@@ -134,6 +135,35 @@ class FakeAddresses:
         news.set()
 
 
+class FakeMounts:
+    """The mount table of a machine; ``users`` keep what they use from being unmounted until they are killed."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.mounted: list[Mount] = []
+        self.users: dict[str, str] = {}
+        self.log = log
+
+    def table(self) -> tuple[Mount, ...]:
+        return tuple(self.mounted)
+
+    def number(self, device: str) -> str:
+        return f"8:{len(device)}"
+
+    def in_use(self, device: str) -> bool:
+        return any(m.device == self.number(device) for m in self.mounted)
+
+    async def unmount(self, device: str, point: str, *, kill: bool) -> str:
+        await checkpoint()
+        if point in self.users and not kill:
+            return f"{point} is used by {self.users[point]}"
+        if point in self.users:
+            self.log.append(f"kill {self.users.pop(point)}")
+        if any(m.point == point for m in self.mounted):
+            self.log.append(f"unmount {point}")
+        self.mounted = [m for m in self.mounted if m.point != point]
+        return ""
+
+
 class FakeCluster:
     """Takes reports; fails as often as told."""
 
@@ -220,7 +250,9 @@ class World:
         self.runtime = Runtime(self.reconcile, jitter=lambda: 1.0)
         self.version = 0
         base = Cgroup(directory / "cgroup")
-        leftovers = Leftovers(self.addresses, base, Records(directory / "r"), Outputs(directory / "o"))
+        leftovers = Leftovers(
+            self.addresses, base, Records(directory / "r"), Outputs(directory / "o"), FakeMounts(self.log)
+        )
         self.machine = Machine(
             node=NODE,
             cache=self.cache,

@@ -1,0 +1,125 @@
+"""B3: a shared disk with a web server on it: mounted on the Active alone, whatever happens to it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hasys.lab.cluster import Cluster, address_manifest, application_manifest, disk_manifest, group_manifest
+from hasys.lab.disks import MountWatch, SharedDisk
+from hasys.lab.instruments import Probe
+from hasys.lab.lab import Lab, missing
+from hasys.lab.shell import until
+
+pytestmark = pytest.mark.lab
+
+VIP, PORT = "10.77.0.100", 8080
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; user root;
+events {{}}
+http {{ access_log {folder}/access.log; client_body_temp_path {folder}/body;
+  server {{ listen {port}; root {folder}/html; }} }}
+"""
+
+
+@dataclass
+class Stage:
+    """A running cluster whose group has a disk."""
+
+    cluster: Cluster
+    disk: SharedDisk
+    point: Path
+    mounts: MountWatch
+    web: Probe
+
+    @property
+    def active(self) -> str:
+        return self.cluster.wait_redundant("web")
+
+    def other(self, node: str) -> str:
+        return next(n for n in self.cluster.nodes if n != node)
+
+    def wait_mounted(self, node: str) -> None:
+        until(lambda: self.mounts.now == {node}, 20, f"{node} alone to have the disk mounted")
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    lack = missing()
+    if lack:
+        pytest.skip(lack)
+    with Lab() as lab:
+        cluster = Cluster(lab)
+        cluster.start()
+        disk = SharedDisk(lab.record.data / "disk.img")
+        lab.on_close(disk.close)
+        point = lab.record.data / "shared"
+        _fill(disk, point)
+        cluster.wait_ready()
+        watch = MountWatch([cluster.machine(n) for n in cluster.nodes], disk.device)
+        lab.on_close(watch.close)
+        nginx = ["nginx", "-c", f"{point}/nginx.conf", "-e", f"{point}/error.log"]
+        cluster.apply(
+            group_manifest()
+            + address_manifest(f"{VIP}/24")
+            + disk_manifest(disk.device, str(point), extra={"unmountTimeout": "2s", "killAfter": "1s"})
+            + application_manifest(nginx, extra={"after": ["web-ip", "data"]})
+        )
+        cluster.wait_running("web")
+        yield Stage(cluster, disk, point, watch, lab.http_probe(VIP, PORT))
+
+
+def _fill(disk: SharedDisk, point: Path) -> None:
+    """What the web server needs, on the disk itself."""
+    (point / "html").mkdir(parents=True)
+    subprocess.run(["mount", disk.device, str(point)], check=True)
+    (point / "html").mkdir()
+    (point / "html/index.html").write_text("from the shared disk")
+    (point / "nginx.conf").write_text(NGINX.format(folder=point, port=PORT))
+    subprocess.run(["umount", str(point)], check=True)
+
+
+@pytest.fixture(autouse=True)
+def never_twice(stage: Stage) -> Iterator[None]:
+    """Around every test: somebody looked, and never saw two."""
+    looks = stage.mounts.looks
+    yield
+    assert stage.mounts.looks > looks + 100
+    assert stage.mounts.twice() == []
+
+
+def test_b3_a_switchover_unmounts_here_before_it_mounts_there(stage: Stage) -> None:
+    active = stage.active
+    stage.wait_mounted(active)
+    stage.cluster.hasys("switchover", "web")
+    stage.wait_mounted(stage.other(active))
+    stage.web.wait_answer(10)
+    assert stage.cluster.wait_running("web") == stage.other(active)
+
+
+def test_b3_a_cut_off_active_unmounts_by_itself_though_the_mount_is_used(stage: Stage) -> None:
+    active = stage.active
+    machine = stage.cluster.machine(active)
+    user = machine.spawn("sh", "-c", f"exec sleep 600 > {stage.point}/held")
+    until(lambda: machine.processes("sleep"), 5, "the user of the mount")
+    machine.drop()
+    stage.wait_mounted(stage.other(active))
+    assert user.wait(timeout=5) != 0
+    stage.web.wait_answer(10)
+    stage.cluster.restore()
+
+
+def test_b3_a_lost_active_is_replaced_after_the_time_for_its_unmount_and_within_the_bound(stage: Stage) -> None:
+    active = stage.active
+    stage.wait_mounted(active)
+    bound = float(stage.cluster.group("web")["failoverBound"].removesuffix("s"))
+    assert bound >= 2
+    stage.cluster.lab.power_off(active)
+    stage.cluster.wait_running("web", stage.other(active), timeout=bound + 5)
+    stage.wait_mounted(stage.other(active))
+    stage.web.wait_answer(10)
+    stage.cluster.restore()
