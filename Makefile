@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived
+APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived e2fsprogs
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -84,6 +84,14 @@ class Bench:
         wait_for(lambda: Path(self.point, "held").exists())
         return self.users[-1]
 
+    def options(self) -> str:
+        return next(line for line in Path("/proc/self/mounts").read_text().splitlines() if self.point in line)
+
+    def bystander(self) -> subprocess.Popen[bytes]:
+        """A process whose directory is next to the mount."""
+        self.users.append(subprocess.Popen(["sleep", "600"], cwd=Path(self.point).parent))
+        return self.users[-1]
+
     def close(self) -> None:
         for user in self.users:
             user.kill()
@@ -98,6 +106,10 @@ async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
         while not condition():  # noqa: ASYNC110  # the kernel tells nobody
             await anyio.sleep(0.005)
+
+
+def sh(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -126,7 +138,7 @@ async def test_it_is_mounted_only_when_permitted_and_gone_after_a_stop(bench: Be
         await until(lambda: driver.condition.state is State.RUNNING)
         tasks.cancel_scope.cancel()
     assert bench.mounted
-    assert "noatime" in next(line for line in Path("/proc/self/mounts").read_text().splitlines() if bench.point in line)
+    assert "noatime" in bench.options()
     await driver.stop(force=False)
     assert not bench.mounted
     assert not KernelMounts().in_use(bench.device)
@@ -145,8 +157,7 @@ async def test_who_uses_it_is_named_and_killed_only_after_the_grace_time(bench: 
     driver = bench.driver()
     async with bench.running(driver):
         pass
-    user, bystander = bench.user(), subprocess.Popen(["sleep", "600"], cwd=Path(bench.point).parent)
-    bench.users.append(bystander)
+    user, bystander = bench.user(), bench.bystander()
     with pytest.raises(Temporary, match=rf"is used by process {user.pid} \(sleep\)"):
         await driver.stop(force=False)
     assert user.poll() is None
@@ -171,7 +182,7 @@ async def test_a_stop_with_force_does_not_wait_for_users(bench: Bench) -> None:
 async def test_a_second_mount_is_refused(bench: Bench, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run(["mount", bench.device, str(elsewhere)], check=True)
+    sh("mount", bench.device, str(elsewhere))
     try:
         driver = bench.driver()
         driver._spec.mount_timeout.FromMilliseconds(300)
@@ -182,12 +193,12 @@ async def test_a_second_mount_is_refused(bench: Bench, tmp_path: Path) -> None:
             )
             assert not bench.mounted
     finally:
-        subprocess.run(["umount", str(elsewhere)], check=True)
+        sh("umount", str(elsewhere))
 
 
 async def test_a_mount_that_was_taken_away_by_hand_is_made_again(bench: Bench) -> None:
     async with bench.running(bench.driver()) as driver:
-        subprocess.run(["umount", bench.point], check=True)
+        sh("umount", bench.point)
         await until(lambda: bench.events != [])
         await until(lambda: bench.mounted and driver.condition.state is State.RUNNING)
     assert bench.events == [f"DriftRepaired: {bench.device} was unmounted from {bench.point}"]
@@ -195,13 +206,13 @@ async def test_a_mount_that_was_taken_away_by_hand_is_made_again(bench: Bench) -
 
 async def test_a_file_system_that_became_read_only_has_failed(bench: Bench) -> None:
     async with bench.running(bench.driver()) as driver:
-        subprocess.run(["mount", "-o", "remount,ro", bench.point], check=True)
+        sh("mount", "-o", "remount,ro", bench.point)
         await until(lambda: driver.condition.state is State.FAILED)
         assert "became read-only" in driver.condition.message
 
 
 async def test_a_damaged_file_system_is_not_mounted_and_what_fsck_said_is_kept(bench: Bench) -> None:
-    subprocess.run(["dd", "if=/dev/zero", f"of={bench.device}", "bs=64k", "count=1"], check=True, capture_output=True)
+    sh("dd", "if=/dev/zero", f"of={bench.device}", "bs=64k", "count=1")
     async with bench.running(bench.driver()) as driver:
         assert driver.condition.state is State.FAILED
         assert driver.condition.message.startswith("fsck.ext4 exit status 8")

@@ -230,3 +230,51 @@ def test_what_validation_accepts_the_state_machine_accepts_too(history: list[lis
 def in_order(objects: Sequence[pb.Object]) -> list[pb.Object]:
     """Groups before their resources, as the server sends them."""
     return sorted(objects, key=lambda obj: ref_of(obj).kind != "Group")
+
+
+def disk(name: str = "disk", of: str = "web", device: str = "/dev/sdb1", point: str = "/srv/data") -> pb.Object:
+    obj = pb.Object()
+    obj.shared_disk.metadata.name = name
+    obj.shared_disk.metadata.group = of
+    obj.shared_disk.spec.device = device
+    obj.shared_disk.spec.mount_point = point
+    return obj
+
+
+def test_a_device_is_no_two_shared_disks_of_one_node(log: Log) -> None:
+    log.must(group("a", "n1", "n2"), disk("d", "a"))
+    assert found([group("b", "n2", "o"), disk("e", "b", point="/srv/b")], log.machine) == [("e", "spec.device")]
+    assert found([group("b", "o"), disk("e", "b")], log.machine) == []
+    assert found([disk("d", "a")], log.machine) == []
+
+
+@pytest.mark.parametrize("point", ["/srv/data", "/srv/data/deeper", "/srv"])
+def test_mount_points_do_not_lie_in_each_others_way(log: Log, point: str) -> None:
+    log.must(group(), disk("d"))
+    assert found([disk("e", device="/dev/sdc1", point=point)], log.machine) == [("e", "spec.mountPoint")]
+    assert found([disk("e", device="/dev/sdc1", point="/srv/data2")], log.machine) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device", "/srv/disk.img"), ("device", "/dev/../etc"), ("device", "sdb1"), ("mount_point", "/"),
+        ("mount_point", "/etc"), ("mount_point", "/usr/x"), ("mount_point", "/srv/../etc"), ("mount_point", "srv"),
+        ("mount_point", "/srv/"), ("fs_type", "-x"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_mounted_safely_is_refused(log: Log, field: str, value: str) -> None:
+    obj = disk()
+    setattr(obj.shared_disk.spec, field, value)
+    spelling = {"mount_point": "mountPoint", "fs_type": "fsType"}.get(field, field)
+    assert found([group(), obj], log.machine) == [("disk", f"spec.{spelling}")]
+
+
+def test_a_mount_option_is_one_word(log: Log) -> None:
+    obj = disk()
+    obj.shared_disk.spec.options.extend(["noatime", "rw,suid"])
+    assert found([group(), obj], log.machine) == [("disk", "spec.options[1]")]
+
+
+def test_a_farm_has_no_shared_disk(log: Log) -> None:
+    assert found([group("web", farm=True), disk()], log.machine) == [("disk", "kind")]

@@ -73,7 +73,7 @@ def test_the_agent_dies_first_then_the_address_is_muted_and_removed_then_process
     job = fencing(machine)
     assert job.step(lambda: 100.5)
     assert machine.log == ["kill agent", "mute web", "kill 10.0.0.1", "kill /cg/web"]
-    assert job.steps == {"agent": 0.5, "muted": 0.5, "addresses": 0.5, "processes": 0.5}
+    assert job.steps == {"agent": 0.5, "muted": 0.5, "addresses": 0.5, "processes": 0.5, "mounts": 0.5}
 
 
 def test_an_agent_that_does_not_die_at_once_delays_nothing_but_the_end(machine: FakeMachine) -> None:

@@ -243,6 +243,7 @@ class World:
         self.stubborn: set[str] = set()
         self.guard = FakeGuard(self.log)
         self.addresses = FakeAddresses(self.log)
+        self.mounts = FakeMounts(self.log)
         self.cluster = FakeCluster()
         self.cache = Cache()
         self.cache.synced = True
@@ -250,9 +251,7 @@ class World:
         self.runtime = Runtime(self.reconcile, jitter=lambda: 1.0)
         self.version = 0
         base = Cgroup(directory / "cgroup")
-        leftovers = Leftovers(
-            self.addresses, base, Records(directory / "r"), Outputs(directory / "o"), FakeMounts(self.log)
-        )
+        leftovers = Leftovers(self.addresses, base, Records(directory / "r"), Outputs(directory / "o"), self.mounts)
         self.machine = Machine(
             node=NODE,
             cache=self.cache,

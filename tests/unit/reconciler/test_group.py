@@ -8,11 +8,13 @@ import anyio
 import pytest
 
 from hasys.api import kinds
-from hasys.guard.protocol import AddressEntry, Plan
+from hasys.guard.protocol import AddressEntry, MountEntry, Plan
+from hasys.model.mounts import Mount
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.ports import Batch
 from hasys.reconciler.runtime import RESYNC
 from hasys.resources.addresses import Held
+from hasys.v1 import objects_pb2 as pb
 from tests.unit.reconciler.fakes import World, app, deleting, group, vip, world
 
 pytestmark = pytest.mark.anyio
@@ -411,3 +413,31 @@ async def test_changes_within_one_batch_count_in_their_order(tmp_path: Path) -> 
     assert cache.resources("web") == {}
     cache.take(Batch([(one, True), (one, False)]))
     assert set(cache.resources("web")) == {"ip"}
+
+
+async def test_a_shared_disk_that_was_mounted_by_hand_on_a_standby_is_unmounted_unless_it_is_in_use(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        data = pb.SharedDisk(metadata=pb.Metadata(name="data", group="web"))
+        data.spec.device, data.spec.mount_point = "/dev/sdb1", "/srv/data"
+        w.mounts.mounted = [Mount("8:9", "/srv/data", "/dev/sdb1", True)]
+        w.mounts.users["/srv/data"] = "process 9 (bash)"
+        w.put(group("n2", 4), data)
+        await settle(2 * RESYNC)
+        assert w.mounts.mounted != []
+        assert w.cluster.events() == ["ForeignMount"]
+        w.mounts.users.clear()
+        await settle(RESYNC + 1)
+        assert w.mounts.mounted == []
+        assert w.cluster.events() == ["ForeignMount", "ForeignMount"]
+
+
+async def test_what_an_earlier_agent_mounted_goes_before_the_group_is_released(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.guard.plans["web"] = Plan("web", 1, 1, (MountEntry("/dev/sdb1", "/srv/data", "data"),))
+        w.mounts.mounted = [Mount("8:9", "/srv/data", "/dev/sdb1", True)]
+        w.mounts.users["/srv/data"] = "process 9 (bash)"
+        w.put(group("n2", 2), vip())
+        await settle()
+        assert w.log[-3:] == ["kill process 9 (bash)", "unmount /srv/data", "release web@1"]
