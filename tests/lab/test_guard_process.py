@@ -60,7 +60,7 @@ def test_a_revoked_group_is_fenced_agent_first_and_its_release_is_told(rig: Rig)
     assert VIP4 not in addresses(rig)
     assert VIP6 not in addresses(rig)
     (fence,) = talk.ask("status")["fences"]
-    assert set(fence["ms"]) == {"agent", "muted", "addresses", "processes"}
+    assert set(fence["ms"]) == {"agent", "muted", "addresses", "processes", "mounts"}
     assert fence["ms"]["muted"] < 50
 
 
