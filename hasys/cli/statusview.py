@@ -50,6 +50,7 @@ def _node_json(node: api.NodeView) -> dict[str, Any]:
         "version": node.version,
         "guard": {"armed": node.guard.armed, "watchdog": node.guard.watchdog or "none"},
         "message": node.message or node.guard.message,
+        "cut": list(node.cut),
     }
 
 

@@ -76,6 +76,11 @@ _ROWS = (
     Reason("NodeNotReady", W, "{node} is not ready: {cause}", "Heard, but not fit to take a group over."),
     Reason("NodeLost", W, "{node} is lost: {cause}", "Silent for longer than the suspicion time."),
     Reason("NodeStopped", N, "{node} is off: it was shut down in order", "It had handed everything over before."),
+    Reason(
+        "NetworkLost", W, "{node} is not reached at {address} any more: what it has to say goes over its other network",
+        "One of two networks between the members is gone; nothing moves, but the next loss may cost the node.",
+    ),
+    Reason("NetworkBack", N, "{node} is reached at {address} again", "Both networks carry again."),
     Reason("NodeDrained", N, "{node} takes no groups: {cause}", "Drained by an operator, or shutting down in order."),
     Reason("NodeUndrained", N, "{node} may take groups again: {cause}", "The end of a drain or of a shutdown."),
     Reason(

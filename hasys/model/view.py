@@ -83,6 +83,10 @@ class NodeInfo:
     """As recorded before, to see the change."""
     connected: bool = True
     """Its store answers the leader's: all there is to know of a witness."""
+    cut: tuple[str, ...] | None = None
+    """Addresses of its store that the leader's store does not reach, while it reaches another; None: not known."""
+    last_cut: tuple[str, ...] = ()
+    """As recorded before, to see the change."""
 
     @property
     def runs_groups(self) -> bool:

@@ -18,6 +18,7 @@ from hasys.placement.effects import (
     Purge,
     Record,
     SetAssignment,
+    SetCut,
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
@@ -110,6 +111,10 @@ class Draft:
     def node_state(self, name: str, state: NodeState, message: str) -> None:
         self.nodes[name] = replace(self.nodes[name], last_state=state)
         self._add("Node", name, SetNodeState(name, state, message))
+
+    def cut(self, name: str, addresses: tuple[str, ...]) -> None:
+        self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
+        self._add("Node", name, SetCut(name, addresses))
 
     def drain(self, name: str, drained: bool) -> None:
         self.nodes[name] = replace(self.nodes[name], drained=drained)

@@ -57,6 +57,14 @@ class SetNodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class SetCut:
+    """The addresses of the node that the leader does not reach."""
+
+    node: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SetDrained:
     node: str
     drained: bool
@@ -116,6 +124,7 @@ Effect = (
     | SetPaused
     | Purge
     | SetNodeState
+    | SetCut
     | SetDrained
     | SetShutdown
     | SetFenceConfirmed

@@ -23,6 +23,8 @@ def look(draft: Draft, name: str) -> None:
     if node.shutdown_boot_id and here and node.boot_id != node.shutdown_boot_id:
         draft.shutdown(name, "")
         draft.node_event(name, "NodeUndrained", cause="it was started again")
+    if node.cut is not None and node.cut != node.last_cut:
+        _note_networks(draft, name, node.cut, node.last_cut)
     how = draft.standing(name)
     if node.runs_groups:
         draft.look_at(lost_at(draft.nodes[name], draft.view))
@@ -36,3 +38,12 @@ def look(draft: Draft, name: str) -> None:
         draft.node_event(name, "NodeStopped")
     elif how.state in _EVENTS:
         draft.node_event(name, _EVENTS[how.state], cause=how.why)
+
+
+def _note_networks(draft: Draft, name: str, cut: tuple[str, ...], before: tuple[str, ...]) -> None:
+    """One network to the node went or came back, while another carries what both have to say."""
+    draft.cut(name, cut)
+    for address in (a for a in cut if a not in before):
+        draft.node_event(name, "NetworkLost", address=address)
+    for address in (a for a in before if a not in cut):
+        draft.node_event(name, "NetworkBack", address=address)

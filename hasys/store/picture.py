@@ -113,11 +113,13 @@ class Picture:
 
     # ------------------------------------------------------------ nodes
     def _nodes(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeInfo]:
-        connected = {self._name, *self._engine.status().connected}
+        engine = self._engine.status()
+        connected = {self._name, *engine.connected}
         nodes = {}
         for obj in self._machine.list("Node"):
             name = obj.node.metadata.name
-            nodes[name] = node_info(obj.node, facts.get(name, _NEVER), connected=name in connected)
+            seen = node_info(obj.node, facts.get(name, _NEVER), connected=name in connected)
+            nodes[name] = replace(seen, cut=engine.cut.get(name))
         return nodes
 
     # ------------------------------------------------------------ groups
@@ -215,6 +217,7 @@ def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
         shutdown_boot_id=status.shutdown_boot_id,
         last_state=NodeState(status.state) if status.state else None,
         connected=connected,
+        last_cut=tuple(status.cut),
     )
 
 

@@ -5,8 +5,8 @@ Nothing here names Raft beyond what design section 3 needs as evidence for a gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hasys.config import Member
@@ -68,6 +68,9 @@ class EngineStatus:
     connected: tuple[str, ...]
     quorum: bool
     message: str = ""
+    cut: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each member that is reached, and for this one: its addresses that are not. Members of whom that is not known
+    yet are missing."""
 
 
 class Engine(Protocol):
@@ -98,7 +101,7 @@ class Engine(Protocol):
     def status(self) -> EngineStatus: ...
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call back when leader, role or term changed, or when authority came or went."""
+        """Call back when leader, role, term or ``EngineStatus.cut`` changed, or when authority came or went."""
         ...
 
     def on_applied(self, callback: Callable[[int], None]) -> None:

@@ -85,6 +85,9 @@ class StatusSource:
         answer.state, answer.message = how.state.value, how.why
         if not info.connected and not answer.message and info.role.value != "Observer":
             answer.message = "its store does not answer"
+        answer.cut.extend(info.cut or ())
+        if answer.cut and not answer.message:
+            answer.message = f"not reached at {', '.join(answer.cut)}"
         if info.runs_groups:
             self._add_guard(answer, info, facts.get(name, _UNHEARD))
         return answer

@@ -16,6 +16,7 @@ from hasys.placement.effects import (
     Purge,
     Record,
     SetAssignment,
+    SetCut,
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
@@ -159,6 +160,8 @@ class _Writer:
                 status = self._node(node)
                 status.state, status.message = state.value, message
                 status.state_since.CopyFrom(self._stamp)
+            case SetCut(node, addresses):
+                self._node(node).cut[:] = addresses
             case SetDrained(node, drained):
                 self._copy(Ref("Node", "", node), self._spec).node.spec.drained = drained
             case SetShutdown(node, boot_id):

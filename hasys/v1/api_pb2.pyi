@@ -643,6 +643,7 @@ class NodeView(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     GUARD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     role: _builtins.str
     state: _builtins.str
@@ -653,6 +654,10 @@ class NodeView(_message.Message):
     def lease(self) -> Global___LeaseView: ...
     @_builtins.property
     def guard(self) -> Global___GuardView: ...
+    @_builtins.property
+    def cut(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """its addresses that the leader does not reach, while it reaches another"""
+
     def __init__(
         self,
         *,
@@ -663,10 +668,11 @@ class NodeView(_message.Message):
         version: _builtins.str = ...,
         guard: Global___GuardView | None = ...,
         message: _builtins.str = ...,
+        cut: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1116,6 +1116,7 @@ class NodeStatus(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     STATE_SINCE_FIELD_NUMBER: _builtins.int
     SHUTDOWN_BOOT_ID_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
     fence_confirmed: _builtins.bool
     """the operator swears that it is off; cleared when its guard is heard with another boot id"""
     fence_boot_id: _builtins.str
@@ -1127,6 +1128,10 @@ class NodeStatus(_message.Message):
     """left in order: gets nothing until its guard is heard with another boot id"""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def cut(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """its addresses that the leader does not reach, while it reaches another"""
+
     def __init__(
         self,
         *,
@@ -1137,10 +1142,11 @@ class NodeStatus(_message.Message):
         state: _builtins.str = ...,
         state_since: _timestamp_pb2.Timestamp | None = ...,
         shutdown_boot_id: _builtins.str = ...,
+        cut: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -35,7 +34,7 @@ def act(stage: Stage) -> Iterator[Act]:
     """A settled stage; when the test is over: never were there two holders of the address."""
     active = stage.settle()
     stage.wait_holder(active)
-    act = Act(stage, active, stage.other(active), time.monotonic())
+    act = Act.begin(stage, active)
     yield act
     stage.watch.assert_never_two(act.since)
     assert stage.watch.asked(VIP, act.since), "the watcher did not watch"

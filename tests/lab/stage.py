@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest
 from hasys.lab.instruments import Probe, Watch
@@ -99,6 +102,10 @@ class Stage:
         self.assert_felt_at_most(since, UNFELT)
 
 
+MOVES = frozenset({"GroupAssigned", "FailoverStarted", "MoveStarted", "RestartOnNode", "GroupUnassigned"})
+"""Reasons of events that tell of another epoch."""
+
+
 @dataclass(frozen=True)
 class Act:
     """One test's view of the stage."""
@@ -108,6 +115,35 @@ class Act:
     standby: str
     since: float
     """When the stage was settled; never-two is asserted from here to the test's end."""
+    began: datetime
+    """The same by the wall clock, which events carry."""
+
+    @classmethod
+    def begin(cls, stage: Stage, active: str) -> Act:
+        return cls(stage, active, stage.other(active), time.monotonic(), datetime.now(UTC))
+
+    def events(self) -> list[dict[str, Any]]:
+        """What was recorded since the stage was settled, oldest first."""
+        found = json.loads(self.stage.cluster.hasys("events", "--limit", "300", "-o", "json"))
+        return [e for e in found if datetime.fromisoformat(e["time"]) >= self.began]
+
+    def told(self, reason: str, *words: str, within: float = 10.0) -> str:
+        """Wait until an event of that reason with all these words in it is recorded; returns its text."""
+
+        def message() -> str:
+            texts = [e["message"] for e in self.events() if e["reason"] == reason]
+            return next((text for text in texts if all(word in text for word in words)), "")
+
+        return until(message, within, f"an event {reason} that says {', '.join(words)}", every=0.2)
+
+    def moves(self) -> list[str]:
+        """Events of the group that tell of another epoch, since the stage was settled."""
+        return [e["message"] for e in self.events() if e["reason"] in MOVES and e["regarding"]["name"] == GROUP]
+
+    def assert_unmoved(self, struck: float) -> None:
+        """Nobody but the Active answered, nothing was felt, and no event tells of another epoch."""
+        self.stage.assert_stayed(self.active, struck)
+        assert self.moves() == []
 
 
 def raise_stage() -> Iterator[Stage]:

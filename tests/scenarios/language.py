@@ -9,7 +9,8 @@
     ...
 
 Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, ``was GROUP NODE@EPOCH``,
-``delete GROUP``, ``advance TIME``, ``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
+``delete GROUP``, ``cut|join NODE at ADDRESS``, ``advance TIME``,
+``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
 ``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
 ``lose leader|quorum``, ``regain quorum``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE]
 [because WORDS]``, ``show``.
@@ -145,6 +146,18 @@ class Story:
 
     def _deafen(self, words: list[str], line: str) -> None:
         self.world.machines[words[0]].deaf = True
+
+    def _cut(self, words: list[str], line: str) -> None:
+        self._reach(words[0], lambda cut: (*cut, words[2]))
+
+    def _join(self, words: list[str], line: str) -> None:
+        self._reach(words[0], lambda cut: tuple(address for address in cut if address != words[2]))
+
+    def _reach(self, node: str, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        """The leader's store sees an address of the node go, or come back."""
+        info = self.world.nodes[node]
+        self.world.nodes[node] = replace(info, cut=change(info.cut or ()))
+        self.world.wake()
 
     def _heal(self, words: list[str], line: str) -> None:
         machine = self.world.machines[words[0]]

@@ -32,6 +32,7 @@ from hasys.placement.effects import (
     Purge,
     Record,
     SetAssignment,
+    SetCut,
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
@@ -361,6 +362,8 @@ class World:
                     self.tell(f"event {reason}: {message}")
             case SetNodeState(name, state, message):
                 self.nodes[name] = replace(self.nodes[name], last_state=state)
+            case SetCut(name, addresses):
+                self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
             case SetDrained(name, drained):
                 self.nodes[name] = replace(self.nodes[name], drained=drained)
             case SetShutdown(name, boot_id):

@@ -149,6 +149,7 @@ class RaftEngine:
             connected=connected,
             quorum=core.leader is not None and core.hears_leader(),
             message=core.why_not_voting(),
+            cut=transport.cut(),
         )
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -231,12 +232,6 @@ class RaftEngine:
             for one in lists:
                 one.remove(callback)
 
-    def networks(self) -> dict[str, tuple[float | None, ...]]:
-        """Seconds since each other voter was heard, by network; None: never, or the connection is down."""
-        now = asyncio.get_running_loop().time()
-        peers = self._transport.peers.values() if self._transport is not None else ()
-        return {p.name: tuple(now - path.heard if path.open else None for path in p.paths) for p in peers}
-
     @property
     def refusals(self) -> int:
         """Connections refused on the consensus port."""
@@ -275,6 +270,7 @@ class RaftEngine:
                 disconnected=lambda peer: self._do(lambda now: core.disconnected(now, peer)),
                 closed=lambda peer: self._do(lambda now: core.peer_closed(now, peer)),
                 failed=self._fail,
+                networks=self._tell_change,
                 log_state=core.log_state,
             ),
         )
@@ -381,8 +377,11 @@ class RaftEngine:
         if seen != self._seen:
             self._log_change(core)
             self._seen = seen
-            for changed in tuple(self._on_change):
-                changed()
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        for changed in tuple(self._on_change):
+            changed()
 
     def _log_change(self, core: Core) -> None:
         log.info("%s in term %d, leader %s", core.role, core.term, core.leader or "unknown")

@@ -47,6 +47,8 @@ REFUSAL_LINES = 1.0
 SILENT = 1.5
 """A path on which we sent, and whose peer is heard elsewhere or nowhere for so long, is dialled anew."""
 WATCH_PERIOD = 0.5
+SETTLED = 2.0
+"""A network counts as lost, or as back, when that has been so for as long: a restart is no news."""
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
 """Linux: listen on an address before the interface has it."""
 
@@ -66,6 +68,8 @@ class Path:
     """When something was sent first that no message from there has followed; 0: nothing."""
     heard: float = float("-inf")
     open: bool = False
+    changed: float = 0.0
+    """When ``open`` changed last, or dialling began."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """The peer has just been heard there: dial without waiting."""
     trouble: str = ""
@@ -99,6 +103,8 @@ class Callbacks:
     closed: Callable[[str], None]
     """Every connection from that member was closed by its end."""
     failed: Callable[[BaseException], None]
+    networks: Callable[[], None] = lambda: None
+    """What :meth:`Transport.cut` says has changed."""
     log_state: Callable[[], tuple[int, bool]] = lambda: (0, True)
     """History of our log, and whether it is empty."""
 
@@ -208,6 +214,7 @@ class Transport(ReceiverOwner):
 
     def _begin(self, peer: Peer) -> None:
         for network, path in enumerate(peer.paths):
+            path.changed = asyncio.get_running_loop().time()
             peer.dialling.append(self._spawn(self._keep_dialling(peer, network, path)))
 
     def _forget(self, peer: Peer) -> None:
@@ -404,6 +411,7 @@ class Transport(ReceiverOwner):
     def _opened(self, peer: Peer, path: Path) -> None:
         was = peer.reachable
         path.open = True
+        path.changed = asyncio.get_running_loop().time()
         path.trouble = ""
         path.sent = 0.0
         if not was:
@@ -411,6 +419,8 @@ class Transport(ReceiverOwner):
 
     def _closed(self, peer: Peer, path: Path) -> None:
         was, path.open = path.open, False
+        if was:
+            path.changed = asyncio.get_running_loop().time()
         if was and not peer.reachable and not self._stopping and self.peers.get(peer.name) is peer:
             self._call.disconnected(peer.name)
 
@@ -434,10 +444,31 @@ class Transport(ReceiverOwner):
             return [peer.paths[out.network]]
         return [max(usable, key=lambda p: p.heard)]
 
+    def cut(self) -> dict[str, tuple[str, ...]]:
+        """For each peer that is reached: its addresses that are not; a peer whose paths have just changed is left out.
+        Ourselves: the addresses on whose network nobody is reached."""
+        now = asyncio.get_running_loop().time()
+        settled = [
+            peer
+            for peer in self.peers.values()
+            if peer.reachable and all(now - p.changed >= SETTLED for p in peer.paths)
+        ]
+        found = {peer.name: tuple(p.address for p in peer.paths if not p.open) for peer in settled}
+        if settled:
+            used = {network for peer in settled for network, p in enumerate(peer.paths) if p.open}
+            shared = {network for peer in settled for network in range(len(peer.paths))}
+            own = self._config.me.addresses
+            found[self._config.name] = tuple(a for n, a in enumerate(own) if n in shared - used)
+        return found
+
     async def _watch(self) -> None:
         """Dial anew where we send and hear nothing: after a cut the old connection would come back only slowly."""
+        told: dict[str, tuple[str, ...]] = {}
         while True:
             await asyncio.sleep(WATCH_PERIOD)
+            if (cut := self.cut()) != told:
+                told = cut
+                self._call.networks()
             now = asyncio.get_running_loop().time()
             for peer in self.peers.values():
                 for path in peer.paths:

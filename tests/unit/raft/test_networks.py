@@ -1,0 +1,88 @@
+"""Which networks a member says it has lost: only what has been so for a while, and only of members it still reaches."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hasys.config import Member, NodeConfig
+from hasys.store.raft.transport import SETTLED, Callbacks, Transport
+from hasys.store.raft.transport import Path as NetworkPath
+
+pytestmark = pytest.mark.anyio
+
+LONG = 2 * SETTLED
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Reach:
+    """A transport of n1 whose connections are set by hand."""
+
+    def __init__(self) -> None:
+        members = [Member(f"n{i}", "Voter", (f"10.77.0.{i}", f"10.78.0.{i}")) for i in (1, 2, 3)]
+        nowhere = Path("/nonexistent")
+        config = NodeConfig(
+            path=nowhere, cluster="c", cluster_id="c", name="n1", members=tuple(members), profile="default",
+            ca=nowhere, certificate=nowhere, key=nowhere, lease_secret=nowhere, node_secret=nowhere,
+            data_dir=nowhere, run_dir=nowhere,
+        )  # fmt: skip
+        ignore = cast(Any, lambda *_: None)
+        callbacks = Callbacks(message=ignore, connected=ignore, disconnected=ignore, closed=ignore, failed=ignore)
+        self.transport = Transport(config, cast(Any, None), callbacks)
+        self.transport.set_members(members)
+        for name in ("n2", "n3"):
+            for network in (0, 1):
+                self.set(name, network, True)
+
+    def path(self, name: str, network: int) -> NetworkPath:
+        return self.transport.peers[name].paths[network]
+
+    def set(self, name: str, network: int, open: bool, ago: float = LONG) -> None:
+        path = self.path(name, network)
+        path.open, path.changed = open, asyncio.get_running_loop().time() - ago
+
+
+async def test_nothing_is_lost_while_every_network_carries() -> None:
+    assert Reach().transport.cut() == {"n1": (), "n2": (), "n3": ()}
+
+
+async def test_one_members_cable_is_that_members_loss() -> None:
+    reach = Reach()
+    reach.set("n2", 1, False)
+    assert reach.transport.cut() == {"n1": (), "n2": ("10.78.0.2",), "n3": ()}
+
+
+async def test_a_network_on_which_nobody_is_reached_may_be_our_own_cable_and_is_said_so() -> None:
+    reach = Reach()
+    reach.set("n2", 1, False)
+    reach.set("n3", 1, False)
+    assert reach.transport.cut() == {"n1": ("10.78.0.1",), "n2": ("10.78.0.2",), "n3": ("10.78.0.3",)}
+
+
+@pytest.mark.parametrize("open", [True, False])
+async def test_of_a_member_whose_connections_have_just_changed_nothing_is_known(open: bool) -> None:
+    reach = Reach()
+    reach.set("n2", 1, open, ago=SETTLED / 2)
+    assert reach.transport.cut() == {"n1": (), "n3": ()}
+
+
+async def test_of_a_member_that_is_lost_no_network_is() -> None:
+    reach = Reach()
+    reach.set("n2", 0, False)
+    reach.set("n2", 1, False)
+    assert reach.transport.cut() == {"n1": (), "n3": ()}
+
+
+async def test_without_anybody_nothing_is_said_of_ourselves() -> None:
+    reach = Reach()
+    for name in ("n2", "n3"):
+        for network in (0, 1):
+            reach.set(name, network, False)
+    assert reach.transport.cut() == {}
