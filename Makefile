@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench lock clean
+.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ fuzz: $(STAMP)  ## coverage-guided, every decoder (long); ARGS="--seconds 600 ma
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r tests/fuzz/requirements.txt
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+chaos: $(STAMP)  ## two and three faults at random on a live cluster (root, long); ARGS="--minutes 30 --seed 1"
+	@$(BIN)/python -m tests.lab.storm $(ARGS)
+
 powercuts: $(STAMP)  ## real stores on disks that forget what was not synced (root, long); ARGS="--times 50"
 	@$(BIN)/python -m tests.chaos.powercuts $(ARGS)
 
@@ -56,7 +59,8 @@ kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long);
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q tests/lab
 
-bench: $(STAMP)  ## failover beside keepalived (root, long); ARGS="--runs 30"
+bench: $(STAMP)  ## failover beside keepalived and Pacemaker (root, long); ARGS="--runs 30"
+	@sh tools/debian.sh pacemaker corosync pacemaker-cli-utils resource-agents
 	@$(BIN)/python -m bench.failover $(ARGS)
 
 proto: $(STAMP)  ## generate hasys/v1 from proto/

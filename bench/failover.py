@@ -1,4 +1,4 @@
-"""How long is a virtual IP away, and did two machines ever hold it? hasys beside keepalived, same lab, same run.
+"""How long is a virtual IP away, and did two machines ever hold it? hasys beside keepalived and Pacemaker, same run.
 
 Usage: ``python -m bench.failover [--runs N] [--product NAME...] [--json FILE]`` (root). See bench/README.md.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.products import VIP, Hasys, Keepalived, Product
+from bench.products import VIP, Hasys, Keepalived, Pacemaker, Product
 from hasys.lab.lab import Lab, missing
 
 PRODUCTS: dict[str, Callable[[Lab], Product]] = {
@@ -24,8 +24,10 @@ PRODUCTS: dict[str, Callable[[Lab], Product]] = {
     "hasys-fast": lambda lab: Hasys(lab, "fast"),
     "keepalived-1s": lambda lab: Keepalived(lab, 1.0),
     "keepalived-0.1s": lambda lab: Keepalived(lab, 0.1),
+    "pacemaker": lambda lab: Pacemaker(lab, None),
+    "pacemaker-1000": lambda lab: Pacemaker(lab, 1000),
 }
-DEFAULT = ("hasys", "keepalived-1s", "keepalived-0.1s")
+DEFAULT = ("hasys", "keepalived-1s", "keepalived-0.1s", "pacemaker", "pacemaker-1000")
 
 AFTER = 0.5
 """Seconds watched after service has returned: a late second holder must show."""

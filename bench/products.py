@@ -1,6 +1,7 @@
-"""The products of the failover benchmark behind one face: hasys, and keepalived at two advert intervals.
+"""The products of the failover benchmark behind one face: hasys, keepalived, Pacemaker.
 
-Every product runs on machines n1 and n2 of a lab of its own (hasys with a witness w beside them) and keeps one address.
+Every product runs on machines n1 and n2 of a lab of its own (hasys and Pacemaker with a third voter w beside them) and
+keeps one address.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
-from bench import keepalived
+from bench import keepalived, pacemaker
 from hasys.lab.cluster import Cluster, address_manifest, group_manifest
 from hasys.lab.instruments import Probe, Watch
 from hasys.lab.lab import Lab
-from hasys.lab.shell import until
+from hasys.lab.shell import LabError, until
 
 VIP = "10.77.0.100"
 NODES = ("n1", "n2")
@@ -45,7 +46,7 @@ class Product(ABC):
 
     @abstractmethod
     def planned_move(self, active: str) -> None:
-        """Move the address away from the Active in the product's orderly way; returns when it was asked for."""
+        """Move the address away from the Active in the product's orderly way; returns when it is asked for or done."""
 
     def strike(self, fault: str, active: str) -> None:
         """Do a fault to the Active. Raises :class:`KeyError` for a fault unknown to this product."""
@@ -119,3 +120,30 @@ class Keepalived(Product):
 
     def planned_move(self, active: str) -> None:
         self.lab.shutdown(active, keepalived.ROLE)
+
+
+class Pacemaker(Product):
+    """Pacemaker with a third node that only votes, both networks."""
+
+    faults = ("power loss", "silent drop", "switchover")
+
+    def __init__(self, lab: Lab, token: int | None) -> None:
+        self.name = f"Pacemaker, token {token} ms" if token else "Pacemaker"
+        self._token = token
+        super().__init__(lab)
+
+    def start(self) -> None:
+        lack = pacemaker.missing()
+        if lack:
+            raise LabError(lack)
+        hosts = {n: i for i, n in enumerate(NODES, start=1)}
+        self._cluster = pacemaker.Pacemaker(self.lab, hosts, "w", f"{VIP}/24", self._token)
+
+    def settle(self) -> str:
+        self.lab.heal()
+        self._cluster.settle()
+        return self._one_holder()
+
+    def planned_move(self, active: str) -> None:
+        self._cluster.move(active)
+        until(lambda: self.watch.holders(VIP) not in ([active], []), 60, f"another holder than {active}")
