@@ -100,9 +100,19 @@ def _field(one: FieldDescriptor) -> Field:
 # ---------------------------------------------------------------- defaults
 
 
+@cache
+def _defaulted(descriptor: Descriptor) -> tuple[Field, ...]:
+    """The fields that have a default, or hold messages with such fields."""
+    return tuple(
+        field
+        for field in fields_of(descriptor)
+        if field.rule.default_value or (field.message is not None and _defaulted(field.message))
+    )
+
+
 def fill_defaults(message: Message) -> None:
     """Write every absent field that has a default, in this message and in those it holds."""
-    for field in fields_of(message.DESCRIPTOR):
+    for field in _defaulted(message.DESCRIPTOR):
         if field.rule.default_value:
             _fill(message, field)
         if field.message is None:
@@ -242,10 +252,12 @@ def _check_union(
     message: Message, names: tuple[str, ...], required: bool, present: set[str], path: str
 ) -> Iterator[Problem]:
     given = [name for name in names if name in present]
+    if len(given) == 1 or not (given or required):
+        return
     spellings = {field.name: field.spelling for field in fields_of(message.DESCRIPTOR)}
-    if len(given) > 1:
+    if given:
         yield path, f"has both {' and '.join(spellings[name] for name in given)}: give one of them"
-    elif required and not given:
+    else:
         yield path, f"must have one of {' or '.join(spellings[name] for name in names)}"
 
 

@@ -162,7 +162,7 @@ def run(config: NodeConfig) -> None:
     log_to_stderr()
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
     try:
         asyncio.run(_until_signal(config))
     except* HasysError as errors:

@@ -161,13 +161,15 @@ class Transaction:
         if isinstance(before, pb.Event | pb.Operation) or isinstance(asked, pb.Event | pb.Operation):
             raise Refusal("Invalid", f"{ref}: what was asked for never changes: create another")
         respecified = before.spec != asked.spec
-        if not respecified and before.metadata.labels == asked.metadata.labels:
+        relabelled = before.metadata.labels != asked.metadata.labels
+        if not respecified and not relabelled:
             return
         self._check_immutable(ref, old, wanted)
         new = copy(old)
         target = inner(new)
-        target.metadata.ClearField("labels")
-        target.metadata.labels.update(asked.metadata.labels)
+        if relabelled:
+            target.metadata.ClearField("labels")
+            target.metadata.labels.update(asked.metadata.labels)
         target.metadata.resource_version = self._index
         if respecified:
             target.metadata.generation += 1

@@ -18,6 +18,8 @@ from hasys.v1.api_pb2 import Change, WatchResponse
 
 HISTORY = 20_000
 """Changes kept to resume from."""
+HISTORY_BYTES = 32 * 1024 * 1024
+"""Of their objects, encoded: fewer changes are kept when the objects are large."""
 BATCH = 500
 """Most changes of one answer."""
 BATCH_BYTES = 1024 * 1024
@@ -37,10 +39,12 @@ class Ended(Exception):
 class WatchHub:
     """Turns the machine's changes into streams."""
 
-    def __init__(self, machine: Machine, *, history: int = HISTORY) -> None:
+    def __init__(self, machine: Machine, *, history: int = HISTORY, history_bytes: int = HISTORY_BYTES) -> None:
         self._machine = machine
         self._history: deque[tuple[int, Changed]] = deque()
         self._limit = history
+        self._limit_bytes = history_bytes
+        self._bytes = 0
         self._next = 0
         """Position of the next change; positions count all changes since the start."""
         self._floor = machine.revision
@@ -70,14 +74,17 @@ class WatchHub:
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
         if not changes:
             self._history.clear()
+            self._bytes = 0
             self._floor = index
             self.end_all("the state was replaced by a snapshot")
             return
         for change in changes:
             self._history.append((index, change))
+            self._bytes += change.object.ByteSize()
         self._next += len(changes)
-        while len(self._history) > self._limit:
-            self._floor, _ = self._history.popleft()
+        while len(self._history) > self._limit or self._bytes > self._limit_bytes:
+            self._floor, oldest = self._history.popleft()
+            self._bytes -= oldest.object.ByteSize()
         self._wake()
 
     def _wake(self) -> None:
@@ -136,7 +143,7 @@ class WatchHub:
             if self._generation != generation:
                 raise Ended(self._ended)
             if position < self.first:
-                raise Relist(f"this watcher is more than {self._limit} changes behind: list again")
+                raise Relist(f"this watcher is behind the {len(self._history)} changes that are kept: list again")
             if position < self._next:
                 position, version, answer = self._collect(position, version, wanted, group)
                 if answer.changes:

@@ -34,9 +34,11 @@ MAX_WAITING = 4096
 """Proposals that wait for a leader."""
 SIBLINGS = 4
 """With so many proposals open their callers are many: new ones are gathered, so that one disk job and one message to
-each follower serve several."""
-GATHER = 0.003
-"""Seconds between two batches then. Few callers never wait."""
+each follower serve several. Few callers never wait."""
+SHARE = 3
+"""A batch is handed in when this part of what is open (one third) waits: it grows with the number of callers."""
+GATHER = 0.008
+"""Seconds between two batches at most."""
 RETRY = 0.02
 """Seconds before a proposal that was not accepted is handed in again."""
 
@@ -45,7 +47,7 @@ class DiskFailed(HasysError):
     """The journal's disk failed: this member must stop. The text names folder and error."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Proposal:
     command: bytes
     future: asyncio.Future[Applied | Failure]
@@ -73,6 +75,8 @@ class RaftEngine:
         """When the core was given proposals last."""
         self._gathering: asyncio.TimerHandle | None = None
         self._pump_due = False
+        self._authority: tuple[Authority | None, ...] = ()
+        """As of the last event; empty: to be worked out."""
         self._timer: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
         self._on_change: list[Callable[[], None]] = []
@@ -97,7 +101,7 @@ class RaftEngine:
         except OSError as e:
             raise DiskFailed(f"{self._folder}: {e.strerror or e}: this member cannot keep its log") from e
         finally:
-            self._core = None
+            self._core, self._authority = None, ()
             self._fail_waiting()
             await asyncio.shield(loop.run_in_executor(None, self._disk.shutdown))
             if folder is not None:
@@ -109,11 +113,22 @@ class RaftEngine:
         if len(self._waiting) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} changes already wait for a leader")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        now = loop.time()
         proposal = _Proposal(command, loop.create_future())
         self._waiting.append(proposal)
-        self._pump_soon()
-        return await self._outcome(proposal, deadline, timeout)
+        if self._batch_due(now):
+            self._pump_soon()
+        timer = loop.call_at(now + timeout, _expire, proposal, timeout)
+        try:
+            result = await proposal.future
+        finally:
+            timer.cancel()
+            if not proposal.handed_in:
+                with suppress(ValueError):
+                    self._waiting.remove(proposal)
+        if isinstance(result, Failure):
+            raise Unknown("the leader changed before it answered: the change may have been made")
+        return result
 
     async def confirm(self, *, timeout: float) -> None:
         core, loop = self._core, asyncio.get_running_loop()
@@ -131,7 +146,10 @@ class RaftEngine:
             raise Unavailable("this member does not lead any more")
 
     def authority(self) -> Authority | None:
-        return self._core.authority() if self._core is not None else None
+        """Worked out once between two events that reach the core: every call to the API asks for it several times."""
+        if not self._authority:
+            self._authority = (self._core.authority() if self._core is not None else None,)
+        return self._authority[0]
 
     def status(self) -> EngineStatus:
         voters = self._core.voters if self._core is not None else tuple(v.name for v in self._config.voters)
@@ -274,7 +292,7 @@ class RaftEngine:
                 log_state=core.log_state,
             ),
         )
-        self._core, self._transport, self._members = core, transport, None
+        self._core, self._transport, self._members, self._authority = core, transport, None, ()
         self._follow_members(core, transport)
         try:
             await transport.start()
@@ -294,14 +312,15 @@ class RaftEngine:
             step(asyncio.get_running_loop().time())
         except Exception as e:
             self._fail(e)
-        else:
-            self._pump_soon()
+        self._pump_soon()
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
     def _pump_soon(self) -> None:
+        """The core was given something: advance it at the end of this turn."""
+        self._authority = ()
         if not self._pump_due and self._core is not None:
             self._pump_due = True
             asyncio.get_running_loop().call_soon(self._pump)
@@ -316,6 +335,7 @@ class RaftEngine:
         try:
             self._hand_in(core, loop.time())
             core.advance(loop.time())
+            self._authority = ()
             self._follow_members(core, transport)
             for out in core.take_outgoing():
                 transport.send(out)
@@ -387,12 +407,17 @@ class RaftEngine:
         log.info("%s in term %d, leader %s", core.role, core.term, core.leader or "unknown")
 
     # ------------------------------------------------------------ proposals
+    def _batch_due(self, now: float) -> bool:
+        """Shall waiting proposals be handed in now? Otherwise the time is set when they will be."""
+        if self._open < SIBLINGS or SHARE * len(self._waiting) >= self._open or now >= self._batch_at + GATHER:
+            return True
+        if self._waiting and self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_at(self._batch_at + GATHER, self._gathered)
+        return False
+
     def _hand_in(self, core: Core, now: float) -> None:
         """Give waiting proposals to the core while it can take them, and when the next batch is due."""
-        if self._open >= SIBLINGS and now < self._batch_at + GATHER:
-            if self._waiting and self._gathering is None:
-                at = self._batch_at + GATHER
-                self._gathering = asyncio.get_running_loop().call_at(at, self._gathered)
+        if not self._batch_due(now):
             return
         while self._waiting and core.takes_proposals():
             proposal = self._waiting.popleft()
@@ -410,13 +435,14 @@ class RaftEngine:
     def _settle(self, proposal: _Proposal) -> Done:
         def done(result: Applied | Failure) -> None:
             self._open -= 1
-            if self._waiting:
+            loop = asyncio.get_running_loop()
+            if self._waiting and not self._pump_due and self._batch_due(loop.time()):
                 self._pump_soon()
             if proposal.future.done():
                 return
             if result is Failure.NOT_ACCEPTED:  # nothing has changed: try again while its caller waits
                 proposal.handed_in = False
-                asyncio.get_running_loop().call_later(RETRY, self._again, proposal)
+                loop.call_later(RETRY, self._again, proposal)
             else:
                 proposal.future.set_result(result)
 
@@ -430,27 +456,21 @@ class RaftEngine:
             self._fail_waiting()
         self._pump_soon()
 
-    async def _outcome(self, proposal: _Proposal, deadline: float, timeout: float) -> Applied:
-        try:
-            async with asyncio.timeout_at(deadline):
-                result = await proposal.future
-        except TimeoutError:
-            if proposal.handed_in:
-                raise Unknown(f"no answer within {show(timeout)}: the change may still be made") from None
-            raise Unavailable(f"no leader took the change within {show(timeout)}; nothing changed") from None
-        finally:
-            proposal.future.cancel()
-            with suppress(ValueError):
-                self._waiting.remove(proposal)
-        if isinstance(result, Failure):
-            raise Unknown("the leader changed before it answered: the change may have been made")
-        return result
-
     def _fail_waiting(self) -> None:
         for proposal in self._waiting:
             if not proposal.future.done():
                 proposal.future.set_exception(Unavailable("this member stops; nothing changed"))
         self._waiting.clear()
+
+
+def _expire(proposal: _Proposal, timeout: float) -> None:
+    if proposal.future.done():
+        return
+    if proposal.handed_in:
+        error: HasysError = Unknown(f"no answer within {show(timeout)}: the change may still be made")
+    else:
+        error = Unavailable(f"no leader took the change within {show(timeout)}; nothing changed")
+    proposal.future.set_exception(error)
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -115,6 +115,19 @@ async def test_a_watcher_that_is_too_slow_is_cut_and_costs_no_memory() -> None:
         await anext(stream)
 
 
+async def test_large_objects_do_not_make_the_history_large() -> None:
+    log = Log()
+    hub = WatchHub(log.machine, history_bytes=20_000)
+    for number in range(30):
+        large = group(f"g{number}")
+        large.group.metadata.labels["text"] = "x" * 4_000
+        log.must(large)
+    assert 1 <= len(hub._history) <= 5
+    with pytest.raises(Relist):
+        hub.watch(start=10)
+    assert await take(hub.watch(start=29), 1) == [(ADDED, "g29")]
+
+
 async def test_a_snapshot_ends_every_watch_and_history_begins_anew() -> None:
     log = Log()
     hub = WatchHub(log.machine)
