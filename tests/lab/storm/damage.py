@@ -21,6 +21,8 @@ class Damage:
     """(machine, network) without any traffic."""
     unguarded: bool = False
     """A guard was killed or frozen: without a watchdog nothing is promised of processes meanwhile (S1b)."""
+    unmended: set[str] = field(default_factory=set)
+    """Machines whose guard is frozen: what root takes away from the kernel there, nobody puts back (not promised)."""
     cut: set[frozenset[str]] = field(default_factory=set)
     """Pairs of machines that do not reach each other."""
 

@@ -111,7 +111,9 @@ class Storm:
 
     def _freeze(self, machine: Machine, role: str) -> None:
         self.damage.doubtful.add(machine.name)
-        self.damage.unguarded |= role in ("hasys", "guard")
+        if role in ("hasys", "guard"):
+            self.damage.unguarded = True
+            self.damage.unmended.add(machine.name)
         if machine.name == "w" and role in ("agent", "guard"):
             role = "store"
         self.frozen += machine.freeze(*(() if role == "hasys" else (role,)))
@@ -135,6 +137,8 @@ class Storm:
     # ------------------------------------------------------------ by hand
 
     def _flush_ruleset(self, machine: Machine, _: str) -> None:
+        if machine.name in self.damage.unmended:
+            raise LabError("its guard is frozen")
         machine.run("nft", "flush", "ruleset")
 
     def _delete_address(self, machine: Machine, _: str) -> None:
