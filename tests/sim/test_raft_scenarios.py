@@ -332,6 +332,42 @@ def test_a_late_request_of_the_same_leader_cuts_nothing_off() -> None:
     assert core._journal.last == last
 
 
+def test_a_follower_that_lost_its_leader_for_a_while_learns_what_was_committed_without_another_write() -> None:
+    world = cluster()
+    leader, name = leader_of(world), followers(world)[0]
+    core = core_of(world, name)
+    assert world.write(leader) is not None
+    last = core_of(world, leader)._journal.last
+    world.run_until(lambda: core._journal.last == last, HANDFUL)
+    assert core.committed < last
+    cut_from_its_leader(world, leader, name)
+    world.heal()
+    world.run(2 * TIMING.heartbeat)
+    assert (core.leader, core.applied) == (leader, last)
+
+
+def test_an_entry_that_came_before_its_leader_was_lost_for_a_while_is_acknowledged_afterwards() -> None:
+    """The other follower's disk hangs: the write needs this one."""
+    world = cluster()
+    leader, (name, other) = leader_of(world), followers(world)
+    world.machines[other].disk_delay = (30.0, 30.0)
+    world.machines[name].disk_delay = (0.2, 0.2)
+    command = world.write(leader)
+    last = core_of(world, leader)._journal.last
+    world.run_until(lambda: core_of(world, name)._journal.last == last, HANDFUL)
+    cut_from_its_leader(world, leader, name)
+    world.heal()
+    world.run(2 * TIMING.heartbeat)
+    assert world.leader() == leader
+    assert command in world.acknowledged
+
+
+def cut_from_its_leader(world: World, leader: str, name: str) -> None:
+    """The follower gives its leader up; the others keep it in office."""
+    world.cut |= {(leader, name), (name, leader)}
+    world.run_until(lambda: core_of(world, name).leader is None, TIMING.election_max * 1.1)
+
+
 # ---------------------------------------------------------------- reads
 def ask(world: World, name: str) -> list[bool]:
     """Ask a member to confirm that it leads; the answer appears in the list."""

@@ -67,6 +67,9 @@ class Following(Elections):
     def __init__(self, *args: Any, **named: Any) -> None:
         self._verified = 0
         """Up to here our log is known to equal that of the present leader."""
+        self._verified_term = 0
+        """The term of that leader. Its loss undoes nothing of this: it believes what we have acknowledged, and does not
+        ask again when we hear it again."""
         self._ack_due = False
         self._ack_network: int | None = None
         self._request = 0
@@ -82,12 +85,17 @@ class Following(Elections):
 
     def _leader_lost(self) -> None:
         super()._leader_lost()
-        self._verified = self._request = self._acknowledged = 0
-        self._ack_due = False
         self._receipt = None
         waiting, self._forwarded = self._forwarded, {}
         for forwarded in waiting.values():
             forwarded.done(Failure.UNKNOWN)
+
+    def _follow(self, peer: str, term: int) -> None:
+        super()._follow(peer, term)
+        if term != self._verified_term:
+            self._verified_term = term
+            self._verified = self._request = self._acknowledged = 0
+            self._ack_due = False
 
     # ------------------------------------------------------------ from the leader
     def _on_heartbeat(self, peer: str, message: pb.Message, network: int) -> None:
