@@ -160,7 +160,7 @@ class World:
         machine = self.machines[name]
         if machine.job is not None:
             machine.disk.fuse = self.rng.randint(0, 5)
-            with contextlib.suppress(PowerCut):
+            with contextlib.suppress(PowerCut, OSError):  # the disk may fail it first
                 machine.job.run()
             machine.disk.fuse = None
         machine.core = machine.ledger = machine.job = None

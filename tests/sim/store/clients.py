@@ -114,9 +114,14 @@ class Clients:
         if member.core is not None and not self.world.is_frozen(member):
             self.world.parts.read(self.world, member, done)
 
+    @staticmethod
+    def group(member: Member) -> pb.Object | None:
+        """The group, as this member knows it."""
+        return member.state.machine.get(Ref("Group", "", GROUP)) if member.core is not None else None
+
     def move(self, member: Member) -> None:
         """Assign the group elsewhere, as a controller would: conditional, with the next epoch."""
-        found = member.state.machine.get(Ref("Group", "", GROUP)) if member.core is not None else None
+        found = self.group(member)
         if found is None:
             return
         rng = self.world.clients

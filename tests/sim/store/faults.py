@@ -251,9 +251,7 @@ FAULTS: Mapping[str, Fault] = {
     "watch skips one change": Fault(Parts(hub=SkipsAChange), "watch"),
     "watch resumes one late": Fault(Parts(hub=ResumesOneLate), "watch"),
     "stale read": Fault(Parts(read=read_from_memory), "stale read", ("depose", "hand_over", "isolate", "load")),
-    "lease counted from receipt": Fault(
-        Parts(keeper=CountsFromReceipt), "leases", ("slow_link", "weather", "isolate", "split")
-    ),
+    "lease counted from receipt": Fault(Parts(keeper=CountsFromReceipt), "leases", ("late_grants", "hand_over")),
     "leader does not wait for earlier grants": Fault(
         Parts(granter=IgnoresSilence), "leases", ("crash", "depose", "isolate", "split")
     ),

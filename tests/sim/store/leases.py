@@ -82,8 +82,10 @@ class Guard:
         self._do(self.keeper.released(group, epoch, self._now()))
 
     def _agent(self) -> None:
-        """Plan what some store says, which may be old; stop in order what went elsewhere."""
-        stores = [m for m in self.world.members() if m.core is not None and m.assigned is not None]
+        """Plan what some store in reach says, which may be old; stop in order what went elsewhere."""
+        name, cut = self.member.name, self.world.cut
+        reached = [m for m in self.world.members() if not cut & {(name, m.name), (m.name, name)}]
+        stores = [m for m in reached if m.core is not None and m.assigned is not None]
         if not stores:
             return
         assigned = self.world.clients.choice(stores).assigned

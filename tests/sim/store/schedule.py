@@ -241,6 +241,27 @@ def slow_link(world: StoreWorld, member: Member, n: Numbers) -> None:
     world.at(_between(0.5, 4.0, n[2]), recovers)
 
 
+def late_grants(world: StoreWorld, member: Member, n: Numbers) -> None:
+    """The node that holds the group gets its grants late; then it is cut off, and the group moves."""
+    leader = world.machines[world.leader() or member.name]
+    group = world.load.group(leader)
+    holder = group.group.status.assignment.node if group is not None else ""
+    if holder in ("", leader.name):
+        return
+    way, most = (leader.name, holder), _between(0.1, 0.8, n[0])
+    world.slow[way] = most
+    world.say(f"grants from {leader.name} to {holder} come up to {most:.2f} s late")
+
+    def moves() -> None:
+        others = [o for o in world.machines if o != holder]
+        _cut(world, {(holder, o) for o in others} | {(o, holder) for o in others}, 2.5, "isolation")
+        world.slow.pop(way, None)
+        for at in (0.01, 0.2):
+            world.at(at, lambda: world.load.move(leader))
+
+    world.at(_between(0.5, 1.5, n[1]), moves)
+
+
 def drop_line(world: StoreWorld, member: Member, n: Numbers) -> None:
     world.drop_line(member.name, _pick(world, n[0], but=member.name), _between(0.005, 1.0, n[1] ** 2))
 
@@ -335,7 +356,7 @@ KINDS: dict[str, tuple[Happening, int]] = {
     for f, weight in (
         (crash, 16), (blackout, 6), (crash_twice, 8), (trap, 12), (freeze, 6), (depose, 8), (hand_over, 4),
         (cut_one_way, 8), (isolate, 8), (split, 10), (deaf_then_dead, 8), (bridge_dies, 8), (weather, 8),
-        (slow_link, 6), (drop_line, 5), (late_answers, 8), (slow_disk, 8), (disk_fails, 5), (wipe, 3),
+        (slow_link, 6), (drop_line, 5), (late_answers, 8), (late_grants, 6), (slow_disk, 8), (disk_fails, 5), (wipe, 3),
         (joins, 6), (leaves, 6), (compact, 8), (load, 8), (burst, 4),
     )
 }  # fmt: skip
