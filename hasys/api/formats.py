@@ -18,6 +18,7 @@ _DEVICE = re.compile(r"/dev(/[\w.+@:=-]+)+", re.ASCII)
 _PATH = re.compile(r"(/[\w.+@-]+)+", re.ASCII)
 _FS_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _OPTION = re.compile(r"[\w.+@:=/%-]{1,128}", re.ASCII)
+_UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,190}\.service", re.ASCII)
 _DOTS = frozenset((".", ".."))
 _SYSTEM_TREES = ("/proc/", "/sys/", "/dev/", "/run/", "/boot/", "/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/lib64/")
 _SYSTEM = frozenset(tree[:-1] for tree in _SYSTEM_TREES) | {
@@ -108,6 +109,13 @@ def mount_option(text: str) -> str:
     return f"{_short(text)} is no mount option: write one per item, like noatime or data=ordered"
 
 
+def service_unit(text: str) -> str:
+    """Name of a service of systemd."""
+    if not _UNIT.fullmatch(text):
+        return f"{_short(text)} is no name of a service: write it like nginx.service or postgresql@15-main.service"
+    return "hasys cannot manage itself" if text.startswith("hasys") else ""
+
+
 def user(text: str) -> str:
     """User name or decimal uid."""
     return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
@@ -148,6 +156,7 @@ CHECKS: Mapping[int, Callable[[str], str]] = {
     rules_pb2.FORMAT_MOUNT_POINT: mount_point,
     rules_pb2.FORMAT_FS_TYPE: fs_type,
     rules_pb2.FORMAT_MOUNT_OPTION: mount_option,
+    rules_pb2.FORMAT_SERVICE_UNIT: service_unit,
 }
 
 

@@ -12,7 +12,9 @@ from google.protobuf.message import Message
 
 from hasys.v1 import objects_pb2 as pb
 
-Resource: TypeAlias = pb.VirtualIP | pb.Application | pb.Delay | pb.SharedDisk
+Resource: TypeAlias = (
+    pb.VirtualIP | pb.Application | pb.Delay | pb.SharedDisk | pb.Database | pb.CommandStep | pb.SystemdUnit
+)
 """What a group runs."""
 
 Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Operation | pb.Event | pb.Cluster
@@ -64,6 +66,11 @@ KINDS: dict[str, Kind] = {
         Kind("Application", "application", "applications", ("app", "apps"), pb.Application, grouped=True, applied=True),
         Kind("Delay", "delay", "delays", (), pb.Delay, grouped=True, applied=True),
         Kind("SharedDisk", "shared_disk", "shareddisks", ("disk", "disks"), pb.SharedDisk, grouped=True, applied=True),
+        Kind("Database", "database", "databases", ("db", "dbs"), pb.Database, grouped=True, applied=True),
+        Kind("Command", "command", "commands", ("cmd", "cmds"), pb.CommandStep, grouped=True, applied=True),
+        Kind(
+            "SystemdUnit", "systemd_unit", "systemdunits", ("unit", "units"), pb.SystemdUnit, grouped=True, applied=True
+        ),
         Kind("Operation", "operation", "operations", ("op", "ops"), pb.Operation),
         Kind("Event", "event", "events", ("ev",), pb.Event),
         Kind("Cluster", "cluster", "clusters", (), pb.Cluster, applied=True),
@@ -73,6 +80,7 @@ KINDS: dict[str, Kind] = {
 RESOURCE_KINDS: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.grouped)
 
 _BY_FIELD = {kind.field: kind for kind in KINDS.values()}
+_BY_MESSAGE: dict[type[Message], str] = {kind.message: kind.name for kind in KINDS.values()}
 _BY_SPELLING = {
     spelling: kind
     for kind in KINDS.values()
@@ -113,10 +121,15 @@ def ref_of(obj: pb.Object) -> Ref:
     return Ref(_BY_FIELD[field].name, meta.group, meta.name)
 
 
+def kind_name(message: Inner) -> str:
+    """The kind of the message inside an envelope."""
+    return _BY_MESSAGE[type(message)]
+
+
 def wrap(message: Inner) -> pb.Object:
     """An envelope around a copy of the message."""
     obj = pb.Object()
-    getattr(obj, KINDS[type(message).__name__].field).CopyFrom(message)
+    getattr(obj, KINDS[kind_name(message)].field).CopyFrom(message)
     return obj
 
 

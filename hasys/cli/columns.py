@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -55,6 +55,10 @@ def _interface(spec: pb.VirtualIPSpec) -> str:
 
 def _command(spec: pb.ApplicationSpec) -> str:
     command = spec.run.command if spec.HasField("run") else spec.start.command
+    return _words(command)
+
+
+def _words(command: Sequence[str]) -> str:
     text = " ".join(command)
     return text if len(text) <= 48 else text[:47] + "…"
 
@@ -110,6 +114,20 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("DEVICE", lambda o: o.spec.device),
         Column("MOUNTPOINT", lambda o: o.spec.mount_point),
         *_WHERE,
+    ),
+    "Database": (
+        _GROUP, _NAME,
+        Column("START", lambda o: _words(o.spec.start)),
+        Column("USER", lambda o: o.spec.user),
+        *_WHERE,
+        Column("RESTARTS", lambda o: str(o.status.restarts)),
+    ),
+    "Command": (_GROUP, _NAME, Column("COMMAND", lambda o: _words(o.spec.run.command)), *_WHERE),
+    "SystemdUnit": (
+        _GROUP, _NAME,
+        Column("UNIT", lambda o: o.spec.unit),
+        *_WHERE,
+        Column("RESTARTS", lambda o: str(o.status.restarts)),
     ),
     "Node": (
         _NAME,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from hasys.guard.protocol import (
 )
 from hasys.lease.keeping import Stale
 from hasys.model import errors
+
+_SERVICE = re.compile(r"(?!hasys)[A-Za-z0-9][A-Za-z0-9_.@:-]*\.service")
 
 
 class Desk:
@@ -134,8 +137,15 @@ class Desk:
 
     def _check_cgroups(self, plan: Plan) -> None:
         for entry in plan.entries:
-            if isinstance(entry, CgroupEntry):
+            if isinstance(entry, CgroupEntry) and not self._is_service(entry.path):
                 self._check_below(entry.path, f"groups/{plan.group}/")
+
+    def _is_service(self, path: str) -> bool:
+        """The cgroup of a service of systemd, which SystemdUnit puts there; hasys's own are none."""
+        if self._base is None:
+            return False
+        slice_, _, unit = path.rpartition("/")
+        return slice_ == f"{self._base.parent}/system.slice" and bool(_SERVICE.fullmatch(unit))
 
     def _check_below(self, path: str, part: str) -> None:
         if self._base is None:

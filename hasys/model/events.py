@@ -125,6 +125,10 @@ _ROWS = (
         "MountUsersKilled", W, "{resource} was unmounted by force on {node}: {cause}",
         "Processes kept the file system busy beyond killAfter, or at a stop with force: they were killed.",
     ),
+    Reason(
+        "UndoFailed", W, "{resource}: its undo failed on {node}: {cause}",
+        "The stop is tried again, or goes on if the command says onStartFailure: Continue.",
+    ),
     Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
 )  # fmt: skip
 

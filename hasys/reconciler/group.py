@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.abc import TaskGroup
 
-from hasys.api.kinds import Ref, Resource
+from hasys.api.kinds import Ref, Resource, kind_name
 from hasys.guard.client import ReleaseBlocked
 from hasys.guard.protocol import AddressEntry, CgroupEntry, Entry, MountEntry, Plan
 from hasys.model.errors import HasysError
@@ -280,7 +280,8 @@ class GroupReconciler:
         plan = m.guard.planned(self.name)
         addresses = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
         virtual = {address_of(r.spec): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
-        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys(), sorted(_mounts(plan))):
+        cgroups = [e.path for e in (plan.entries if plan else ()) if isinstance(e, CgroupEntry)]
+        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys(), sorted(_mounts(plan)), cgroups):
             if not expected and held.address in virtual:
                 where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
                 m.reporter.event("ForeignAddressRemoved", _ref(virtual[held.address]), 0, where)
@@ -457,4 +458,4 @@ def _another(new: Resource, old: Resource) -> bool:
 
 
 def _ref(resource: Resource) -> Ref:
-    return Ref(type(resource).__name__, resource.metadata.group, resource.metadata.name)
+    return Ref(kind_name(resource), resource.metadata.group, resource.metadata.name)

@@ -39,6 +39,7 @@ from hasys.resources.mounts import KernelMounts
 from hasys.resources.output import Outputs
 from hasys.resources.records import Records
 from hasys.resources.settings import address_of
+from hasys.resources.systemd_unit import RealSystemctl
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Agent:
             gates=Gates(self.cache, self.link, config.name),
             reporter=self.reporter,
             leftovers=Leftovers(self.addresses, base, records, self._outputs, mounts),
-            driver=Drivers(base, self.addresses, records, self._outputs, mounts).make,
+            driver=Drivers(base, self.addresses, records, self._outputs, mounts, RealSystemctl()).make,
             tasks=tasks,
             wake=self.runtime.wake,
         )

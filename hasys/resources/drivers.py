@@ -8,6 +8,8 @@ from hasys.api.kinds import Resource
 from hasys.resources.addresses import Addresses
 from hasys.resources.application import Application
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup
+from hasys.resources.command import Command
+from hasys.resources.database import Database
 from hasys.resources.delay import Delay
 from hasys.resources.mounts import Mounts
 from hasys.resources.output import Outputs
@@ -15,6 +17,7 @@ from hasys.resources.port import Driver, Surroundings
 from hasys.resources.records import Records
 from hasys.resources.service import Home
 from hasys.resources.shared_disk import SharedDisk
+from hasys.resources.systemd_unit import Systemctl, SystemdUnit
 from hasys.resources.virtual_ip import VirtualIP
 from hasys.v1 import objects_pb2 as pb
 
@@ -28,6 +31,7 @@ class Drivers:
     records: Records
     outputs: Outputs
     mounts: Mounts
+    systemctl: Systemctl
 
     def make(self, resource: Resource, around: Surroundings) -> Driver:
         """The driver of a resource."""
@@ -36,6 +40,12 @@ class Drivers:
                 return VirtualIP(around, resource.spec, self.addresses)
             case pb.Application():
                 return Application(around, resource.spec, self._home(around))
+            case pb.Database():
+                return Database(around, resource.spec, self._home(around))
+            case pb.CommandStep():
+                return Command(around, resource.spec, self._home(around))
+            case pb.SystemdUnit():
+                return SystemdUnit(around, resource.spec, self._home(around), self.base.path.parent, self.systemctl)
             case pb.SharedDisk():
                 return SharedDisk(around, resource.spec, self._home(around), self.mounts)
             case pb.Delay():

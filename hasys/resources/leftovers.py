@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from pathlib import Path
 
 from hasys.model.mounts import is_of
 from hasys.resources.addresses import Addresses, Held
@@ -23,9 +24,11 @@ class Leftovers:
         self._outputs = outputs
         self._mounts = mounts
 
-    async def sweep(self, group: str, addresses: Iterable[str], mounts: Iterable[MountTrace]) -> tuple[Held, ...]:
-        """Remove the addresses, kill the group's processes, unmount, forget its records. Returns the addresses that
-        were found.
+    async def sweep(
+        self, group: str, addresses: Iterable[str], mounts: Iterable[MountTrace], cgroups: Iterable[str]
+    ) -> tuple[Held, ...]:
+        """Remove the addresses, kill the group's processes and those in ``cgroups`` (paths), unmount, forget its
+        records. Returns the addresses that were found.
 
         Raises ``Temporary`` naming what stays; then nothing may be released.
         """
@@ -33,6 +36,8 @@ class Leftovers:
         cgroup = Cgroup(self._groups / group)
         if cgroup.path.exists():
             await cgroup.empty()
+        for path in cgroups:
+            await Cgroup(Path(path)).empty()
         await self._unmount(mounts)
         self._records.forget_group(group)
         self._outputs.forget_group(group)

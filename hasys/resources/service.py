@@ -190,12 +190,20 @@ class Scripted(Service):
     WATCH_PERIOD = 0.5
     """Seconds between looks at the cgroup when there is no status script."""
 
-    def __init__(self, home: Home, spec: objects_pb2.ApplicationSpec) -> None:
+    def __init__(
+        self,
+        home: Home,
+        start: objects_pb2.Script,
+        stop: objects_pb2.Script | None,
+        status: objects_pb2.Script | None,
+        interval: float,
+    ) -> None:
+        """``interval``: seconds between two runs of the status script."""
         super().__init__(home)
-        self._start = spec.start
-        self._stop = spec.stop if spec.HasField("stop") else None
-        self._status = spec.status if spec.HasField("status") else None
-        self._interval = settings.seconds(spec, "check_interval")
+        self._start = start
+        self._stop = stop
+        self._status = status
+        self._interval = interval
         self._inhabited = False
 
     async def adopt(self) -> bool:

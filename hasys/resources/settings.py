@@ -32,11 +32,11 @@ def default(message: Message, field: str) -> str:
     return str(options.Extensions[rules_pb2.rule].default_value)
 
 
-def retries(spec: objects_pb2.ApplicationSpec) -> int:
+def retries(restart: objects_pb2.Restart) -> int:
     """Restarts in place; absent means the default, a written 0 means none."""
-    if spec.restart.HasField("retries"):
-        return spec.restart.retries
-    return int(default(spec.restart, "retries"))
+    if restart.HasField("retries"):
+        return restart.retries
+    return int(default(restart, "retries"))
 
 
 def interface_on(spec: objects_pb2.VirtualIPSpec, node: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from google.protobuf.duration_pb2 import Duration
 
 from hasys.api import convert
-from hasys.api.kinds import Ref, inner, resource
+from hasys.api.kinds import Ref, inner, kind_name, resource
 from hasys.lease.facts import NodeFacts
 from hasys.model.view import GroupInfo, NodeInfo, NodeState, Phase, View
 from hasys.placement.roles import ACTIVE, redundant, role_of
@@ -191,6 +191,12 @@ def _own_start_time(obj: pb.Object) -> float:
             return convert.seconds(spec.restart.start_time) if spec.restart.HasField("start_time") else 1.0
         case pb.Application(spec=spec):
             return convert.seconds(spec.start.timeout) or 60.0
+        case pb.Database(spec=spec):
+            return convert.seconds(spec.start_timeout) or 300.0
+        case pb.CommandStep(spec=spec):
+            return convert.seconds(spec.run.timeout) or 60.0
+        case pb.SystemdUnit(spec=spec):
+            return convert.seconds(spec.start_timeout) or 90.0
         case _:
             return 0.0
 
@@ -199,7 +205,7 @@ def _resource(obj: pb.Object, a: pb.Assignment) -> api.ResourceView:
     """A resource as last reported; a report of an older epoch says nothing about now."""
     part = resource(obj)
     assert part is not None, "members of a group are resources"
-    answer = api.ResourceView(kind=type(part).__name__, name=part.metadata.name)
+    answer = api.ResourceView(kind=kind_name(part), name=part.metadata.name)
     status = part.status
     current = status.epoch == a.epoch or (status.epoch == a.previous_epoch and a.previous_node)
     if not a.node and not a.previous_node:

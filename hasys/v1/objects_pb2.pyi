@@ -121,6 +121,9 @@ class Object(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
     SHARED_DISK_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    SYSTEMD_UNIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group(self) -> Global___Group: ...
     @_builtins.property
@@ -139,6 +142,12 @@ class Object(_message.Message):
     def cluster(self) -> Global___Cluster: ...
     @_builtins.property
     def shared_disk(self) -> Global___SharedDisk: ...
+    @_builtins.property
+    def database(self) -> Global___Database: ...
+    @_builtins.property
+    def command(self) -> Global___CommandStep: ...
+    @_builtins.property
+    def systemd_unit(self) -> Global___SystemdUnit: ...
     def __init__(
         self,
         *,
@@ -151,12 +160,15 @@ class Object(_message.Message):
         event: Global___Event | None = ...,
         cluster: Global___Cluster | None = ...,
         shared_disk: Global___SharedDisk | None = ...,
+        database: Global___Database | None = ...,
+        command: Global___CommandStep | None = ...,
+        systemd_unit: Global___SystemdUnit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1024,6 +1036,268 @@ class SharedDiskSpec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SharedDiskSpec: _TypeAlias = SharedDiskSpec  # noqa: Y015
+
+@_typing.final
+class Database(_message.Message):
+    """A database that detaches: commands to start it, to stop it in order, and to ask whether it serves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___DatabaseSpec: ...
+    @_builtins.property
+    def status(self) -> Global___ResourceStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___DatabaseSpec | None = ...,
+        status: Global___ResourceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Database: _TypeAlias = Database  # noqa: Y015
+
+@_typing.final
+class DatabaseSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnvEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_FIELD_NUMBER: _builtins.int
+    STOP_TIMEOUT_FIELD_NUMBER: _builtins.int
+    STATUS_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CHECK_INTERVAL_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ON_START_FAILURE_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """of all three"""
+    working_directory: _builtins.str
+    on_start_failure: Global___OnFailure.ValueType
+    @_builtins.property
+    def start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def status(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exit status 0: it serves; without it, its processes are watched"""
+
+    @_builtins.property
+    def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def start_timeout(self) -> _duration_pb2.Duration:
+        """recovery after a crash included"""
+
+    @_builtins.property
+    def stop_timeout(self) -> _duration_pb2.Duration:
+        """then it is killed; keep the group's failover.stopTimeout above it"""
+
+    @_builtins.property
+    def status_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def check_interval(self) -> _duration_pb2.Duration:
+        """of the status command"""
+
+    @_builtins.property
+    def restart(self) -> Global___Restart: ...
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        start: _abc.Iterable[_builtins.str] | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        status: _abc.Iterable[_builtins.str] | None = ...,
+        user: _builtins.str = ...,
+        working_directory: _builtins.str = ...,
+        env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        start_timeout: _duration_pb2.Duration | None = ...,
+        stop_timeout: _duration_pb2.Duration | None = ...,
+        status_timeout: _duration_pb2.Duration | None = ...,
+        check_interval: _duration_pb2.Duration | None = ...,
+        restart: Global___Restart | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        on_start_failure: Global___OnFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_interval", b"check_interval", "restart", b"restart", "start_timeout", b"start_timeout", "status_timeout", b"status_timeout", "stop_timeout", b"stop_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "check_interval", b"check_interval", "env", b"env", "on_start_failure", b"on_start_failure", "restart", b"restart", "start", b"start", "start_timeout", b"start_timeout", "status", b"status", "status_timeout", b"status_timeout", "stop", b"stop", "stop_timeout", b"stop_timeout", "user", b"user", "working_directory", b"working_directory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabaseSpec: _TypeAlias = DatabaseSpec  # noqa: Y015
+
+@_typing.final
+class CommandStep(_message.Message):
+    """A command that runs once per start of the group, and another one that undoes it at the stop.
+    kind Command; a Command of the store is another thing
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___CommandSpec: ...
+    @_builtins.property
+    def status(self) -> Global___ResourceStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___CommandSpec | None = ...,
+        status: Global___ResourceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandStep: _TypeAlias = CommandStep  # noqa: Y015
+
+@_typing.final
+class CommandSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ON_START_FAILURE_FIELD_NUMBER: _builtins.int
+    on_start_failure: Global___OnFailure.ValueType
+    """Continue: a failed undo does not hold the stop up either"""
+    @_builtins.property
+    def run(self) -> Global___Script: ...
+    @_builtins.property
+    def undo(self) -> Global___Script: ...
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        run: Global___Script | None = ...,
+        undo: Global___Script | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        on_start_failure: Global___OnFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "undo", b"undo"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "on_start_failure", b"on_start_failure", "run", b"run", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandSpec: _TypeAlias = CommandSpec  # noqa: Y015
+
+@_typing.final
+class SystemdUnit(_message.Message):
+    """A service of systemd that runs where the group is Active."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___SystemdUnitSpec: ...
+    @_builtins.property
+    def status(self) -> Global___ResourceStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___SystemdUnitSpec | None = ...,
+        status: Global___ResourceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SystemdUnit: _TypeAlias = SystemdUnit  # noqa: Y015
+
+@_typing.final
+class SystemdUnitSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_FIELD_NUMBER: _builtins.int
+    STOP_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CHECK_INTERVAL_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ON_START_FAILURE_FIELD_NUMBER: _builtins.int
+    unit: _builtins.str
+    on_start_failure: Global___OnFailure.ValueType
+    @_builtins.property
+    def start_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def stop_timeout(self) -> _duration_pb2.Duration:
+        """then it is killed"""
+
+    @_builtins.property
+    def check_interval(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def restart(self) -> Global___Restart: ...
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        unit: _builtins.str = ...,
+        start_timeout: _duration_pb2.Duration | None = ...,
+        stop_timeout: _duration_pb2.Duration | None = ...,
+        check_interval: _duration_pb2.Duration | None = ...,
+        restart: Global___Restart | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        on_start_failure: Global___OnFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_interval", b"check_interval", "restart", b"restart", "start_timeout", b"start_timeout", "stop_timeout", b"stop_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "check_interval", b"check_interval", "on_start_failure", b"on_start_failure", "restart", b"restart", "start_timeout", b"start_timeout", "stop_timeout", b"stop_timeout", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SystemdUnitSpec: _TypeAlias = SystemdUnitSpec  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):

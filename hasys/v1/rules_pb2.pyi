@@ -49,6 +49,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """absolute path that is no part of the system's own tree"""
     FORMAT_FS_TYPE: _Format.ValueType  # 22
     """ext4, xfs"""
+    FORMAT_SERVICE_UNIT: _Format.ValueType  # 24
+    """name.service"""
     FORMAT_MOUNT_OPTION: _Format.ValueType  # 23
     """one option of mount(8): noatime, data=ordered"""
 
@@ -74,6 +76,8 @@ FORMAT_MOUNT_POINT: Format.ValueType  # 21
 """absolute path that is no part of the system's own tree"""
 FORMAT_FS_TYPE: Format.ValueType  # 22
 """ext4, xfs"""
+FORMAT_SERVICE_UNIT: Format.ValueType  # 24
+"""name.service"""
 FORMAT_MOUNT_OPTION: Format.ValueType  # 23
 """one option of mount(8): noatime, data=ordered"""
 Global___Format: _TypeAlias = Format  # noqa: Y015

@@ -185,7 +185,7 @@ FAULTS = [
     ("a: 1", "1: apiVersion: is missing: write hasys/v1"),
     (
         "apiVersion: hasys/v1\nkind: Foo",
-        "2: kind: 'Foo' is unknown: use one of Group, VirtualIP, Application, Delay, SharedDisk, Cluster",
+        "2: kind: 'Foo' is unknown: use one of Group, VirtualIP, Application, Delay, SharedDisk, Database, Command, SystemdUnit, Cluster",
     ),
     ("- 1", "1: expected an object with apiVersion, kind, metadata and spec"),
     ("a: &x [1]\nb: *x", "2: aliases (*name) are not supported: write the value out"),

@@ -18,7 +18,7 @@ from hasys.v1 import objects_pb2 as pb
 
 def test_an_absent_setting_has_the_default_of_the_schema() -> None:
     spec = pb.ApplicationSpec()
-    assert settings.retries(spec) == 3
+    assert settings.retries(spec.restart) == 3
     assert settings.seconds(spec.restart, "start_time") == 1.0
     assert settings.seconds(spec.restart, "backoff") == 0.5
     assert settings.seconds(spec.run, "stop_timeout") == 10.0
@@ -29,7 +29,7 @@ def test_an_absent_setting_has_the_default_of_the_schema() -> None:
 def test_a_written_zero_is_not_a_default() -> None:
     spec = pb.ApplicationSpec(restart=pb.Restart(retries=0))
     spec.restart.backoff.FromSeconds(0)
-    assert settings.retries(spec) == 0
+    assert settings.retries(spec.restart) == 0
     assert settings.seconds(spec.restart, "backoff") == 0.0
 
 
