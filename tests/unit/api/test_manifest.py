@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasys.api.errors import Fault
-from hasys.api.kinds import Ref
+from hasys.api.kinds import KINDS, Ref
 from hasys.api.manifest import load, to_json, to_yaml
 from hasys.api.rules import fill_defaults
 from hasys.model.errors import Refused
@@ -185,7 +185,7 @@ FAULTS = [
     ("a: 1", "1: apiVersion: is missing: write hasys/v1"),
     (
         "apiVersion: hasys/v1\nkind: Foo",
-        "2: kind: 'Foo' is unknown: use one of Group, VirtualIP, Application, Delay, SharedDisk, Database, Command, SystemdUnit, Cluster",
+        "2: kind: 'Foo' is unknown: use one of " + ", ".join(kind.name for kind in KINDS.values() if kind.applied),
     ),
     ("- 1", "1: expected an object with apiVersion, kind, metadata and spec"),
     ("a: &x [1]\nb: *x", "2: aliases (*name) are not supported: write the value out"),
