@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench lock clean
+.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench bench-store lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ lab: $(STAMP)  ## real kernels in namespaces (root)
 bench: $(STAMP)  ## failover beside keepalived and Pacemaker (root, long); ARGS="--runs 30"
 	@sh tools/debian.sh pacemaker corosync pacemaker-cli-utils resource-agents
 	@$(BIN)/python -m bench.failover $(ARGS)
+
+bench-store: $(STAMP)  ## the store beside etcd and PySyncObj (root installs etcd; long); ARGS="--quick --only writes"
+	@sh tools/debian.sh etcd-server etcd-client
+	@$(BIN)/python -m bench.store $(ARGS)
 
 proto: $(STAMP)  ## generate hasys/v1 from proto/
 	@VENV=$(VENV) sh tools/proto.sh hasys/v1

@@ -1,9 +1,10 @@
 """The store beside etcd and stock PySyncObj, in one run: writes, watches, a killed leader, a restart, what it costs.
 
-    python -m bench.store [--quick] [--product hasys --product etcd ...] [--json FILE]
+    python -m bench.store [--quick] [--only writes --only kills ...] [--product hasys ...] [--json FILE]
 
-Needs Debian's etcd-server and etcd-client for etcd. Products take their turn for each measurement, so that other work
-on the computer falls on all of them. ``bench/stores.py`` says how each is asked.
+``make bench-store`` installs Debian's etcd-server and etcd-client first; without them etcd is left out. Products take
+their turn for each measurement, so that other work on the computer falls on all of them. ``bench/stores.py`` says how
+each is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +148,27 @@ async def fan_out(product: Product, watchers: int, changes: int) -> Row | None:
     return {"measurement": title, **summary(times, sum(times)), "per second": watchers * changes / sum(times)}
 
 
-async def kills(product: Product, count: int) -> Row:
-    """SIGKILL to the leader; until the first write that succeeds, tried again and again."""
+async def losses(product: Product, count: int, *, frozen: bool) -> Row:
+    """SIGKILL to the leader, which closes its connections, or SIGSTOP: then it is just silent, as after a power loss.
+    Until the first write that succeeds, tried again and again."""
     times = []
     for _ in range(count):
         leader = await product.leader()
-        product.kill(leader)
+        if frozen:
+            product.freeze(leader)
+        else:
+            product.kill(leader)
         begun = time.perf_counter()
         await product.settle()
         times.append(time.perf_counter() - begun)
+        if frozen:
+            product.kill(leader)
         product.boot(leader)
         await asyncio.sleep(2.0)  # not measured: the member rejoins
         await product.settle()
     times.sort()
     return {
-        "measurement": "leader killed to next write",
+        "measurement": f"leader {'frozen' if frozen else 'killed'} to next write",
         "median ms": statistics.median(times) * 1e3,
         "p95 ms": times[min(len(times) - 1, int(len(times) * 0.95))] * 1e3,
         "worst ms": times[-1] * 1e3,
@@ -186,31 +194,40 @@ async def restart(product: Product, objects: int) -> Row:
     return {**row, "note": f"stored in {filled:.1f} s"}
 
 
-def plan(scale: Scale) -> list[Callable[[Product], Awaitable[Row | None]]]:
-    """What is measured, in order."""
-    todo: list[Callable[[Product], Awaitable[Row | None]]] = []
-    for size in scale.sizes:
-        todo += [lambda p, c=clients, s=size: writes(p, c, s, scale.seconds) for clients in scale.clients]  # type: ignore[misc]
-    todo.append(lambda p: batches(p, 64, scale.seconds))
-    todo += [lambda p, w=watchers: fan_out(p, w, scale.changes) for watchers in scale.watchers]  # type: ignore[misc]
-    todo.append(lambda p: kills(p, scale.kills))
-    todo.append(lambda p: restart(p, scale.objects))
-    return todo
+Measure = Callable[[Product], Awaitable[Row | None]]
 
 
-async def run(names: Sequence[str], scale: Scale) -> list[Row]:
+def plan(scale: Scale) -> dict[str, list[Measure]]:
+    """What is measured, by part, in order."""
+    rates: list[Measure] = [
+        partial(writes, clients=clients, size=size, seconds=scale.seconds)
+        for size in scale.sizes
+        for clients in scale.clients
+    ]
+    return {
+        "writes": rates,
+        "batches": [partial(batches, clients=64, seconds=scale.seconds)],
+        "watch": [partial(fan_out, watchers=watchers, changes=scale.changes) for watchers in scale.watchers],
+        "kills": [partial(losses, count=scale.kills, frozen=False)],
+        "freezes": [partial(losses, count=scale.kills, frozen=True)],
+        "restart": [partial(restart, objects=scale.objects)],
+    }
+
+
+async def run(names: Sequence[str], measures: Sequence[Measure]) -> list[Row]:
     """Every measurement, product by product."""
     rows: list[Row] = []
     products = [PRODUCTS[name]() for name in names]
     try:
         for product in products:
             await product.start()
-        for measure in plan(scale):
+        for measure in measures:
             for product in products:
                 try:
                     row = await measure(product)
                 except Exception as e:  # a product that fails is a result, not the end
-                    row = {"measurement": "failed", "note": f"{type(e).__name__}: {e}"[:120]}
+                    title = rows[-1]["measurement"] if rows else "failed"
+                    row = {"measurement": title, "note": f"failed: {type(e).__name__}: {e}"[:120]}
                 if row is not None:
                     rows.append({"product": product.name, "load": os.getloadavg()[0], **row})
                     print(show(rows[-1], rows), flush=True)
@@ -234,6 +251,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="The store beside etcd and stock PySyncObj.")
     parser.add_argument("--quick", action="store_true", help="a few minutes: fewer clients, watchers, kills, objects")
+    parser.add_argument("--only", action="append", choices=tuple(plan(QUICK)), metavar="PART", help="of %(choices)s")
     parser.add_argument("--product", action="append", choices=sorted(PRODUCTS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -242,7 +260,9 @@ def main() -> None:
     print(machine)
     heads = ("per second", "median ms", "p95 ms", "p99 ms", "cpu/write", "MB")
     print(f"{'measurement':44} {'product':12} {' '.join(f'{h:>10}' for h in heads)} {'ratio':>8} {'load':>6}")
-    rows = asyncio.run(run(names, QUICK if arguments.quick else FULL))
+    parts = plan(QUICK if arguments.quick else FULL)
+    measures = [measure for part in arguments.only or parts for measure in parts[part]]
+    rows = asyncio.run(run(names, measures))
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "quick": arguments.quick, "rows": rows}, indent=2))
 

@@ -16,10 +16,10 @@ WAIT = 0.25
 
 
 class Table(SyncObj):  # type: ignore[misc]  # PySyncObj has no types
-    """A dictionary on all members. As it comes: its own thread, tick and timeouts; a journal without fsync."""
+    """A dictionary on all members. As it comes: its thread, tick and timeouts; journal and dump without fsync."""
 
     def __init__(self, own: str, others: Sequence[str], journal: str) -> None:
-        super().__init__(own, list(others), SyncObjConf(journalFile=journal))
+        super().__init__(own, list(others), SyncObjConf(journalFile=journal, fullDumpFile=f"{journal}.dump"))
         self.data: dict[int, bytes] = {}
 
     @replicated  # type: ignore[untyped-decorator]

@@ -79,6 +79,10 @@ class Product(ABC):
         """First 0 once the watch is established; then how many changes arrived, message by message."""
         raise NotImplementedError
 
+    def freeze(self, name: str) -> None:
+        """SIGSTOP to that member; it is killed later."""
+        os.kill(self.pids()[name], signal.SIGSTOP)
+
     def kill(self, name: str) -> None:
         """SIGKILL to that member; returns when it is dead."""
         pid = self.pids()[name]
@@ -333,8 +337,14 @@ class Stock(Product):
         self._folder = Path(tempfile.mkdtemp(prefix="stock-bench."))
         self._addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._frozen = ""
+
+    def freeze(self, name: str) -> None:
+        super().freeze(name)
+        self._frozen = name
 
     def boot(self, name: str) -> None:
+        self._frozen = ""
         at = NAMES.index(name)
         others = [a for a in self._addresses if a != self._addresses[at]]
         argv = [sys.executable, "-m", "bench.store_stock", str(self._folder / name), self._addresses[at], *others]
@@ -342,7 +352,7 @@ class Stock(Product):
         self._processes[name] = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
     def _alive(self, name: str) -> bool:
-        return self._processes[name].poll() is None
+        return name != self._frozen and self._processes[name].poll() is None
 
     async def start(self) -> None:
         for name in NAMES:
