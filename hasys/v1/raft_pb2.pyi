@@ -63,6 +63,28 @@ class Hello(_message.Message):
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
+class Refusal(_message.Message):
+    """The only frame against the direction of a connection: from who accepted it, instead of listening."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NO_MEMBER_FIELD_NUMBER: _builtins.int
+    no_member: _builtins.bool
+    """our log names the members, and whoever dials is none of them"""
+    def __init__(
+        self,
+        *,
+        no_member: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_member", b"no_member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
 class Message(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -166,7 +166,7 @@ class RaftEngine:
             voters=voters,
             connected=connected,
             quorum=core.leader is not None and core.hears_leader(),
-            message=core.why_not_voting(),
+            message=core.why_not_voting() or _unwanted(transport),
             cut=transport.cut(),
         )
 
@@ -290,6 +290,7 @@ class RaftEngine:
                 failed=self._fail,
                 networks=self._tell_change,
                 log_state=core.log_state,
+                named=lambda: core.explicit_membership is not None,
             ),
         )
         self._core, self._transport, self._members, self._authority = core, transport, None, ()
@@ -393,7 +394,8 @@ class RaftEngine:
             self._seen_applied = core.applied
             for applied in tuple(self._on_applied):
                 applied(core.applied)
-        seen = (core.role, core.leader, core.term, core.authority() is not None)
+        unwanted = self._transport.unwanted_by if self._transport is not None else None
+        seen = (core.role, core.leader, core.term, core.authority() is not None, unwanted)
         if seen != self._seen:
             self._log_change(core)
             self._seen = seen
@@ -471,6 +473,11 @@ def _expire(proposal: _Proposal, timeout: float) -> None:
     else:
         error = Unavailable(f"no leader took the change within {show(timeout)}; nothing changed")
     proposal.future.set_exception(error)
+
+
+def _unwanted(transport: Transport) -> str:
+    by = sorted(transport.unwanted_by)
+    return f"is no member any more, as {', '.join(by)} says" if by else ""
 
 
 def _threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -37,14 +37,22 @@ KEEPALIVE = 1
 NOT_SENT_LOW = 64 * 1024
 PROTOCOL = 1
 _LENGTH = struct.Struct(">I")
-_M = TypeVar("_M", pb.Hello, pb.Message)
+_M = TypeVar("_M", pb.Hello, pb.Message, pb.Refusal)
+MAX_REFUSAL = 1024
+"""Bytes."""
+FAREWELL = 1.0
+"""Seconds until a connection is closed whose dialler was told that it is no member, should it not close by itself."""
 
 
 class BadPeer(Exception):
     """What arrived is not from a member of this cluster, or is no frame."""
 
 
-def frame(message: pb.Message | pb.Hello) -> bytes:
+class NoMember(BadPeer):
+    """The members that the log names do not include the one that dials."""
+
+
+def frame(message: pb.Message | pb.Hello | pb.Refusal) -> bytes:
     body = message.SerializeToString()
     return _LENGTH.pack(len(body)) + body
 
@@ -52,8 +60,9 @@ def frame(message: pb.Message | pb.Hello) -> bytes:
 class FrameReader:
     """Cuts a stream of bytes into frame bodies. Keeps at most one frame's bytes beyond what was handed in."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
         """The bodies that are complete now. Raises :class:`BadPeer` for a frame over the limit."""
@@ -63,8 +72,8 @@ class FrameReader:
         at = 0
         while len(buffer) - at >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, at)
-            if length > MAX_FRAME:
-                raise BadPeer(f"a frame of {length} bytes, over the limit of {MAX_FRAME}")
+            if length > self._limit:
+                raise BadPeer(f"a frame of {length} bytes, over the limit of {self._limit}")
             end = at + _LENGTH.size + length
             if len(buffer) < end:
                 break
@@ -119,6 +128,7 @@ class Sender(asyncio.Protocol):
         self._waiting_bytes = 0
         self._paused = False
         self._transport: asyncio.Transport | None = None
+        self._answers = FrameReader(MAX_REFUSAL)
         self.closed: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,7 +172,13 @@ class Sender(asyncio.Protocol):
             self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        self._close(BadPeer(f"{self._expected} sent data on a connection that only we write to"))
+        try:
+            for body in self._answers.feed(data):
+                if not _parse(pb.Refusal, body).no_member:
+                    raise BadPeer(f"{self._expected} refuses for a reason that this version does not know")
+                raise NoMember(f"{self._expected} says that {self._hello.name} is no member of the cluster any more")
+        except BadPeer as e:
+            self._close(e)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -238,7 +254,13 @@ class Receiver(asyncio.Protocol):
     def _refuse(self, why: BadPeer) -> None:
         self._refused = True
         self._owner.refused(self._transport, why)
-        self.abort()
+        if isinstance(why, NoMember) and self._transport is not None:
+            self._transport.write(
+                frame(pb.Refusal(no_member=True))
+            )  # and let it close: our end could overtake the word
+            asyncio.get_running_loop().call_later(FAREWELL, self.abort)
+        else:
+            self.abort()
 
 
 class ReceiverOwner:

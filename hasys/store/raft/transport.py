@@ -22,6 +22,7 @@ from hasys.store.raft.foundation import Outgoing
 from hasys.store.raft.links import (
     PROTOCOL,
     BadPeer,
+    NoMember,
     Receiver,
     ReceiverOwner,
     Sender,
@@ -107,6 +108,8 @@ class Callbacks:
     """What :meth:`Transport.cut` says has changed."""
     log_state: Callable[[], tuple[int, bool]] = lambda: (0, True)
     """History of our log, and whether it is empty."""
+    named: Callable[[], bool] = lambda: False
+    """Does our log name the members?"""
 
 
 @dataclass(slots=True)
@@ -171,6 +174,8 @@ class Transport(ReceiverOwner):
         self._process = secrets.randbits(64)
         self._stopping = False
         self._last_line = float("-inf")
+        self.unwanted_by: frozenset[str] = frozenset()
+        """Who says that this one is no member."""
         self.refusals = 0
         """Connections closed because they were not from a member, or sent no frames."""
 
@@ -219,6 +224,7 @@ class Transport(ReceiverOwner):
 
     def _forget(self, peer: Peer) -> None:
         was = peer.reachable
+        self.unwanted_by -= {peer.name}
         del self.peers[peer.name]
         for task in peer.dialling:
             task.cancel()
@@ -290,7 +296,7 @@ class Transport(ReceiverOwner):
 
     def check_member(self, name: str) -> None:
         if name not in self.peers:
-            raise BadPeer(f"{name} is no other member of the store")
+            raise (NoMember if self._call.named() else BadPeer)(f"{name} is no other member of the store")
 
     def greeted(self, receiver: Receiver, hello: pb.Hello) -> int:
         if hello.protocol != PROTOCOL:
@@ -358,10 +364,18 @@ class Transport(ReceiverOwner):
     async def _keep_dialling(self, peer: Peer, network: int, path: Path) -> None:
         pause = BACKOFF_FIRST
         while True:
+            path.hurry.clear()
             sender = Sender(peer.name, self._hello(network), lambda: self._opened(peer, path))
             begun = asyncio.get_running_loop().time()
             why = await sender.closed if await self._dial(path, sender) else None
+            if isinstance(why, NoMember):
+                self._unwanted(peer, why)
             self._closed(peer, path)
+            if isinstance(why, NoMember):
+                await path.hurry.wait()  # who takes us for a member again dials us
+                self.unwanted_by -= {peer.name}
+                pause = BACKOFF_FIRST
+                continue
             if asyncio.get_running_loop().time() - begun > STEADY or path.hurry.is_set():
                 pause = BACKOFF_FIRST
                 path.hurry.clear()
@@ -372,6 +386,11 @@ class Transport(ReceiverOwner):
                 async with asyncio.timeout(pause):
                     await path.hurry.wait()
             pause = min(2 * pause, BACKOFF_LAST)
+
+    def _unwanted(self, peer: Peer, why: NoMember) -> None:
+        if peer.name not in self.unwanted_by:
+            self.unwanted_by |= {peer.name}
+            log.warning("%s: stop hasys here and remove its folder, or add it again", why)
 
     def _hello(self, network: int) -> pb.Hello:
         history, blank = self._call.log_state()

@@ -95,6 +95,37 @@ async def test_a_dead_member_is_replaced_and_the_next_may_die(cluster: Growing) 
     await cluster.led().propose(b"with two of three", timeout=5)
 
 
+async def test_a_removed_member_ceases_to_dial_and_is_heard_again_when_it_is_added(
+    cluster: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasys.store.raft.transport.BACKOFF_LAST", 0.05)
+    await cluster.grow()
+    gone = cluster.running["n4"]
+    await cluster.led().remove_member("n4", timeout=5)
+    transport = gone.engine._transport
+    assert transport is not None
+    await cluster.until(lambda: transport.unwanted_by == set(NAMES))
+    assert "no member any more" in gone.engine.status().message
+    refusals = cluster.led().refusals
+    await asyncio.sleep(0.3)
+    assert cluster.led().refusals == refusals, "it dialled six times in this time before"
+    await cluster.led().add_member(cluster.fourth, timeout=5)
+    await cluster.until(lambda: "n4" in cluster.voters())
+    await cluster.until(lambda: not transport.unwanted_by and set(gone.engine.status().connected) == set(NAMES))
+    assert gone.engine.status().message == ""
+
+
+async def test_a_member_that_was_down_when_it_was_removed_learns_it_from_the_first_that_it_dials(
+    cluster: Growing,
+) -> None:
+    await cluster.grow()
+    await cluster.running.pop("n4").stop()
+    await cluster.led().remove_member("n4", timeout=5)
+    cluster.start("n4")
+    back = cluster.running["n4"].engine
+    await cluster.until(lambda: "no member any more" in back.status().message)
+
+
 async def test_what_is_unsafe_is_refused(cluster: Growing) -> None:
     leader = cluster.leader() or ""
     with pytest.raises(Unavailable, match="hands over first"):
