@@ -21,7 +21,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from hasys.guard import protocol
-from hasys.guard.protocol import PERMITTED, Address, AddressEntry, CgroupEntry, Plan
+from hasys.guard.protocol import PERMITTED, Address, AddressEntry, CgroupEntry, Plan, StoreAt
 from hasys.model.errors import Refused, TimedOut, Unavailable
 
 __all__ = [
@@ -197,6 +197,10 @@ class GuardClient:
     async def told(self, serial: int) -> None:
         """The store knows of every report up to this one."""
         await self._ask(protocol.Told(serial))
+
+    async def stores(self, stores: Iterable[StoreAt]) -> None:
+        """Where keep-alives go from now on. Raises ``Refused`` where the guard's version does not know this."""
+        await self._ask(protocol.Stores(tuple(stores)))
 
     async def status(self) -> dict[str, Any]:
         """Everything the guard knows, for people."""

@@ -16,7 +16,7 @@ from hasys.guard.loop import Loop, Timer
 from hasys.guard.netlink import Link
 from hasys.guard.oaths import Oaths
 from hasys.guard.plan import Book, Stored
-from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan
+from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
 from hasys.guard.watchdog import Watchdog
 from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
@@ -44,6 +44,8 @@ class Sender(Protocol):
     """Carries datagrams to stores by name."""
 
     def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None: ...
+
+    def set_stores(self, stores: Iterable[StoreAt]) -> None: ...
 
 
 @dataclass
@@ -398,6 +400,12 @@ class Guard:
         if addresses != self.book.gate:
             self.remember(replace(self.book, gate=addresses))
         self.sync_gate()
+
+    def set_stores(self, stores: Collection[StoreAt]) -> None:
+        """The members changed: keep-alives go to these from now on. Not kept: the agent says it to each guard anew,
+        and until then node.yaml's serve. Whoever is asked, only a store that knows this node's key can answer."""
+        self.parts.network.set_stores(stores)
+        self.parts.keeper.stores = tuple(store.name for store in stores)
 
     @staticmethod
     def refusal(text: str) -> Refused:

@@ -24,6 +24,7 @@ from hasys.guard.protocol import (
     Release,
     Request,
     Status,
+    Stores,
     Swear,
     Told,
     plan_to_json,
@@ -81,6 +82,9 @@ class Desk:
                 return self._hello(connection, request)
             case Gate(addresses):
                 guard.set_gate(frozenset(addresses))
+                return {}
+            case Stores(stores):
+                guard.set_stores(stores)
                 return {}
             case Plan():
                 self._check_cgroups(request)
@@ -166,6 +170,7 @@ class Desk:
             "message": health.message,
             "lease": {"valid": valid, "epoch": epoch, "remaining_ms": int(remaining * 1000)},
             "leader": parts.keeper.leader,
+            "stores": list(parts.keeper.stores),
             "groups": self._groups(now),
             "released": dict(guard.book.floors),
             "gate": self._gate(),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from hasys.config import NodeConfig
 from hasys.guard.loop import Loop
+from hasys.guard.protocol import StoreAt
 from hasys.lease.wire import LARGEST
 
 REOPEN = 0.5
@@ -18,7 +19,7 @@ class Network:
 
     def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes], None]) -> None:
         self._own = config.me.addresses
-        self._stores = {m.name: (m.addresses, m.lease_port) for m in config.voters}
+        self._stores = {m.name: StoreAt(m.name, m.addresses, m.lease_port) for m in config.voters}
         self._loop = loop
         self._received = received
         self._sockets: dict[str, socket.socket] = {}
@@ -47,16 +48,20 @@ class Network:
         if len(self._sockets) < len(self._own):
             self.open(now)
         for name in stores:
-            addresses, port = self._stores[name]
-            for own, other in zip(self._own, addresses, strict=False):
+            store = self._stores[name]
+            for own, other in zip(self._own, store.addresses, strict=False):
                 sock = self._sockets.get(own)
                 if sock is None:
                     self.unsent += 1
                     continue
                 try:
-                    sock.sendto(datagram, (other, port))
+                    sock.sendto(datagram, (other, store.port))
                 except OSError:  # no route now; a refused port, reported for an earlier datagram
                     self.unsent += 1
+
+    def set_stores(self, stores: Iterable[StoreAt]) -> None:
+        """Send to these from now on."""
+        self._stores = {store.name: store for store in stores}
 
     def close(self) -> None:
         for sock in self._sockets.values():

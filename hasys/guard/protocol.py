@@ -19,6 +19,8 @@ MAX_ANSWER = 4 * 1024 * 1024
 """Longest answer: status and hello list every group."""
 MAX_ENTRIES = 1024
 """Most entries of one plan, and most addresses behind the gate."""
+MAX_STORES = 100
+"""Most stores; a cluster has no more members."""
 MAX_NUMBER = 2**63 - 1
 MAX_TEXT = 512
 """Longest free text in characters."""
@@ -108,6 +110,22 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAt:
+    """A store and where it takes keep-alives: one address per network, in the order of the networks."""
+
+    name: str
+    addresses: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of the cluster as of now, in place of those of node.yaml. Never none."""
+
+    stores: tuple[StoreAt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What the agent is about to do for a group at an epoch; stored durably before the reply."""
 
@@ -170,7 +188,7 @@ class Told:
     serial: int
 
 
-Request: TypeAlias = Hello | Gate | Plan | Permit | Release | Status | Alive | Swear | Forswear | Told
+Request: TypeAlias = Hello | Gate | Stores | Plan | Permit | Release | Status | Alive | Swear | Forswear | Told
 
 
 def parse_request(line: bytes) -> tuple[int, Request]:
@@ -214,6 +232,9 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "hello", "pid": pid, "cgroup": cgroup}
         case Gate(addresses):
             return {"op": "gate", "addresses": [{"interface": a.interface, "address": a.address} for a in addresses]}
+        case Stores(stores):
+            told = [{"name": s.name, "addresses": list(s.addresses), "port": s.port} for s in stores]
+            return {"op": "stores", "stores": told}
         case Plan():
             return {"op": "plan", **plan_to_json(request)}
         case Permit(group, epoch):
@@ -270,6 +291,8 @@ def _request(raw: Mapping[str, Any]) -> Request:
             found = [_mapping(a, f"addresses[{i}]") for i, a in enumerate(_list(raw, "addresses"))]
             parsed = {address(a.get("interface"), a.get("address"), f"addresses[{i}]") for i, a in enumerate(found)}
             return Gate(tuple(sorted(parsed)))
+        case "stores":
+            return _stores(raw)
         case "plan":
             return plan_from_json(raw)
         case "permit":
@@ -289,8 +312,26 @@ def _request(raw: Mapping[str, Any]) -> Request:
         case other:
             raise BadMessage(
                 f"op: {_shown(other)} is unknown: "
-                "use hello, gate, plan, permit, release, swear, forswear, told or status"
+                "use hello, gate, stores, plan, permit, release, swear, forswear, told or status"
             )
+
+
+def _stores(raw: Mapping[str, Any]) -> Stores:
+    listed = [_mapping(s, f"stores[{i}]") for i, s in enumerate(_list(raw, "stores"))]
+    stores = tuple(_store(s, f"stores[{i}].") for i, s in enumerate(listed))
+    if not 0 < len(stores) <= MAX_STORES or len({s.name for s in stores}) != len(stores):
+        raise BadMessage(f"stores: expected 1 to {MAX_STORES} of different names")
+    return Stores(stores)
+
+
+def _store(raw: Mapping[str, Any], where: str) -> StoreAt:
+    port, addresses = raw.get("port"), raw.get("addresses")
+    if not _is_number(port) or not 0 < port <= 65535:  # type: ignore[operator]
+        raise BadMessage(f"{where}port: {_shown(port)} is no port")
+    if not isinstance(addresses, list) or not 0 < len(addresses) <= 8:
+        raise BadMessage(f"{where}addresses: expected 1 to 8 IP addresses")
+    checked = tuple(address("any", a, f"{where}addresses").address for a in addresses)
+    return StoreAt(_name(raw, "name", where), checked, int(str(port)))
 
 
 def _entry(raw: Any, where: str) -> Entry:

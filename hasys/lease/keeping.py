@@ -153,7 +153,8 @@ class Keeper:
         remaining: Mapping[str, float] | None = None,
     ) -> None:
         self.cluster, self.node, self.boot = cluster, node, boot
-        self._stores = tuple(stores)
+        self.stores = tuple(stores)
+        """Who may grant; replaced when the members change. What was granted stays as it is."""
         self._interval, self._budget, self._ttl = timing.keepalive, timing.fence_budget, timing.ttl
         self._nonce = nonce
         self._sent: OrderedDict[int, tuple[float, int]] = OrderedDict()
@@ -215,7 +216,7 @@ class Keeper:
         To the store that granted last; to all of them while an answer is missing, and after :meth:`released`.
         Call :meth:`expire` first.
         """
-        everywhere = self._missing or self._everywhere or self._leader not in self._stores
+        everywhere = self._missing or self._everywhere or self._leader not in self.stores
         self._asked_all = everywhere
         self._seq += 1
         nonce = self._nonce()
@@ -231,7 +232,7 @@ class Keeper:
             self._told_floors(), health,
             tuple((g, oath.epoch, oath.free) for g, oath in self._oaths.items()),
         )  # fmt: skip
-        return message, self._stores if everywhere else (self._leader,)
+        return message, self.stores if everywhere else (self._leader,)
 
     def _told_floors(self) -> tuple[tuple[str, int], ...]:
         """The newest floors that fit."""

@@ -21,6 +21,7 @@ class Cache:
         self.shape = 0
         """Grows when a spec came, went or changed; not with statuses."""
         self.groups: dict[str, pb.Group] = {}
+        self.nodes: dict[str, pb.Node] = {}
         self._resources: dict[str, dict[str, Resource]] = {}
 
     def resources(self, group: str) -> Mapping[str, Resource]:
@@ -32,6 +33,7 @@ class Cache:
         self.synced = self.stale = False
         self.shape += 1
         self.groups.clear()
+        self.nodes.clear()
         self._resources.clear()
 
     def take(self, batch: Batch) -> set[str]:
@@ -56,6 +58,8 @@ class Cache:
             self._compare(self.groups.get(ref.name), obj.group)
             self.groups[ref.name] = obj.group
             return {ref.name}
+        if obj.WhichOneof("kind") == "node":
+            self.nodes[ref.name] = obj.node
         return set()
 
     def _compare(self, old: pb.Group | Resource | None, new: pb.Group | Resource) -> None:
@@ -63,6 +67,9 @@ class Cache:
             self.shape += 1
 
     def _drop(self, ref: Ref) -> set[str]:
+        if ref.kind == "Node":
+            self.nodes.pop(ref.name, None)
+            return set()
         self.shape += 1
         if ref.kind == "Group":
             self.groups.pop(ref.name, None)

@@ -9,7 +9,7 @@ from hasys.api.kinds import RESOURCE_KINDS
 from hasys.reconciler.ports import Batch, Report
 from hasys.v1 import api_pb2
 
-KINDS = ("Group", *RESOURCE_KINDS)
+KINDS = ("Group", "Node", *RESOURCE_KINDS)
 
 
 class ApiCluster:
@@ -22,6 +22,10 @@ class ApiCluster:
     async def watch(self) -> AsyncIterator[Batch]:
         async for answer in self._client.watch(KINDS):
             yield batch(answer)
+
+    def set_servers(self, servers: Sequence[str]) -> None:
+        """Ask these from now on."""
+        self._client.set_servers(servers)
 
     async def report(self, report: Report) -> Sequence[str]:
         statuses = [api_pb2.StatusReport(key=ref.key(), status=s) for ref, s in report.statuses.items()]

@@ -68,6 +68,8 @@ class LastKnown:
 
     def _content(self) -> bytes:
         answer = api_pb2.ListResponse()
+        for node in self._cache.nodes.values():
+            answer.objects.append(kinds.wrap(node))
         for group in self._cache.groups.values():
             answer.objects.append(kinds.wrap(group))
             for resource in self._cache.resources(group.metadata.name).values():

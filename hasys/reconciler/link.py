@@ -21,7 +21,7 @@ from hasys.guard.client import (
     SwornTo,
     reports_of,
 )
-from hasys.guard.protocol import Address, Plan
+from hasys.guard.protocol import Address, Plan, StoreAt
 from hasys.model.errors import HasysError
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,9 @@ class GuardLink:
 
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._guard().gate(addresses)
+
+    async def stores(self, stores: Iterable[StoreAt]) -> None:
+        await self._guard().stores(stores)
 
     async def plan(self, plan: Plan) -> bool:
         permitted = await self._guard().plan(plan)

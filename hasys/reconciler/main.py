@@ -27,6 +27,7 @@ from hasys.reconciler.gates import Gates
 from hasys.reconciler.group import GroupReconciler, Machine
 from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.link import GuardLink
+from hasys.reconciler.members import Members
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET, Runtime
@@ -85,6 +86,7 @@ class Agent:
         self._kept = lastknown.path_of(config)
         self.last_known = LastKnown(self._kept, self.cache)
         self.witnessing = Witnessing(self.link, cluster.report, config.name)
+        self.members = Members(self.cache, self.link, cluster.set_servers, config.me)
         self._outputs = Outputs(config.run_dir / "output")
         records = Records(config.run_dir / "resources")
         mounts = KernelMounts()
@@ -105,6 +107,7 @@ class Agent:
         await self.addresses.read()
         parts = (
             self.addresses, self.runtime, self.link, self.reporter, self._outputs, self.last_known, self.witnessing,
+            self.members,
         )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
@@ -125,6 +128,7 @@ class Agent:
             )
             return
         self.cache.stale = True
+        self.members.look()
         for name in self.cache.take(kept):
             self.runtime.wake(name)
         log.warning("no store answers: %d groups as last known", len(self.cache.groups))
@@ -136,8 +140,11 @@ class Agent:
                 self.cache.begin_again()
             first = not self.cache.synced
             touched = self.cache.take(batch)
-            if touched:
+            nodes = any(obj.WhichOneof("kind") == "node" for obj, _ in batch.changes)
+            if touched or nodes:
                 self.last_known.changed()
+            if self.cache.synced and (nodes or batch.synced):
+                self.members.look()
             if batch.synced:
                 self.reporter.forget()
                 self.witnessing.look()
@@ -159,6 +166,7 @@ class Agent:
     def _wake(self, group: str | None) -> None:
         self.witnessing.look()
         if group is None:
+            self.members.look()
             for name in self.link.groups() | self.link.sworn():
                 self.runtime.wake(name)
             self.runtime.wake_all()

@@ -38,6 +38,10 @@ class Cluster(Protocol):
         itself; after a full list anew it tells the differences."""
         ...
 
+    def set_servers(self, servers: Sequence[str]) -> None:
+        """Ask these servers (``IP:PORT``) from now on: the members changed."""
+        ...
+
     async def report(self, report: Report) -> Sequence[str]:
         """Write statuses and events. Returns what was refused, one line each; raises ``HasysError``."""
         ...

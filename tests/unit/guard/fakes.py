@@ -12,7 +12,7 @@ from hasys.guard.gate import Gate, GateCounts, GateFailed
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
 from hasys.guard.plan import Agent, Book
-from hasys.guard.protocol import MountEntry
+from hasys.guard.protocol import MountEntry, StoreAt
 from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Planned
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
@@ -167,11 +167,18 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.sent: list[KeepAlive] = []
+        self.to: list[tuple[str, ...]] = []
+        """To whom each of them went."""
+        self.stores: tuple[StoreAt, ...] = ()
+
+    def set_stores(self, stores: Iterable[StoreAt]) -> None:
+        self.stores = tuple(stores)
 
     def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None:
         message = decode(datagram, "demo", lambda _: KEY)
         assert isinstance(message, KeepAlive)
         self.sent.append(message)
+        self.to.append(tuple(stores))
 
 
 class Bench:

@@ -7,7 +7,7 @@ import pytest
 from hasys.guard.core import Refused
 from hasys.guard.gate import GateChanged, LeaseOver
 from hasys.guard.plan import Agent, Book, StaleEpoch
-from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Plan
+from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Plan, StoreAt
 from hasys.lease.keeping import Stale
 from tests.unit.guard.fakes import TIMING, Bench
 
@@ -29,6 +29,18 @@ def hold(bench: Bench) -> None:
     bench.grant(web=(1, 7))
     assert bench.guard.plan(PLAN) == "permitted"
     bench.machine.there |= {IP.address, APP.path}
+
+
+def test_keep_alives_go_to_the_stores_of_today(bench: Bench) -> None:
+    """node.yaml names n1, n2 and w; w was replaced, and the leader is a store that node.yaml does not know."""
+    hold(bench)
+    bench.guard.set_stores([StoreAt("n1", ("10.0.0.1",), 7413), StoreAt("w2", ("10.0.0.9",), 7413)])
+    assert [store.name for store in bench.network.stores] == ["n1", "w2"]
+    bench.network.to.clear()
+    bench.loop.advance(0.25)
+    assert set(bench.network.to) == {("n1", "w2")}, "no answer is there, so all are asked"
+    assert bench.keeper.holdings(), "a change of the members ends nothing"
+    assert bench.gate.held == {"web": {IP.address}}
 
 
 def test_a_plan_is_durable_and_gated_before_anything_is_permitted(bench: Bench) -> None:

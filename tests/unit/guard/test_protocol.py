@@ -22,6 +22,8 @@ from hasys.guard.protocol import (
     Plan,
     Release,
     Status,
+    StoreAt,
+    Stores,
     parse_request,
     request_to_json,
 )
@@ -38,9 +40,12 @@ entries = (
 )
 plans = st.builds(Plan, names, numbers, numbers, st.lists(entries, max_size=5, unique=True).map(tuple))
 gates = st.lists(st.builds(Address, interfaces, ips), max_size=5, unique=True).map(lambda a: Gate(tuple(sorted(a))))
+stores = st.builds(StoreAt, names, st.lists(ips, min_size=1, max_size=3).map(tuple), st.integers(1, 65535))
+store_lists = st.lists(stores, min_size=1, max_size=5, unique_by=lambda s: s.name).map(lambda s: Stores(tuple(s)))
 requests = st.one_of(
     plans,
     gates,
+    store_lists,
     st.builds(Hello, numbers, paths | st.just("")),
     st.builds(Permit, names, numbers),
     st.builds(Release, names, numbers),
@@ -51,8 +56,10 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda v: st.lists(v) | st.dictionaries(st.text(), v),
 )
-fields = st.sampled_from(["id", "op", "group", "epoch", "version", "entries", "addresses", "pid", "cgroup", "kind"])
-ops = st.sampled_from(["hello", "gate", "plan", "permit", "release", "status", "alive"])
+fields = st.sampled_from(
+    ["id", "op", "group", "epoch", "version", "entries", "addresses", "pid", "cgroup", "kind", "stores"]
+)
+ops = st.sampled_from(["hello", "gate", "stores", "plan", "permit", "release", "status", "alive"])
 
 
 @given(numbers, requests)
@@ -79,6 +86,23 @@ def test_any_json_with_known_fields_is_a_request_or_one_clear_refusal(raw: dict[
         refusal = ""
         assert parse_request(protocol.encode({"id": id, **request_to_json(request)})) == (id, request)
     assert refusal.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("stores", "why"),
+    [
+        ([], "expected 1 to 100"),
+        ([{"name": "n1", "addresses": ["10.0.0.1"], "port": 7413}] * 2, "of different names"),
+        ([{"name": "N1", "addresses": ["10.0.0.1"], "port": 7413}], "no DNS label"),
+        ([{"name": "n1", "addresses": [], "port": 7413}], "1 to 8 IP addresses"),
+        ([{"name": "n1", "addresses": ["example.org"], "port": 7413}], "no IP address"),
+        ([{"name": "n1", "addresses": ["10.0.0.1"], "port": 0}], "no port"),
+        ([{"name": "n1", "addresses": ["10.0.0.1"], "port": True}], "no port"),
+    ],
+)
+def test_a_list_of_stores_that_could_cut_the_guard_off_is_refused(stores: list[object], why: str) -> None:
+    with pytest.raises(BadMessage, match=why):
+        parse_request(json.dumps({"id": 1, "op": "stores", "stores": stores}).encode())
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,11 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
+        self.servers: tuple[str, ...] = ()
         self.failing = 0
+
+    def set_servers(self, servers: Sequence[str]) -> None:
+        self.servers = tuple(servers)
 
     async def watch(self) -> AsyncIterator[Batch]:
         yield Batch(synced=True)

@@ -1,0 +1,98 @@
+"""Keeps the node's own processes in step with the members: node.yaml names those of the day on which it was written.
+
+The guard learns where stores take keep-alives, the agent's client where servers are. The last known list is kept on
+disk with the other objects: a node finds stores after a reboot though none of its node.yaml is left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import anyio
+
+from hasys.api.context import targets_of
+from hasys.config import Member
+from hasys.guard.protocol import StoreAt
+from hasys.model.errors import HasysError, Refused
+from hasys.reconciler.cache import Cache
+from hasys.v1 import objects_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0
+"""Seconds until the guard is told again."""
+
+
+class Guard(Protocol):
+    """Who sends the keep-alives."""
+
+    @property
+    def session(self) -> int: ...
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def stores(self, stores: Iterable[StoreAt]) -> None: ...
+
+
+class Members:
+    """One per agent. ``look`` when Node objects changed or the guard connected."""
+
+    def __init__(self, cache: Cache, guard: Guard, set_servers: Callable[[Sequence[str]], None], own: Member) -> None:
+        self._cache = cache
+        self._guard = guard
+        self._set_servers = set_servers
+        self._own = own
+        self._news = anyio.Event()
+        self._servers: tuple[str, ...] = ()
+        self._told: tuple[int, tuple[StoreAt, ...]] = (0, ())
+        """(session of the guard, what it was told)."""
+
+    def look(self) -> None:
+        """Something may be different."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            try:
+                await self._tell(self._members())
+            except HasysError as e:
+                log.info("the guard does not know the members yet: %s", e)
+                self._news.set()
+                await anyio.sleep(AGAIN)
+
+    def _members(self) -> tuple[Member, ...]:
+        """Those with a store, the own one first: it notices a lost leader first."""
+        nodes = [_member(node) for node in self._cache.nodes.values()]
+        return tuple(
+            sorted((m for m in nodes if m.votes and m.addresses), key=lambda m: (m.name != self._own.name, m.name))
+        )
+
+    async def _tell(self, members: tuple[Member, ...]) -> None:
+        if not members:
+            return  # nothing is known yet
+        servers = targets_of(members)
+        if servers != self._servers:
+            self._servers = servers
+            self._set_servers(servers)
+        if not self._guard.connected:
+            return
+        told = (self._guard.session, tuple(StoreAt(m.name, m.addresses, m.lease_port) for m in members))
+        if told == self._told:
+            return
+        try:
+            await self._guard.stores(told[1])
+        except Refused as e:
+            log.warning("the guard keeps the stores of node.yaml: %s", e)
+        self._told = told
+
+
+def _member(node: pb.Node) -> Member:
+    spec = node.spec
+    role = pb.NodeSpec.Role.Name(spec.role)
+    return Member(node.metadata.name, role, tuple(spec.addresses), spec.api_port, spec.raft_port, spec.lease_port)
