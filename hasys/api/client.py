@@ -7,45 +7,35 @@ deadline, and raises ``hasys.model.errors``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import yaml
 from google.protobuf.message import Message
 
+from hasys.api.context import TIMEOUT, Context, from_node_config, load_context
 from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
 from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
-from hasys.config import NodeConfig, read_yaml, refuse_exposed
-from hasys.model.errors import (
-    ConfigRefused,
-    HasysError,
-    NoMajority,
-    NotFound,
-    TimedOut,
-    Unavailable,
-    Unknown,
-    Unreached,
-)
+from hasys.model.errors import HasysError, NoMajority, NotFound, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 
-TIMEOUT = 5.0
-"""Seconds for one call, all attempts together, unless the caller says otherwise."""
+__all__ = ["TIMEOUT", "Client", "Context", "from_node_config", "load_context"]
+
 MEMBERS_TIMEOUT = 20.0
 """Seconds for a change of the members: the leader may have to hand over first."""
 STAGGER = 0.15
 """Seconds after which the next server is tried beside one that has not answered."""
 CONNECT = 1.0
 """Seconds that one server may take to connect before it counts as down."""
+NOBODY = 1.0
+"""Seconds after which a caller in front of a terminal is told that no server can be connected."""
 ELSEWHERE = 1.2
 """Seconds during which others are asked when a server says that there is no majority: it may only be cut off itself."""
 RETIRE = 30.0
@@ -60,71 +50,6 @@ _AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.
 """Answers after which another attempt may succeed; all but a sure UNAVAILABLE leave open whether it was done."""
 
 Answer = TypeVar("Answer", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Where the servers are and who we are."""
-
-    cluster: str
-    servers: tuple[str, ...]
-    """``IP:PORT``, ``[IPv6]:PORT``; the first is tried first."""
-    ca: Path
-    certificate: Path
-    key: Path
-    follow_leader: bool = True
-    """Go to the leader once a server tells where it is. Agents stay with their own node's server: it notices a lost
-    leader first."""
-    patience: float | None = TIMEOUT
-    """Seconds that a watch waits for its first answer; None: for ever."""
-
-
-def load_context(path: Path | str) -> Context:
-    """Read a client.yaml. Raises ``ConfigRefused`` with file, field and mend in one line."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = path / "client.yaml"
-    try:
-        raw = read_yaml(path.read_text("utf-8"))
-    except OSError as e:
-        raise ConfigRefused(f"{path}: {e.strerror}: give the client.yaml that 'hasys init' wrote") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConfigRefused(f"{path}: not YAML: give the client.yaml that 'hasys init' wrote") from None
-    servers = raw.get("servers") if isinstance(raw, dict) else None
-    tls = raw.get("tls", {}) if isinstance(raw, dict) else None
-    if not isinstance(servers, list) or not servers or not all(isinstance(one, str) for one in servers):
-        raise ConfigRefused(f"{path}: servers: expected a list of IP:PORT")
-    if not isinstance(tls, dict):
-        raise ConfigRefused(f"{path}: tls: expected a mapping with ca, certificate, key")
-    base = path.resolve().parent
-    files = {}
-    for name, default in (("ca", "ca.crt"), ("certificate", "client.crt"), ("key", "client.key")):
-        value = tls.get(name, default)
-        if not isinstance(value, str) or not value:
-            raise ConfigRefused(f"{path}: tls.{name}: expected the name of a file")
-        files[name] = base / value
-    with contextlib.suppress(OSError):  # a missing one is named where it is read
-        refuse_exposed(files["key"])
-    return Context(
-        cluster=str(raw.get("cluster", "")),
-        servers=tuple(servers),
-        ca=files["ca"],
-        certificate=files["certificate"],
-        key=files["key"],
-    )
-
-
-def from_node_config(config: NodeConfig) -> Context:
-    """The context of a node's own processes: its own server first, then every other that votes."""
-    members = sorted(config.voters, key=lambda member: member.name != config.name)
-    servers = [
-        f"[{address}]:{member.api_port}" if ":" in address else f"{address}:{member.api_port}"
-        for member in members
-        for address in member.addresses
-    ]
-    return Context(
-        config.cluster, tuple(servers), config.ca, config.certificate, config.key, follow_leader=False, patience=None
-    )
 
 
 class _Backoff:
@@ -148,7 +73,9 @@ class _Patience:
     """How long a watch waits for its first answer; once there was one, it is resumed for ever."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._until = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
+        self._until = None if seconds is None else now + seconds
+        self._nobody = now + min(seconds or NOBODY, NOBODY)
 
     def answered(self) -> None:
         """There was an answer."""
@@ -156,7 +83,8 @@ class _Patience:
 
     def check(self, error: HasysError) -> None:
         """Raises the error when the time is over."""
-        if self._until is not None and asyncio.get_running_loop().time() >= self._until:
+        nobody = isinstance(error, Unreached)
+        if self._until is not None and asyncio.get_running_loop().time() >= (self._nobody if nobody else self._until):
             raise error
 
 
@@ -176,16 +104,21 @@ class _Server:
 
     def open(self) -> Any:
         """The connection; a new one after a renewal of our certificate, while the old one ends what it began."""
-        if self.channel is not None and self.shown != self.identity.number:
+        if self.shown != self.identity.number:
+            self.retire()
+        if self.channel is None:
+            self.shown = self.identity.number
+            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=list(CHANNEL_OPTIONS))
+        return self.channel
+
+    def retire(self) -> None:
+        """Close the connection once it has ended what it began."""
+        if self.channel is not None:
             task = asyncio.get_running_loop().create_task(self.channel.close(RETIRE))
             self.retired.add(task)
             task.add_done_callback(self.retired.discard)
             self.channel = None
             self.calls.clear()
-        if self.channel is None:
-            self.shown = self.identity.number
-            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=list(CHANNEL_OPTIONS))
-        return self.channel
 
     def ready(self) -> bool:
         """Connected? Starts to connect when idle."""
@@ -247,6 +180,8 @@ class Client:
         self._servers = [_Server(target, self._identity) for target in context.servers]
         self._known = {server.target: server for server in self._servers}
         self._preferred = self._servers[0]
+        self._retired: set[asyncio.Task[None]] = set()
+        """Connections to servers that are asked no more."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -259,12 +194,26 @@ class Client:
     async def close(self) -> None:
         """Close every connection."""
         for server in self._servers:
-            for task in tuple(server.retired):
-                task.cancel()
-            await asyncio.gather(*server.retired, return_exceptions=True)
+            self._retired |= server.retired
+        for task in self._retired:
+            task.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
+        for server in self._servers:
             if server.channel is not None:
                 await server.channel.close(None)
                 server.channel = None
+
+    def set_servers(self, targets: Sequence[str]) -> None:
+        """Ask these from now on, in this order. Calls that others still work on end there."""
+        dropped = [server for target, server in self._known.items() if target not in targets]
+        self._servers = [self._known.get(target) or _Server(target, self._identity) for target in targets]
+        self._known = {server.target: server for server in self._servers}
+        if self._preferred not in self._servers or not self._context.follow_leader:
+            self._preferred = self._servers[0]
+        self._context = replace(self._context, servers=tuple(targets))
+        for server in dropped:
+            server.retire()
+            self._retired |= server.retired
 
     # ------------------------------------------------------------ Resources
 
@@ -468,6 +417,7 @@ class Client:
             except grpc.aio.AioRpcError as e:
                 error = from_status(e)
                 if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    _shun(server)  # it may be frozen while another one is not
                     why = f" ({last})" if last is not None else ""
                     raise TimedOut(f"no answer within {timeout:g} s; the request may still be done{why}") from None
                 if isinstance(error, NotFound) and lost and absent is not None:
@@ -481,6 +431,8 @@ class Client:
                     break
             except Unavailable as e:
                 last = e
+                if self._context.patience is not None and not lost and loop.time() - started >= NOBODY:
+                    break
             await backoff.pause(at_most=deadline - loop.time())
         if second_best is not None:
             return second_best
@@ -499,13 +451,17 @@ class Client:
                     self._preferred = self._known[target]
                     return
 
+    def _order(self, now: float) -> Sequence[_Server]:
+        """Whom to ask first: the preferred one; last those that failed, and of these whoever did so last."""
+        order = [self._preferred, *(server for server in self._servers if server is not self._preferred)]
+        return sorted(order, key=lambda server: max(server.shunned, now))
+
     async def _find(self) -> _Server:
         """A connected server: the preferred one if it is; else whichever answers first, begun one after the other.
         Raises ``Unavailable`` when none does."""
         now = asyncio.get_running_loop().time()
         self._identity.look()
-        order = [self._preferred, *(server for server in self._servers if server is not self._preferred)]
-        order.sort(key=lambda server: server.shunned > now)
+        order = self._order(now)
         for server in order:
             if (server is order[0] or server.channel is not None) and server.ready():
                 return server

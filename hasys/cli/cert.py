@@ -128,7 +128,7 @@ def _facts(file: Path) -> dict[str, Any]:
         "name": common_name(certificate),
         "clusterId": organization(certificate).removeprefix("hasys:"),
         "notAfter": certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "daysLeft": left.days,
+        "daysLeft": round(left / datetime.timedelta(days=1)),
         "addresses": _addresses(certificate),
         "keyReadableByOthers": _exposed(file.with_suffix(".key")),
         "state": state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from hasys.cli.context import context_option
 from hasys.cli.output import Lines, output_option, print_json, print_table, styled, taken
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.model.errors import NotFound
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -45,6 +47,7 @@ def history(group: str, limit: int, output: str) -> None:
 
 async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output: str) -> None:
     listed = await cluster.list("Event", group, limit=limit)
+    await _must_be_known(cluster, group, listed.objects)
     found = sorted((o.event for o in listed.objects), key=lambda event: event.metadata.resource_version)[-limit:]
     if output == "json" and not follow:
         print_json([event_json(event) for event in found])
@@ -62,6 +65,14 @@ async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output
             is_new = event.metadata.resource_version > listed.resource_version
             if is_new and change.type != api.WatchResponse.DELETED:
                 _print_new(event, output, lines)
+
+
+async def _must_be_known(cluster: Cluster, group: str, found: Sequence[object]) -> None:
+    """Nothing about a group that does not exist is a slip of the pen; a deleted one still has its past."""
+    if group and not found:
+        groups = [o.group.metadata.name for o in (await cluster.list("Group")).objects]
+        if group not in groups:
+            raise NotFound(f"Group/{group}: no such group, and nothing is recorded about one")
 
 
 def _print_new(event: pb.Event, output: str, lines: Lines) -> None:
@@ -90,6 +101,7 @@ def event_json(event: pb.Event) -> dict[str, Any]:
 async def _history(cluster: Cluster, group: str, limit: int, output: str) -> None:
     operations = [o.operation for o in (await cluster.list("Operation", group)).objects]
     changes = [o.event for o in (await cluster.list("Event", group)).objects if o.event.reason in _ROLE_CHANGES]
+    await _must_be_known(cluster, group, [*operations, *changes])
     rows = [_operation_json(operation) for operation in operations] + [_change_json(event) for event in changes]
     rows = sorted(rows, key=lambda row: str(row["time"]))[-limit:]
     if output == "json":

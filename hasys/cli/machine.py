@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hasys.cli.seed import socket_name
 from hasys.config import NodeConfig
+from hasys.guard import cgroup
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import show
 
@@ -97,14 +98,13 @@ def nftables() -> Finding:
 
 def cgroups() -> Finding:
     """Processes are stopped by cgroup, also stopped and forking ones."""
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    found = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
-    if not found:
+    found = cgroup.mount()  # the one that guard and agent use, should there be several
+    if found is None:
         mend = "boot with systemd.unified_cgroup_hierarchy=1, or: mount -t cgroup2 none /sys/fs/cgroup/unified"
         return Finding(BAD, "cgroup v2", "not mounted", mend)
-    writable = os.access(found[0], os.W_OK)
+    writable = os.access(found, os.W_OK)
     mend = "" if writable else "mount it read-write (containers: --privileged or --cgroupns=private)"
-    return Finding(GOOD if writable else BAD, "cgroup v2", f"{found[0]}{'' if writable else ' is read-only'}", mend)
+    return Finding(GOOD if writable else BAD, "cgroup v2", f"{found}{'' if writable else ' is read-only'}", mend)
 
 
 def clock() -> Finding:

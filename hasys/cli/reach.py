@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 import socket
 import ssl
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hasys.api.client import Context
+from hasys.config import API_PORT
 
-_PATIENCE = 1.0
-"""Seconds per server."""
+_PATIENCE = 0.7
+"""Seconds for all servers: who listens accepts at once."""
 
 
 def explain(context: Context) -> str:
@@ -24,11 +28,26 @@ def explain(context: Context) -> str:
         settings.set_alpn_protocols(["h2"])
     except (ssl.SSLError, OSError) as error:
         return f"{context.certificate} with {context.key.name} cannot be used: {error.strerror or error}"
-    for target in context.servers:
-        refusal = _refusal(target, settings)
+    for target, refusal in _ask_all(context.servers, settings):
         if refusal:
             return f"{target} is there, but {refusal}"
     return ""
+
+
+def _ask_all(targets: Sequence[str], settings: ssl.SSLContext) -> list[tuple[str, str]]:
+    """All at once; who has not answered in time is silent."""
+    said: dict[str, str] = {}
+
+    def ask(target: str) -> None:
+        said[target] = _refusal(target, settings)
+
+    threads = [threading.Thread(target=ask, args=(target,), daemon=True) for target in targets]
+    until = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [(target, said.get(target, "")) for target in targets]
 
 
 def _expired(path: Path) -> str:
@@ -47,14 +66,21 @@ def _refusal(target: str, settings: ssl.SSLContext) -> str:
             socket.create_connection((host, int(port)), timeout=_PATIENCE) as plain,
             settings.wrap_socket(plain, server_hostname=host) as secure,
         ):
+            if secure.selected_alpn_protocol() != "h2":
+                return _another_port(port, "no HTTP/2")
             # TLS 1.3: the verdict on our certificate comes after the handshake; one that is content speaks first
             heard = secure.recv(1)
     except ssl.SSLCertVerificationError as error:
         return f"its certificate is not of our cluster ({error.verify_message})"
     except ssl.SSLError as error:
-        return f"it refuses our certificate ({(error.reason or 'TLS failed').lower().replace('_', ' ')})"
+        why = (error.reason or "it closed the connection").lower().replace("_", " ")
+        return f"it refuses our certificate ({why})" if "alert" in why else _another_port(port, why)
     except ConnectionResetError:
         heard = b""
     except (OSError, ValueError):
         return ""
     return "" if heard else "it refuses our certificate (it closed the connection)"
+
+
+def _another_port(port: str, why: str) -> str:
+    return f"this is no API of hasys ({why}): is {port} the API's port? ({API_PORT} unless chosen otherwise)"

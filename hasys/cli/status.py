@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import click
 from rich.console import Group as Stack
@@ -67,12 +68,19 @@ async def _stream(cluster: Cluster, group: str, output: str) -> None:
     before = ""
     async for now in cluster.watch_status(group):
         known = _known(now, group)
+        summary = _summary(known) if output != "json" else str(_timeless(status_json(known)))
+        if summary == before:
+            continue  # servers repeat themselves each second, to show that they are there
+        before = summary
         if output == "json":
             print_json(status_json(known), compact=True)
-            continue
-        if (summary := _summary(known)) != before:
+        else:
             click.echo(summary)
-            before = summary
+
+
+def _timeless(status: dict[str, Any]) -> dict[str, Any]:
+    """Without the time of the answer, which is no change."""
+    return {**status, "cluster": {key: value for key, value in status["cluster"].items() if key != "time"}}
 
 
 def _summary(status: api.StatusResponse) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,29 @@ async def test_nobody_there_is_said_with_every_address_tried(cluster: Cluster) -
     async with Client(Context("demo", (target,), files.ca, files.certificate, files.key)) as client:
         with pytest.raises(Unreached, match=target):
             await client.list("Node", timeout=0.3)
+
+
+async def test_that_nobody_is_there_is_told_long_before_the_timeout(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    target = f"127.0.0.1:{free_port('127.0.0.1')}"
+    context = Context("demo", (target,), files.ca, files.certificate, files.key)
+    async with Client(context) as client, asyncio.timeout(3.0):
+        with pytest.raises(Unreached):
+            await client.list("Node", timeout=60.0)
+        with pytest.raises(Unreached):
+            await anext(client.watch())
+
+
+async def test_a_node_s_own_process_seeks_a_server_until_its_timeout(cluster: Cluster) -> None:
+    """Its store may just be starting."""
+    files = cluster.authority.issue("admin", "admin")
+    target = f"127.0.0.1:{free_port('127.0.0.1')}"
+    context = Context("demo", (target,), files.ca, files.certificate, files.key, patience=None)
+    begun = asyncio.get_running_loop().time()
+    async with Client(context) as client:
+        with pytest.raises(Unreached):
+            await client.list("Node", timeout=1.5)
+    assert asyncio.get_running_loop().time() - begun >= 1.4
 
 
 async def test_a_watch_gives_up_on_its_first_answer_when_the_context_says_so(cluster: Cluster) -> None:
@@ -200,6 +224,39 @@ async def test_a_nodes_own_processes_ask_their_own_server_first(cluster: Cluster
     context = from_node_config(config)
     assert context.servers[0].startswith("127.0.0.2:")
     assert not context.follow_leader
+
+
+async def test_after_a_call_that_timed_out_the_next_one_asks_another_server_first(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    async with relay(cluster.context(files, "n1").servers[0]) as frozen:
+        servers = (frozen.target, *cluster.context(files, "n2").servers)
+        async with Client(Context("demo", servers, files.ca, files.certificate, files.key)) as client:
+            await client.list("Node")
+            frozen.flowing.clear()
+            with pytest.raises(TimedOut):
+                await client.list("Node", timeout=0.1)
+            order = client._order(asyncio.get_running_loop().time())
+            assert [server.target for server in order] == [servers[1], servers[0]]
+
+
+async def test_of_two_servers_that_failed_the_one_that_did_so_first_is_asked_again_first(cluster: Cluster) -> None:
+    files = cluster.authority.issue("admin", "admin")
+    async with Client(cluster.context(files, "n1", "n2", "n3")) as client:
+        first, second, third = client._servers
+        first.shunned, second.shunned, third.shunned = 12.0, 11.0, 9.0
+        assert client._order(10.0) == [third, second, first]
+
+
+async def test_servers_that_are_replaced_are_asked_no_more(cluster: Cluster) -> None:
+    files = cluster.authority.issue("n1", "node")
+    own = cluster.context(files, "n1")
+    async with Client(replace(own, follow_leader=False)) as client:
+        await client.list("Node")
+        await cluster.members["n1"].stop()
+        cluster.elect("n2")
+        client.set_servers(cluster.context(files, "n3", "n2").servers)
+        assert len((await client.list("Node")).objects) == 3
+        assert client._preferred.target == cluster.context(files, "n3").servers[0]
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ class FakeCluster:
 
     objects: dict[Ref, pb.Object] = field(default_factory=dict)
     view: api.StatusResponse = field(default_factory=api.StatusResponse)
+    later: list[api.StatusResponse] = field(default_factory=list)
+    """What ``watch_status`` says after ``view``."""
     changes: list[Callable[[FakeCluster], Sequence[api.Change]]] = field(default_factory=list)
     asked: list[pb.OperationSpec] = field(default_factory=list)
     applied: list[tuple[list[str], bool, bool]] = field(default_factory=list)
@@ -92,6 +94,8 @@ class FakeCluster:
 
     async def watch_status(self, group: str = "") -> AsyncIterator[api.StatusResponse]:
         yield self.view
+        for view in self.later:
+            yield view
 
 
 def ended(state: str, message: str = "", milliseconds: int = 0) -> Callable[[FakeCluster], Sequence[api.Change]]:

@@ -21,8 +21,18 @@ def test_show_lists_every_certificate_of_a_folder_with_its_end(hasys: Run, folde
     assert [(row["role"], row["name"], row["state"]) for row in rows] == [
         ("authority", "demo CA", "valid"), ("node", "n1", "valid"),
     ]  # fmt: skip
-    assert rows[1]["daysLeft"] == 730
+    assert rows[1]["daysLeft"] == pki.LEAF_LIFETIME.days
     assert rows[1]["addresses"] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(("hours", "days"), [(730 * 24 + 1, 730), (730 * 24 - 1, 730), (3, 0), (-3, 0), (-20, -1)])
+def test_days_left_are_rounded_to_the_nearest(
+    hasys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int, days: int
+) -> None:
+    monkeypatch.setattr(pki, "LEAF_LIFETIME", datetime.timedelta(hours=hours))
+    assert hasys("init", "--cluster", "c", "--node", "n1=127.0.0.1", "--out", tmp_path / "c").exit_code == 0
+    (row,) = json.loads(hasys("cert", "show", tmp_path / "c" / "n1" / "node.crt", "-o", "json").stdout)
+    assert row["daysLeft"] == days
 
 
 def test_show_without_argument_shows_the_current_context(hasys: Run, folders: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hasys.cli import machine
 from hasys.cli.machine import BAD, GOOD, WARN, Finding
 from hasys.config import load
+from hasys.guard import cgroup
 from tests.unit.cli.conftest import Run
 
 
@@ -30,6 +31,16 @@ def test_the_status_is_1_exactly_when_something_is_bad(hasys: Run, monkeypatch: 
         result = hasys("doctor")
         assert result.exit_code == status
         assert "mend it" in result.stdout
+
+
+def test_of_several_cgroup_mounts_the_one_that_guard_and_agent_use_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"none /srv/chroot/cgroup cgroup2 rw 0 0\nnone {cgroup.USUAL} cgroup2 rw 0 0\n")
+    used = cgroup.mount(mounts)
+    monkeypatch.setattr(cgroup, "mount", lambda: used)
+    assert machine.cgroups().found.startswith(cgroup.USUAL)
 
 
 def test_a_port_that_another_program_has_is_found(folders: Path) -> None:

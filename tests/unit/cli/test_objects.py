@@ -315,6 +315,28 @@ def test_events_are_oldest_first_and_json_carries_cause_epoch_and_duration(hasys
     assert rows[0]["regarding"] == {"kind": "Group", "group": "", "name": "web"}
 
 
+@pytest.mark.parametrize("command", [("events", "-g"), ("history",)])
+def test_a_group_that_never_was_is_refused_in_one_line(
+    hasys: Run, cluster: FakeCluster, command: tuple[str, ...]
+) -> None:
+    result = hasys(*command, "wbe")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Group/wbe: no such group" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("events", "-g"), ("history",)])
+def test_a_new_group_has_no_past_and_a_deleted_one_has(
+    hasys: Run, cluster: FakeCluster, command: tuple[str, ...]
+) -> None:
+    cluster.put(web_group())
+    assert hasys(*command, "web").exit_code == 0
+    past = pb.Event(reason="GroupAssigned", regarding=pb.Key(kind="Group", name="old"))
+    past.metadata.name = "e1"
+    cluster.put(past)
+    assert "GroupAssigned" in hasys(*command, "old").stdout
+
+
 def test_history_joins_operations_with_changes_of_the_node_in_time(hasys: Run, cluster: FakeCluster) -> None:
     operation = pb.Operation()
     operation.metadata.name = "switchover-1"

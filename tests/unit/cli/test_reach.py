@@ -6,8 +6,9 @@ import datetime
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from tests.unit.cli.conftest import Run
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path, *, http2: bool = True) -> Iterator[str]:
     """A TLS server with the certificate of a node's folder that greets one client, as HTTP/2 servers do."""
     settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.crt"))
     settings.verify_mode = ssl.CERT_REQUIRED
     settings.load_cert_chain(folder / "node.crt", folder / "node.key")
+    if http2:
+        settings.set_alpn_protocols(["h2"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -65,6 +68,39 @@ def test_a_server_that_refuses_our_certificate_is_named(folders: Path, foreign: 
     with server(folders / "n1") as target:
         said = explain(replace(ours, servers=(target,)))
     assert said.startswith(f"{target} is there, but it refuses our certificate")
+
+
+def test_a_port_of_ours_that_is_not_the_apis_is_told_from_a_refusal(folders: Path) -> None:
+    """The port of consensus speaks TLS with the same certificates, and closes on an administrator."""
+    with server(folders / "n1", http2=False) as target:
+        said = explain(_context(folders, target))
+    assert "refuses our certificate" not in said
+    assert f"is {target.rpartition(':')[2]} the API's port?" in said
+
+
+def test_a_port_without_tls_is_told_from_a_refusal(folders: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            with listening.accept()[0] as plain:
+                plain.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                plain.recv(4096)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        said = explain(_context(folders, f"127.0.0.1:{listening.getsockname()[1]}"))
+        thread.join()
+    assert "this is no API of hasys" in said
+
+
+def test_many_silent_servers_cost_no_more_than_one(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasys.cli.reach._PATIENCE", 0.2)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        servers = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in silent)
+        begun = time.monotonic()
+        assert explain(replace(load_context(folders / "client"), servers=servers)) == ""
+    assert time.monotonic() - begun < 1.0
 
 
 def test_a_server_that_is_fine_is_no_cause(folders: Path) -> None:

@@ -87,6 +87,15 @@ def test_watching_json_is_one_object_per_line(hasys: Run, cluster: FakeCluster) 
     assert [json.loads(line)["cluster"]["name"] for line in lines] == ["demo"]
 
 
+def test_watching_json_is_silent_while_only_time_passes(hasys: Run, cluster: FakeCluster) -> None:
+    later, changed = contract_view(), contract_view()
+    later.cluster.time.seconds = 1
+    changed.groups[0].phase = "Degraded"
+    cluster.view, cluster.later = contract_view(), [later, changed]
+    lines = hasys("status", "-w", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["groups"][0]["phase"] for line in lines] == ["Running", "Degraded"]
+
+
 def test_watching_in_a_pipe_is_one_line_per_change(hasys: Run, cluster: FakeCluster) -> None:
     cluster.view = contract_view()
     assert hasys("status", "-w").stdout == "leader=n1 n1=Ready web=Running@n1\n"
