@@ -67,11 +67,10 @@ class Members:
                 await anyio.sleep(AGAIN)
 
     def _members(self) -> tuple[Member, ...]:
-        """Those with a store, the own one first: it notices a lost leader first."""
-        nodes = [_member(node) for node in self._cache.nodes.values()]
-        return tuple(
-            sorted((m for m in nodes if m.votes and m.addresses), key=lambda m: (m.name != self._own.name, m.name))
-        )
+        """Those with a store; first the own one, which notices a lost leader first, and is where node.yaml says."""
+        nodes = [_member(node) for name, node in self._cache.nodes.items() if name != self._own.name]
+        own = [self._own] if self._own.votes and self._own.name in self._cache.nodes else []
+        return (*own, *sorted((m for m in nodes if m.votes and m.addresses), key=lambda m: m.name))
 
     async def _tell(self, members: tuple[Member, ...]) -> None:
         if not members:

@@ -6,12 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hasys.api.client import Client, Context
 from hasys.api.server import ApiServer
 from hasys.config import Member
+from hasys.store.directory import spec_of
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
 from hasys.store.watch import WatchHub
@@ -103,7 +104,7 @@ async def running(folder: Path, names: tuple[str, ...] = NAMES) -> AsyncIterator
         config = node_config(folder, spec.name, specs, authority.issue(spec.name, "node"))
         members[spec.name] = TestMember(ApiServer(config, engine, machine, hub, _status), engine)
     cluster = Cluster(authority, machine, hub, members, specs)
-    seed(shared, machine, names)
+    seed(shared, machine, tuple(replace(m, addresses=(*m.addresses, f"10.77.0.{i}")) for i, m in enumerate(specs, 1)))
     async with cluster.stack:
         for member in members.values():
             await member.start()
@@ -113,13 +114,13 @@ async def running(folder: Path, names: tuple[str, ...] = NAMES) -> AsyncIterator
             await asyncio.gather(*(member.stop() for member in members.values()))
 
 
-def seed(engine: MemoryEngine, machine: Machine, names: tuple[str, ...]) -> None:
+def seed(engine: MemoryEngine, machine: Machine, members: tuple[Member, ...]) -> None:
     """Node and Cluster objects, as the first leader writes them."""
     mutations = []
-    for number, name in enumerate(names):
+    for member in members:
         obj = pb.Object()
-        obj.node.metadata.name = name
-        obj.node.spec.addresses.append(f"10.77.0.{number + 1}")
+        obj.node.metadata.name = member.name
+        obj.node.spec.CopyFrom(spec_of(member))
         mutations.append(store_pb2.Mutation(put_spec=obj))
     obj = pb.Object()
     obj.cluster.metadata.name = "demo"

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from hasys.api.server import ApiServer
-from hasys.config import NodeConfig, load
+from hasys.config import Member, NodeConfig, load
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
 from hasys.store.watch import WatchHub
@@ -18,7 +18,7 @@ async def serve(config: NodeConfig) -> None:
     machine = Machine()
     engine = MemoryEngine(machine, name=config.name)
     engine.elect(config.name)
-    seed(engine, machine, ("n1", "n2"))
+    seed(engine, machine, tuple(Member(name, "Voter", (f"10.77.0.{i}",)) for i, name in enumerate(("n1", "n2"), 1)))
     server = ApiServer(config, engine, machine, WatchHub(machine), _status)
     serving = asyncio.ensure_future(server.run())
     while not server.bound and not serving.done():  # noqa: ASYNC110  it has no event for this
