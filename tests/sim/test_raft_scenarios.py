@@ -516,3 +516,17 @@ def test_a_damaged_journal_makes_the_member_ask_for_admission() -> None:
     core = core_of(world, name)
     assert "damaged" in core.why_not_voting()
     assert world.run_until(lambda: core.voting, 3.0) < 1.0
+
+
+# ---------------------------------------------------------------- bounds
+def test_a_leader_takes_no_more_than_so_much_that_nobody_has_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the memory of a leader without followers would grow for as long as clients write."""
+    monkeypatch.setattr("hasys.store.raft.leading.MAX_UNCOMMITTED_BYTES", 10_000)
+    world = cluster()
+    leader = leader_of(world)
+    core, now = core_of(world, leader), world.machines[leader].local(world.now)
+    answers: list[Applied | Failure] = []
+    for _ in range(30):
+        core.propose(now, bytes(1000), answers.append)
+    assert answers == [Failure.NOT_ACCEPTED] * 21, "nine with their headers fit"
+    assert acknowledged(world, leader) < HANDFUL, "once they are committed there is room again"

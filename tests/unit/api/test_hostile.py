@@ -14,7 +14,7 @@ import pytest
 
 from hasys.api.auth import Authenticator, parse_subject
 from hasys.api.client import Client
-from hasys.api.errors import Denied
+from hasys.api.errors import Denied, TooLarge
 from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, client_credentials
 from hasys.model.errors import Unavailable
 from hasys.v1 import api_pb2
@@ -128,6 +128,21 @@ async def test_garbage_on_the_port_harms_nobody(cluster: Cluster, garbage: bytes
     writer.close()
     client = await cluster.client()
     assert len((await client.list("Node")).objects) == 3
+
+
+async def test_calls_at_once_are_bounded_and_one_that_ends_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hasys.api.server.serving.CALLS", 3)
+    async with running(tmp_path, ("n1",)) as cluster:
+        client = await cluster.client()
+        watches = [client.watch(["Group"]) for _ in range(3)]
+        for watch in watches:
+            await anext(watch)
+        with pytest.raises(TooLarge, match="oncurrent"):
+            await client.list("Node")
+        await watches[0].aclose()  # type: ignore[attr-defined]
+        assert len((await client.list("Node", timeout=5.0)).objects) == 1
 
 
 async def test_an_unknown_method_and_unreadable_bytes_are_refused(cluster: Cluster) -> None:

@@ -241,6 +241,20 @@ async def test_a_command_over_the_limit_is_refused(cluster: Cluster) -> None:
         await cluster.running["n1"].engine.propose(bytes(engine_module.MAX_COMMAND + 1), timeout=1)
 
 
+async def test_proposals_that_wait_for_a_leader_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_WAITING", 3)
+    cluster = Cluster(tmp_path)
+    engine = cluster.start("n1").engine
+    waiting = [asyncio.ensure_future(engine.propose(b"%d" % i, timeout=10)) for i in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="3 changes already wait for a leader"):
+        await engine.propose(b"one more", timeout=10)
+    await cluster.stop()
+    for task in waiting:
+        with pytest.raises(Unavailable):
+            await task
+
+
 async def test_a_second_process_on_the_same_folder_is_refused(cluster: Cluster) -> None:
     config = cluster.config("n1")
     second = RaftEngine(config, PROFILES["default"], Lines(), data_dir=config.data_dir)

@@ -334,6 +334,12 @@ def test_an_object_over_its_limit_is_refused_and_changes_nothing(log: Log) -> No
     assert log.machine.get(Ref("Delay", "web", "fat")) is None
 
 
+def test_an_event_over_its_limit_is_refused_and_changes_nothing(log: Log) -> None:
+    answer = log.apply(Mutation(record=pb.Event(message="x" * transaction.EVENT_BYTES)))
+    assert (answer.done, answer.code) == (False, "TooLarge")
+    assert log.machine.list("Event") == []
+
+
 def test_a_full_store_refuses_what_is_new_and_lets_go_of_what_is_old(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     log.must(group())
     monkeypatch.setattr(transaction, "STATE_BYTES", 0)

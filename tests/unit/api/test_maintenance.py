@@ -1,0 +1,52 @@
+"""How many members there may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from hasys.api.server.maintenance import MOST_MEMBERS, MOST_VOTERS, Maintenance
+from hasys.config import Member
+from hasys.model.errors import Refused
+from hasys.store.directory import Directory, spec_of
+from hasys.v1 import api_pb2
+
+
+@dataclass(frozen=True)
+class Known:
+    """A directory of these."""
+
+    members: tuple[Member, ...]
+
+    def get(self, name: str) -> Member | None:
+        return next((m for m in self.members if m.name == name), None)
+
+
+def check(others: list[Member], newcomer: Member) -> None:
+    """What AddMember looks at before it changes anything."""
+    maintenance = Maintenance.__new__(Maintenance)
+    maintenance._directory = cast(Directory, Known(tuple(others)))
+    maintenance._checked(api_pb2.AddMemberRequest(name=newcomer.name, spec=spec_of(newcomer)))
+
+
+def member(number: int, role: str) -> Member:
+    return Member(f"m{number}", role, (f"10.0.0.{number}",))
+
+
+def test_a_tenth_voter_is_refused_and_may_come_as_observer() -> None:
+    voters = [member(i, "Voter") for i in range(1, MOST_VOTERS + 1)]
+    with pytest.raises(Refused, match="9 voters are the most: add m10 as an Observer"):
+        check(voters, member(10, "Voter"))
+    with pytest.raises(Refused, match="9 voters are the most"):
+        check(voters, member(10, "Witness"))
+    check(voters, member(10, "Observer"))
+    check(voters, Member("m9", "Voter", ("10.0.0.99",)))  # other addresses of one that is there
+
+
+def test_more_members_than_the_limit_are_refused() -> None:
+    members = [member(i, "Observer") for i in range(1, MOST_MEMBERS + 1)]
+    check(members[:-1], member(101, "Observer"))
+    with pytest.raises(Refused, match="100 members: at most 100"):
+        check(members, member(101, "Observer"))
