@@ -70,7 +70,7 @@ class Refusal(_message.Message):
 
     NO_MEMBER_FIELD_NUMBER: _builtins.int
     no_member: _builtins.bool
-    """our log names the members, and whoever dials is none of them"""
+    """like no field of the other frames: our log names the members, and whoever dials is none of them"""
     def __init__(
         self,
         *,
