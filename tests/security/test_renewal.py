@@ -14,7 +14,7 @@ import pytest
 from hasys.api.client import Client
 from hasys.api.tls import Identity
 from hasys.model.errors import ConfigRefused
-from hasys.store.raft.transport import TlsContexts
+from hasys.store.raft.links import TlsContexts
 from tests.certs import issue, make_ca
 from tests.unit.api.cluster import Cluster, second_network
 from tests.unit.api.pki import Files

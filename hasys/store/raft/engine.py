@@ -23,8 +23,9 @@ from hasys.store.raft.core import Core
 from hasys.store.raft.disk import Folder
 from hasys.store.raft.following import Done, Failure
 from hasys.store.raft.journal import Job, Opened, open_journal
+from hasys.store.raft.links import TlsContexts
 from hasys.store.raft.membership import Membership
-from hasys.store.raft.transport import Callbacks, TlsContexts, Transport
+from hasys.store.raft.transport import Callbacks, Transport
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,15 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
+from hasys.config import NodeConfig
+from hasys.model.errors import ConfigRefused
 from hasys.v1 import raft_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -93,6 +97,51 @@ def tls_context(ca: Path, certificate: Path, key: Path, *, server: bool) -> ssl.
     context.load_verify_locations(ca)
     context.load_cert_chain(certificate, key)
     return context
+
+
+@dataclass(slots=True)
+class TlsContexts:
+    """Both ends of mutual TLS. Loading reads files; a renewed certificate is used from the next connection on."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    config: NodeConfig
+    seen: tuple[object, ...] = ()
+    """What the files looked like when they were read last."""
+
+    @classmethod
+    def load(cls, config: NodeConfig) -> TlsContexts:
+        """Raises ConfigRefused naming the files."""
+        files = (config.ca, config.certificate, config.key)
+        seen = cls.signature(config)
+        try:
+            return cls(tls_context(*files, server=True), tls_context(*files, server=False), config, seen)
+        except OSError as e:
+            names = ", ".join(str(f) for f in files)
+            raise ConfigRefused(f"{names}: {e.strerror or e}: give this node the files that 'hasys init' wrote") from e
+
+    @staticmethod
+    def signature(config: NodeConfig) -> tuple[object, ...]:
+        """Changes when one of the files was replaced."""
+        found = []
+        for file in (config.ca, config.certificate, config.key):
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+        return tuple(found)
+
+    def look(self) -> None:
+        """Take renewed files. What cannot be used yet (a renewal that is half done) leaves everything as it was."""
+        seen = self.signature(self.config)
+        if seen == self.seen:
+            return
+        self.seen = seen
+        try:
+            fresh = TlsContexts.load(self.config)
+        except ConfigRefused as e:
+            log.warning("the certificate stays the earlier one: %s", e)
+            return
+        self.server, self.client, self.seen = fresh.server, fresh.client, fresh.seen
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str:
