@@ -29,17 +29,20 @@ _SILENCE = 2.5
 @click.command()
 @click.argument("group", required=False, default="")
 @click.option("-w", "--watch", is_flag=True, help="Live: follows every change until Ctrl-C.")
+@click.option("--repeat", is_flag=True, help="With -w -o json: each second too, as a sign of life.")
 @output_option("table", "json")
 @context_option
-def status(group: str, watch: bool, output: str) -> None:
+def status(group: str, watch: bool, repeat: bool, output: str) -> None:
     """The cluster, its nodes and its groups (or one GROUP) as they are now.
 
     With -o json -w: one JSON object per line, at each change.
     """
+    if repeat and not (watch and output == "json"):
+        raise click.UsageError("--repeat is for -w -o json")
     if not watch:
         talk(lambda cluster: _once(cluster, group, output))
     elif output == "json" or not console().is_terminal:
-        talk(lambda cluster: _stream(cluster, group, output))
+        talk(lambda cluster: _stream(cluster, group, output, repeat=repeat))
     else:
         talk(lambda cluster: _live(cluster, group))
 
@@ -64,12 +67,12 @@ async def _once(cluster: Cluster, group: str, output: str) -> None:
         print_all([status_page(now)])
 
 
-async def _stream(cluster: Cluster, group: str, output: str) -> None:
+async def _stream(cluster: Cluster, group: str, output: str, *, repeat: bool) -> None:
     before = ""
     async for now in cluster.watch_status(group):
         known = _known(now, group)
         summary = _summary(known) if output != "json" else str(_timeless(status_json(known)))
-        if summary == before:
+        if summary == before and not repeat:
             continue  # servers repeat themselves each second, to show that they are there
         before = summary
         if output == "json":

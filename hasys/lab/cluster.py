@@ -137,7 +137,7 @@ class Cluster:
     def feed(self) -> StatusFeed:
         """The status as it changes."""
         if self._feed is None:
-            self._feed = StatusFeed(self.lab.client, self.command("status", "-w", "-o", "json"))
+            self._feed = StatusFeed(self.lab.client, self.command("status", "-w", "-o", "json", "--repeat"))
             self.lab.on_close(self._feed.close)
         return self._feed
 

@@ -101,6 +101,13 @@ def test_watching_in_a_pipe_is_one_line_per_change(hasys: Run, cluster: FakeClus
     assert hasys("status", "-w").stdout == "leader=n1 n1=Ready web=Running@n1\n"
 
 
+def test_a_program_may_ask_for_a_sign_of_life_and_nobody_else(cluster: FakeCluster, hasys: Run) -> None:
+    cluster.view, cluster.later = contract_view(), [contract_view()]
+    assert len(hasys("status", "-w", "-o", "json", "--repeat").stdout.splitlines()) == 2
+    refused = hasys("status", "--repeat")
+    assert (refused.exit_code, "--repeat is for -w -o json" in refused.stderr) == (2, True)
+
+
 def test_without_a_leader_nothing_is_said_that_this_member_cannot_know(hasys: Run, cluster: FakeCluster) -> None:
     cluster.view = contract_view()
     cluster.view.cluster.quorum = False
