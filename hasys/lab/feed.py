@@ -1,4 +1,4 @@
-"""The cluster's status as it changes: ``hasys status -w -o json --repeat`` on the client, started again when it ends."""
+"""The status as it changes: ``hasys status -w -o json --repeat`` on the client machine, started again when it ends."""
 
 from __future__ import annotations
 

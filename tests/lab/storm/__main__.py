@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from hasys.lab.shell import LabError
 from tests.lab.stage import Stage
 from tests.lab.storm.round import play, stage_for_storms
 from tests.lab.storm.schedule import draw
@@ -35,7 +36,7 @@ def main() -> int:
             _say(f"round {seed}: {'; '.join(map(str, draw(seed)))}")
             try:
                 outages.append(play(stage, marks, draw(seed), _say))
-            except (AssertionError, TimeoutError) as e:
+            except (AssertionError, TimeoutError, LabError) as e:
                 _say(f"VIOLATION in round {seed}: {e}")
                 _say(f"records: {_keep(stage, marks, seed)}; again: make chaos ARGS='--replay {seed}'")
                 return 1

@@ -69,6 +69,7 @@ def play(stage: Stage, marks: Path, strikes: list[Strike], say: Say) -> float:
     stage.probe.wait_answer(10)
     judge.never_two(stage, marks, since, guarded=not storm.damage.unguarded)
     judge.nothing_lost(stage, storm.acknowledged)
+    stage.cluster.wait_running(NOTES, timeout=HEALED)
     for name in storm.acknowledged:
         stage.cluster.hasys("delete", "delay", name, "-g", NOTES)
     return stage.probe.outage(since).longest
