@@ -44,6 +44,12 @@ class Node:
                 return line
         raise AssertionError(f"{text!r} was not printed, but: {seen}")
 
+    def expect_hellos(self, *roles: str) -> None:
+        """Read until the first line of each of these children, in any order."""
+        waiting = set(roles)
+        while waiting:
+            waiting.discard(self.expect("hello from").rsplit(" ", 1)[1])
+
     def _line(self, deadline: float) -> str | None:
         assert self.process.stderr is not None
         descriptor = self.process.stderr.fileno()
@@ -96,9 +102,7 @@ class Nodes:
     def running(self, **modes: list[str]) -> Node:
         """A node whose three children have all printed their first line."""
         node = self.start(None, **modes)
-        waiting = {"store", "guard", "agent"}
-        while waiting:
-            waiting.discard(node.expect("hello from").rsplit(" ", 1)[1])
+        node.expect_hellos("store", "guard", "agent")
         return node
 
 
@@ -204,7 +208,7 @@ def test_a_terminal_that_is_not_read_stops_nobody(nodes: Nodes) -> None:
     os.kill(node.pid("guard"), signal.SIGKILL)
     assert select.select([pidfd], [], [], _PATIENCE)[0]
     os.close(pidfd)
-    node.expect("hello from guard")  # read only now: what could not be printed was kept
+    node.expect_hellos("guard", "agent")  # read only now: what could not be printed was kept
 
 
 def test_a_role_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
