@@ -107,9 +107,9 @@ def _below(left: str, a: float, right: str, b: float) -> None:
 PROFILES: dict[str, Timing] = {
     "default": Timing(
         ttl=1.0,
-        heartbeat=0.08,
-        keepalive=0.08,
-        leader_fallback=0.3,
+        heartbeat=0.1,
+        keepalive=0.1,
+        leader_fallback=0.32,
         election_min=0.35,
         election_max=0.5,
         rtt=0.01,

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 BIND_RETRY = 1.0
 """Seconds between attempts to bind an address that is not there yet."""
 _BATCH = 64
-"""Datagrams read per wake-up and socket, so that nothing else starves."""
+"""Refused datagrams read per wake-up and socket: a flood is read fast, and nothing else starves."""
 ROOM = 2 * 1024 * 1024
 """Bytes of unread datagrams that the kernel keeps per socket: a burst of garbage does not push keep-alives out."""
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE, socket(7)
@@ -201,6 +201,7 @@ class LeaseServer:
     # ------------------------------------------------------------------ datagrams
 
     def _readable(self, sock: socket.socket) -> None:
+        """One datagram that is good for something; the event loop calls again while there are more."""
         for _ in range(_BATCH):
             try:
                 datagram, source = sock.recvfrom(LARGEST + 1)
@@ -211,6 +212,7 @@ class LeaseServer:
                 return
             try:
                 self._received(datagram, (sock, source), source[0])
+                return
             except DatagramRefused as e:
                 self._refuse(e.reason)
 
