@@ -22,6 +22,8 @@ from hasys.model.timing import PROFILES, Timing
 API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 """Default ports: gRPC API, consensus, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
 
+POLICIES = ("safe",)
+"""What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
 ROLES = ("Voter", "Witness", "Observer")
 LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
@@ -65,6 +67,8 @@ class NodeConfig:
     node_secret: Path
     data_dir: Path
     run_dir: Path
+    policy: str = ""
+    """Two voters alone: what stands in for the third, one of :data:`POLICIES`. Empty: a majority decides."""
 
     @property
     def me(self) -> Member:
@@ -89,6 +93,11 @@ class NodeConfig:
     @property
     def guard_socket(self) -> Path:
         return self.run_dir / "guard.sock"
+
+    @property
+    def tokens(self) -> Path:
+        """What this node may start alone (docs/two-nodes.md); outlives the machine's power."""
+        return self.data_dir / "tokens"
 
     def seed_timing(self) -> Timing:
         """The timing that a new cluster starts with."""
@@ -140,6 +149,7 @@ class _Reader:
 
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
+        "policy",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -214,6 +224,16 @@ class _Reader:
             ports["apiPort"], ports["raftPort"], ports["leasePort"],
         )  # fmt: skip
 
+    def policy(self, members: tuple[Member, ...]) -> str:
+        if "policy" not in self.raw:
+            return ""
+        policy = self.text(self.raw, "policy", "policy")
+        if policy not in POLICIES:
+            self.refuse("policy", f"{policy!r}: use one of {', '.join(POLICIES)}")
+        if len(members) != 2 or not all(m.role == "Voter" for m in members):
+            self.refuse("policy", "it is for two nodes that both vote, and nobody else: leave it out")
+        return policy
+
     def config(self) -> NodeConfig:
         name = self.label(self.raw, "node", "node")
         cluster = self.label(self.raw, "cluster", "cluster")
@@ -240,6 +260,7 @@ class _Reader:
             node_secret=self.file(self.raw, "nodeSecret", "nodeSecret", "node.secret"),
             data_dir=self.file(self.raw, "dataDir", "dataDir", "data"),
             run_dir=Path(self.text(self.raw, "runDir", "runDir", f"/run/hasys/{cluster}-{name}")),
+            policy=self.policy(members),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)

@@ -36,6 +36,12 @@ WARNING: there is no majority, so nothing but your word keeps a second node from
   same data: what one of them writes will be lost.
   {node} runs {group} as it last knew it, until a majority answers; then the majority decides."""
 
+SAFE_WARNING = """\
+WARNING: two nodes, policy safe: {others} serves {group} as long as it has power, whether {node} hears it or not.
+  Say yes only if {others} is off, or its {group} is stopped, and stays so until the link to {node} works again:
+  else both serve the same address and write the same data, and what one of them writes will be lost.
+  {node} runs {group} as it last knew it, until both see each other; then it stays where it serves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -70,7 +76,7 @@ def act_alone(wanted: Wanted, silence: HasysError) -> None:
     if os.geteuid() != 0:
         raise Refused(f"no majority ({why}): without one this works as root only")
     if wanted.active:
-        _warn(wanted, why)
+        _warn(wanted, why, asyncio.run(_config_of(socket)))
     click.echo(asyncio.run(_through_guard(wanted, socket)))
 
 
@@ -79,9 +85,20 @@ def _socket(cluster: str, node: str) -> Path:
     return Path(os.environ.get("HASYS_RUN", f"/run/hasys/{cluster}-{node}")) / "guard.sock"
 
 
-def _warn(wanted: Wanted, why: str) -> None:
+async def _config_of(socket: Path) -> NodeConfig | None:
+    """None: the guard does not answer, which the command will say when it comes to it."""
+    try:
+        async with connect(socket) as guard:
+            return load(Path((await guard.status())["config"]))
+    except HasysError:
+        return None
+
+
+def _warn(wanted: Wanted, why: str, config: NodeConfig | None) -> None:
+    others = ", ".join(m.name for m in config.members if m.name != wanted.node) if config else ""
+    text = SAFE_WARNING if config and config.policy else WARNING
     click.echo(f"no majority: {why}", err=True)
-    click.echo(WARNING.format(group=wanted.group, node=wanted.node), err=True)
+    click.echo(text.format(group=wanted.group, node=wanted.node, others=others), err=True)
     if wanted.yes:
         return
     if not sys.stdin.isatty():
@@ -110,6 +127,9 @@ async def add_what_is_held_here(status: api.StatusResponse) -> None:
                 group.active, group.epoch = node.name, oath["epoch"]
                 group.phase = "Degraded" if permitted else "Starting"
                 group.reason = f"{node.name} {begun} it on its operator's word until a majority answers"
+            elif group.name in held and group.name in known.get("tokens", ()):
+                group.active, group.phase = node.name, "Degraded"
+                group.reason = f"{node.name} goes on with it by itself: policy {status.cluster.policy}"
 
 
 async def _through_guard(wanted: Wanted, socket: Path) -> str:

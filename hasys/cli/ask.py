@@ -26,8 +26,9 @@ def ask_for_cluster() -> tuple[Seed, Path]:
         click.echo(
             "A witness is a small third machine that only votes: without it, two servers cannot tell a dead peer"
         )
-        click.echo("from a cut cable.")
-        members.append(_ask_member("w", "Witness"))
+        click.echo("from a cut cable. Two without one keep what they hold, and an operator moves it (policy safe).")
+        if count != 2 or click.confirm("Is there a witness", default=True):
+            members.append(_ask_member("w", "Witness"))
     profile = click.prompt("Timing profile", type=click.Choice(list(PROFILES)), default="default")
     seed = plan(cluster, members, profile)
     out = Path(click.prompt("Folder to write to", default=f"./{cluster}"))

@@ -45,6 +45,9 @@ in a safe place. It is needed to renew certificates (they last two years), to is
               help="A server that runs groups and does not vote.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="default", show_default=True,
               help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
+@click.option("--policy", metavar="NAME", default="",
+              help="Two nodes without a witness: what happens when one does not hear the other. safe (the default"
+                   " there): the Active goes on, nothing is taken over before an operator says so.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.")
 def init(
     cluster: str | None,
@@ -52,6 +55,7 @@ def init(
     witnesses: Sequence[str],
     observers: Sequence[str],
     profile: str,
+    policy: str,
     out: Path | None,
 ) -> None:
     """Create a cluster: writes DIR/NODE/ for every node and the witness, DIR/client/ and DIR/ca/.
@@ -71,7 +75,7 @@ def init(
         members = [parse_member(n, "Voter") for n in nodes]
         members += [parse_member(w, "Witness") for w in witnesses]
         members += [parse_member(o, "Observer") for o in observers]
-        seed = plan(cluster, members, profile)
+        seed = plan(cluster, members, profile, policy)
     write_cluster(seed, out)
     _say_what_next(seed, out)
 
@@ -145,6 +149,7 @@ def write_member(folder: Path, member: Member, authority: Authority, seed: Seed,
         "clusterId": seed.cluster_id,
         "node": member.name,
         "profile": seed.profile,
+        **({"policy": seed.policy} if seed.policy else {}),
         "members": [_member_settings(m) for m in seed.members],
         "tls": {"ca": "ca.crt", "certificate": "node.crt", "key": "node.key"},
         **({"leaseSecret": "lease.secret"} if member.votes else {}),
@@ -173,6 +178,11 @@ def _say_what_next(seed: Seed, out: Path) -> None:
     click.echo(
         f"cluster {seed.cluster}: {len(seed.members)} members, {len(seed.voters)} of them vote; written to {out}"
     )
+    if seed.policy:
+        click.echo(
+            f"  two nodes, policy {seed.policy}: a lost node is not taken over by itself (docs/two-nodes.md);"
+            " --witness NAME=ADDR makes failover automatic"
+        )
     for member in seed.members:
         verb = "witness" if member.role == "Witness" else "node"
         path = out / member.name

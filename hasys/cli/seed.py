@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hasys.config import API_PORT, LABEL, LEASE_PORT, RAFT_PORT, Member
+from hasys.config import API_PORT, LABEL, LEASE_PORT, POLICIES, RAFT_PORT, Member
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
 
 RESERVED = ("ca", "client")
 """Folders beside those of the nodes; a node cannot have such a name."""
+_LATER = ("arbiter", "alone-allowed")
+"""Policies that are defined and not built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +25,24 @@ class Seed:
     cluster_id: str
     members: tuple[Member, ...]
     profile: str
+    policy: str = ""
+    """Of two nodes without a third voter; see ``hasys.config.POLICIES``."""
 
     @property
     def voters(self) -> tuple[Member, ...]:
         return tuple(m for m in self.members if m.votes)
 
 
-def plan(cluster: str, members: Sequence[Member], profile: str) -> Seed:
-    """A new cluster of these members. Raises :class:`ConfigRefused`, one line with the mend."""
+def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = "") -> Seed:
+    """A new cluster of these members; two that vote and no third get the policy ``safe`` unless another is named.
+    Raises :class:`ConfigRefused`, one line with the mend."""
     _label("--cluster", cluster)
     if profile not in PROFILES:
         raise ConfigRefused(f"--profile: {profile!r} is unknown: use one of {', '.join(PROFILES)}")
     _check_names(members)
     _check_sockets(members)
     _check_voters(members)
-    return Seed(cluster, str(uuid.uuid4()), tuple(members), profile)
+    return Seed(cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy))
 
 
 def parse_member(text: str, role: str) -> Member:
@@ -140,18 +145,30 @@ def _check_sockets(members: Sequence[Member]) -> None:
                     )
 
 
+def _policy(members: Sequence[Member], policy: str) -> str:
+    two = sum(m.votes for m in members) == 2
+    if policy in _LATER:
+        raise ConfigRefused(f"--policy {policy} is not served by this version: use safe, or add --witness NAME=ADDR")
+    if policy and policy not in POLICIES:
+        raise ConfigRefused(f"--policy: {policy!r} is unknown: use one of {', '.join(POLICIES)}")
+    if policy and not two:
+        raise ConfigRefused(f"--policy {policy}: it is for two nodes without a third voter: leave it out")
+    if two and len(members) != 2:
+        raise ConfigRefused("two voters and an observer: add --witness NAME=ADDR, two nodes alone take no observer")
+    return (policy or "safe") if two else ""
+
+
 def _check_voters(members: Sequence[Member]) -> None:
     voters = [m.name for m in members if m.votes]
     if not any(m.runs_groups for m in members):
         raise ConfigRefused("no node: give at least one --node NAME=ADDR")
     if not voters:
         raise ConfigRefused("no voter: an observer does not vote, give at least one --node NAME=ADDR")
-    if len(voters) == 2:
+    if len(voters) == 2 and any(m.role == "Witness" for m in members):
         raise ConfigRefused(
-            f"two voters ({', '.join(voters)}) cannot tell a dead peer from a cut cable: "
-            "add a third that only votes, --witness NAME=ADDR (any small machine)"
+            "one node and a witness: losing either stops the node; add --node, or leave the witness out"
         )
-    if len(voters) % 2 == 0:
+    if len(voters) % 2 == 0 and len(voters) != 2:
         raise ConfigRefused(
             f"{len(voters)} voters survive no more losses than {len(voters) - 1}: "
             "add --witness NAME=ADDR, or make one of them an --observer"

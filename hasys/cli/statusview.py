@@ -31,6 +31,7 @@ def _cluster_json(cluster: api.ClusterView) -> dict[str, Any]:
         "quorum": cluster.quorum,
         "voters": cluster.voters,
         "profile": cluster.profile,
+        "policy": cluster.policy,
         "failoverBound": _bound(cluster),
         "time": show_time(cluster.time),
     }
@@ -116,8 +117,11 @@ def _cluster_line(cluster: api.ClusterView) -> Text:
         line.append(f"   leader {cluster.leader} (term {cluster.term})")
         line.append("   quorum", style="green")
     else:
-        line.append("   no quorum: nothing can be changed, leases are not renewed", style="bold red")
+        held = "nodes keep what they hold" if cluster.policy else "leases are not renewed"
+        line.append(f"   no quorum: nothing can be changed, {held}", style="bold red")
     line.append(f"   {cluster.voters} voters   profile {cluster.profile}")
+    if cluster.policy:
+        line.append(f"   policy {cluster.policy}")
     if bound := _bound(cluster):
         line.append(f"   failover within {bound}")
     return line

@@ -129,6 +129,8 @@ class Known:
     """(group, epoch): at this epoch and below nothing will be permitted again."""
     oaths: tuple[SwornTo, ...] = ()
     reports: tuple[OathReport, ...] = ()
+    tokens: frozenset[str] = frozenset()
+    """Groups that this node held last and may hold though no store answers (hasys.lease.tokens)."""
 
 
 class GuardClient:
@@ -160,6 +162,7 @@ class GuardClient:
             tuple((g, e) for g, e in r["released"]),
             tuple(SwornTo(o["group"], o["epoch"], o["leaving"]) for o in r["oaths"]),
             reports_of(r),
+            frozenset(r.get("tokens", ())),
         )
 
     async def gate(self, addresses: Iterable[Address]) -> None:

@@ -17,8 +17,11 @@ from hasys.guard.netlink import Link
 from hasys.guard.oaths import Oaths
 from hasys.guard.plan import Book, Stored
 from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
+from hasys.guard.tokens import Disk, Tokens
 from hasys.guard.watchdog import Watchdog
+from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
+from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
 
 LOOK_AGAIN = 10.0
@@ -71,6 +74,8 @@ class Parts:
     watchdog: Watchdog
     push: Callable[[Mapping[str, Any]], None]
     """Say something to the agent, if it is there."""
+    tokens: Disk | None = None
+    """Two nodes without a third voter: where tokens outlive the machine's power."""
 
 
 class Refused(Exception):
@@ -84,6 +89,9 @@ class Guard:
         self.parts = parts
         self.book = book
         self.oaths = Oaths(self)
+        self.tokens: Tokens | None = None
+        if parts.tokens is not None and isinstance(parts.keeper, TokenKeeper):
+            self.tokens = Tokens(self, parts.keeper, parts.tokens)
         self.agent_here = False
         self.fencings: list[Fencing] = []
         self.fences: deque[dict[str, Any]] = deque(maxlen=KEPT_FENCES)
@@ -106,6 +114,8 @@ class Guard:
         """Gate what must be gated, fence what has no time left, then send the first keep-alive."""
         self.sync_gate()
         self.oaths.start()
+        if self.tokens is not None:
+            self.tokens.start()
         for stored in tuple(self.book.plans.values()):
             if not stored.permitted:
                 self.apply(
@@ -177,8 +187,14 @@ class Guard:
                 case LeaseChanged(valid):
                     self.parts.push({"event": "lease", "valid": valid})
                 case OathTaken(group, epoch):
-                    if not self._save(self.oaths.taken(group)):
+                    if not self.save(self.oaths.taken(group)):
                         self.fence([(group, epoch)], self.troubles["plan"])
+                case TokenTaken(group, epoch):
+                    if self.tokens is not None and not self.tokens.taken(effect):
+                        self.fence([(group, epoch)], self.troubles["plan"])
+                case TokenDropped():
+                    if self.tokens is not None:
+                        self.tokens.dropped(effect)
                 case Ignored(reason):
                     self.counts[reason] += 1
         if revoked:
@@ -203,7 +219,7 @@ class Guard:
         oath = book.oaths.get(permit.group)
         if oath is not None and oath.epoch < permit.epoch:
             book = self.oaths.ended(book, permit.group, f"the leader took it over as epoch {permit.epoch}")
-        return book is self.book or self._save(book)
+        return book is self.book or self.save(book)
 
     def _hold(self, permit: Permit, addresses: list[str]) -> bool:
         """Let the addresses speak, repairing the gate once; a group for which that fails is fenced."""
@@ -272,7 +288,7 @@ class Guard:
         book = self.book
         for stored in job.groups:
             book = self._given_up(book, stored.plan.group, stored.plan.epoch, job.reason)
-        if not self._save(book):
+        if not self.save(book):
             self.parts.loop.at(self.now() + job.pause, lambda: self._step(job))
             return
         self.fencings.remove(job)
@@ -392,7 +408,7 @@ class Guard:
                 kept = {e.address for e in plan.entries if isinstance(e, AddressEntry)}
                 self.parts.gate.mute({e.address for e in dropped if isinstance(e, AddressEntry)} - kept)
         except (Refused, GateFailed) as e:
-            self._save(before)
+            self.save(before)
             raise Refused(str(e)) from None
 
     def set_gate(self, addresses: frozenset[Address]) -> None:
@@ -414,7 +430,7 @@ class Guard:
 
     def remember(self, book: Book) -> None:
         """Make a changed book durable. Raises :class:`Refused`."""
-        if not self._save(book):
+        if not self.save(book):
             raise Refused(self.troubles["plan"])
 
     def permitted(self, group: str, epoch: int) -> str:
@@ -450,7 +466,7 @@ class Guard:
             return self.parts.machine.mounted(entry)
         return bool(self.parts.machine.present([entry.address]))
 
-    def _save(self, book: Book) -> bool:
+    def save(self, book: Book) -> bool:
         """Make the book durable, then true; False when the disk refuses."""
         try:
             self.parts.store.save(book)

@@ -130,6 +130,7 @@ class Desk:
             "plans": [plan_to_json(s.plan) for s in plans.values()],
             "permitted": [[g, s.plan.epoch] for g, s in plans.items() if self._permitted(g, s.plan.epoch)],
             "released": [[g, e] for g, e in guard.book.floors.items()],
+            "tokens": dict(guard.book.tokens),
             **guard.oaths.to_json(),
         }
 
@@ -174,6 +175,7 @@ class Desk:
             "groups": self._groups(now),
             "released": dict(guard.book.floors),
             "gate": self._gate(),
+            "tokens": dict(guard.book.tokens),
             "watchdog": parts.watchdog.name,
             "lag_ms": round(parts.loop.lag.worst * 1000, 3),
             "hardening": self._hardening,

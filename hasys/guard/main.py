@@ -6,18 +6,19 @@ It stops without fencing: what is held then ends in the kernel at the end of its
 from __future__ import annotations
 
 import fcntl
+import functools
 import gc
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hasys
 from hasys.config import NodeConfig, private_folder
-from hasys.guard import cgroup, realtime
+from hasys.guard import cgroup, realtime, tokens
 from hasys.guard.core import Guard, Parts
 from hasys.guard.desk import Desk
 from hasys.guard.elements import Elements
@@ -32,6 +33,7 @@ from hasys.guard.plan import Book, Damaged, PlanFile
 from hasys.guard.ruleset import table_name
 from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
+from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import parse_secret
 from hasys.model.errors import Refused
 from hasys.model.lines import one_line
@@ -92,7 +94,13 @@ class Process:
         remaining: Mapping[str, float] = {}
         if self.gate is not None:
             remaining = self.gate.adopt({g: [a.address for a in s.addresses] for g, s in permitted.items()})
-        keeper = Keeper(
+        disk = None
+        keeper_class: Callable[..., Keeper] = Keeper
+        if config.policy:
+            kept = {**tokens.load(config.tokens), **book.tokens}
+            disk = tokens.Disk(config.tokens, self.loop)
+            keeper_class = functools.partial(TokenKeeper, tokens=kept)
+        keeper = keeper_class(
             config.cluster_id,
             config.name,
             [m.name for m in config.voters],
@@ -119,6 +127,7 @@ class Process:
             network=self.network,
             watchdog=NoWatchdog(),
             push=lambda event: self.desk.push(event),
+            tokens=disk,
         )
 
     def run(self) -> None:

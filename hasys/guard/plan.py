@@ -102,6 +102,8 @@ class Book:
     agent: Agent | None = None
     oaths: Mapping[str, Sworn] = field(default_factory=dict)
     reports: tuple[Report, ...] = ()
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    """By group the epoch by which this node holds it, or held it last (hasys.lease.tokens)."""
 
     def with_oath(self, group: str, oath: Sworn | None, cause: str = "", time: float = 0.0) -> Book:
         """The group's oath as it is now; None: it ended. Its beginning and its end are reported with ``cause``."""
@@ -215,6 +217,7 @@ def _to_json(book: Book) -> dict[str, Any]:
         "agent": None if book.agent is None else [book.agent.pid, book.agent.start, book.agent.cgroup],
         "oaths": {group: [o.epoch, o.start, o.free, o.leaving] for group, o in book.oaths.items()},
         "reports": [[r.serial, r.time, r.group, r.epoch, r.begun, r.cause] for r in book.reports],
+        "tokens": dict(book.tokens),
     }
 
 
@@ -232,4 +235,5 @@ def _from_json(raw: Mapping[str, Any]) -> Book:
         None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
         {str(g): Sworn(int(e), float(s), bool(f), bool(x)) for g, (e, s, f, x) in raw.get("oaths", {}).items()},
         tuple(Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())),
+        {str(g): int(e) for g, e in raw.get("tokens", {}).items()},
     )

@@ -51,7 +51,7 @@ class Authority(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Naming:
+class Naming:
     """A grant of this leader named a group for one boot of one node."""
 
     epoch: int
@@ -62,7 +62,7 @@ class _Naming:
 
 
 @dataclass(slots=True)
-class _Guard:
+class Guard:
     """What is known of one node's guard."""
 
     seqs: OrderedDict[str, int] = field(default_factory=OrderedDict)
@@ -97,28 +97,31 @@ class _Guard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class Verdict:
     """Whether a group may be named now; if not, when that may change without any news (inf: only by news)."""
 
     named: bool
     at: float = 0.0
 
 
-_NAMED = _Verdict(True)
-_BY_NEWS = _Verdict(False, _NEVER)
+NAMED = Verdict(True)
+BY_NEWS = Verdict(False, _NEVER)
 
 
 class Granter:
     """Makes the grants of one store. ``members`` are the nodes that run guards."""
+
+    by_tokens = False
+    """Guards must say what they have the token of; see :mod:`hasys.lease.tokens`."""
 
     def __init__(self, cluster: str, leader: str, members: Sequence[str], timing: Timing, ttl_max: float = 0.0) -> None:
         self.cluster = cluster
         self.leader = leader
         self.timing = timing
         self.ttl_max = max(ttl_max, timing.ttl)
-        self._guards = {name: _Guard() for name in members}
+        self._guards = {name: Guard() for name in members}
         self._authority: Authority | None = None
-        self._named: dict[str, dict[tuple[str, str], _Naming]] = {}
+        self._named: dict[str, dict[tuple[str, str], Naming]] = {}
         self._highest: dict[str, int] = {}
         """Group -> highest epoch that this leader named, or saw held."""
         self._longest_end = self._old_timing_over = -_NEVER
@@ -170,6 +173,8 @@ class Granter:
         guard = self._guards.get(keepalive.node)
         if guard is None:
             raise DatagramRefused("unknown-node")
+        if (keepalive.bound is not None) is not self.by_tokens:
+            raise DatagramRefused("other-policy", keepalive.node)
         leads = self._leads(authority)
         self._in_order(guard, keepalive)
         if not leads:
@@ -235,7 +240,7 @@ class Granter:
 
     def add_member(self, name: str) -> None:
         """A node that may ask for grants from now on. One that leaves is never forgotten: its last grant must end."""
-        self._guards.setdefault(name, _Guard())
+        self._guards.setdefault(name, Guard())
 
     def take_news(self) -> bool:
         """Whether facts changed materially since the last call: a new or returned guard, what it holds or released,
@@ -255,7 +260,7 @@ class Granter:
         self._authority = authority
         return True
 
-    def _in_order(self, guard: _Guard, keepalive: KeepAlive) -> None:
+    def _in_order(self, guard: Guard, keepalive: KeepAlive) -> None:
         boot = keepalive.boot
         if keepalive.seq <= guard.seqs.get(boot, -1) or boot in guard.retired:
             raise DatagramRefused("replayed")
@@ -266,16 +271,16 @@ class Granter:
         while len(guard.seqs) > _MOST_BOOTS:
             guard.seqs.popitem(last=False)
 
-    def _count_oaths(self, guard: _Guard, keepalive: KeepAlive, now: float) -> None:
+    def _count_oaths(self, guard: Guard, keepalive: KeepAlive, now: float) -> None:
         """An oath renewed itself until the first answer of a leader arrived. When that was nobody knows, but it was
         before the keep-alive that says so: what it renewed is over one TTL after that was heard."""
         for group, epoch, free in keepalive.sworn:
             if not free and guard.taken.get(group) != (keepalive.boot, epoch):
                 guard.taken[group] = keepalive.boot, epoch
-                naming = _Naming(epoch, now + over(self.ttl_max), granted=False)
+                naming = Naming(epoch, now + over(self.ttl_max), granted=False)
                 self._count(group, keepalive.node, keepalive.boot, naming)
 
-    def _note(self, guard: _Guard, keepalive: KeepAlive, now: float) -> None:
+    def _note(self, guard: Guard, keepalive: KeepAlive, now: float) -> None:
         boot, last = keepalive.boot, guard.last
         if last is not None and last.boot != boot:
             guard.retired.add(last.boot)
@@ -292,15 +297,15 @@ class Granter:
         if keepalive.confirmed_age is not None:
             guard.confirmed = now - keepalive.confirmed_age
 
-    def _confirming(self, guard: _Guard, now: float) -> bool:
+    def _confirming(self, guard: Guard, now: float) -> bool:
         return guard.confirmed is not None and now - guard.confirmed <= self.timing.leader_fallback
 
-    def _listening(self, guard: _Guard, now: float) -> bool:
+    def _listening(self, guard: Guard, now: float) -> bool:
         return guard.heard is not None and now - guard.heard < self.timing.ttl
 
     # ------------------------------------------------------------------ inside: grants
 
-    def _answer(self, guard: _Guard, keepalive: KeepAlive, now: float) -> Grant | None:
+    def _answer(self, guard: Guard, keepalive: KeepAlive, now: float) -> Grant | None:
         """A grant with all that may be named, or a probe for a guard that hears nothing; noted before it leaves."""
         if not self._confirming(guard, now):
             return self._grant(keepalive, [], self._own(keepalive.node), now)
@@ -330,14 +335,14 @@ class Granter:
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         assert self._indexed is not None
         ends = t_q + over(max(self.timing.ttl, self._indexed.groups[group].outlives))
-        self._count(group, node, boot, _Naming(epoch, ends))
+        self._count(group, node, boot, Naming(epoch, ends))
         self._highest[group] = max(epoch, self._highest.get(group, -1))
         self._longest_end = max(self._longest_end, t_q + over(self.timing.ttl))
 
-    def _count(self, group: str, node: str, boot: str, new: _Naming) -> None:
+    def _count(self, group: str, node: str, boot: str, new: Naming) -> None:
         namings = self._named.setdefault(group, {})
         old = namings.get((node, boot), new)
-        namings[node, boot] = _Naming(
+        namings[node, boot] = Naming(
             max(new.epoch, old.epoch), max(new.ends, old.ends), granted=new.granted or old.granted
         )
 
@@ -359,7 +364,7 @@ class Granter:
             if a.node == node or not a.revoked
         ]
 
-    def _judge(self, guard: _Guard, keepalive: KeepAlive, now: float) -> tuple[list[tuple[str, int, int]], list[Named]]:
+    def _judge(self, guard: Guard, keepalive: KeepAlive, now: float) -> tuple[list[tuple[str, int, int]], list[Named]]:
         """The groups to name for this node, and those that are its own but withheld."""
         named: list[tuple[str, int, int]] = []
         withheld: list[Named] = []
@@ -389,28 +394,28 @@ class Granter:
             )
         ]
 
-    def _unlimited(self, node: str, guard: _Guard, group: str) -> bool:
+    def _unlimited(self, node: str, guard: Guard, group: str) -> bool:
         """Whether the node may hold the group by an oath that no grant of any leader limits."""
         return guard.sworn.get(group, (0, False))[1] and self._fenced.get(node) != guard.sworn_boot
 
-    def _verdict(self, guard: _Guard, keepalive: KeepAlive, group: str, a: GroupAssignment, now: float) -> _Verdict:
+    def _verdict(self, guard: Guard, keepalive: KeepAlive, group: str, a: GroupAssignment, now: float) -> Verdict:
         """The three rules of the module's text, for a group that names this node as holder or previous holder."""
         node = keepalive.node
         epoch = a.epoch if a.node == node else a.previous_epoch
         if max(guard.floor(keepalive.boot, group), guard.sworn.get(group, (-1, False))[0]) >= epoch:
-            return _BY_NEWS
+            return BY_NEWS
         reports = guard.held.get(group, -1) == epoch
         if a.node != node:
             superseded = a.revoked or not reports or self._highest.get(group, -1) > epoch
-            return _BY_NEWS if superseded or self._others_end(node, group, now) > now else _NAMED
+            return BY_NEWS if superseded or self._others_end(node, group, now) > now else NAMED
         if reports:
-            return _NAMED
+            return NAMED
         if any(self._unlimited(other, g, group) for other, g in self._guards.items() if other != node):
-            return _BY_NEWS
+            return BY_NEWS
         if a.previous_node not in ("", node) and not a.revoked and not self._released(a.previous_node, group, a):
-            return _BY_NEWS
+            return BY_NEWS
         at = max(self._others_end(node, group, now), self._earlier_over(a.outlives))
-        return _NAMED if now >= at else _Verdict(False, at)
+        return NAMED if now >= at else Verdict(False, at)
 
     # ------------------------------------------------------------------ inside: when grants are over
 
@@ -431,7 +436,7 @@ class Granter:
                 end = max(end, naming.ends)
         return end
 
-    def _over(self, node: str, boot: str, group: str, naming: _Naming, now: float) -> bool:
+    def _over(self, node: str, boot: str, group: str, naming: Naming, now: float) -> bool:
         """The guard that was granted this cannot act on it any more. A release counts from that very boot only."""
         released = self._guards[node].floor(boot, group) >= naming.epoch
         return now >= naming.ends or released or self._fenced.get(node) == boot
@@ -444,7 +449,7 @@ class Granter:
         boot = guard.last.boot
         return guard.floor(boot, group) >= a.previous_epoch or self._fenced.get(node) == boot
 
-    def _facts(self, guard: _Guard, now: float) -> NodeFacts:
+    def _facts(self, guard: Guard, now: float) -> NodeFacts:
         since = self._authority.silent_since if self._authority else now
         grant, last = guard.grant, guard.last
         remaining = guard.granted_t_q + grant.ttl - now if grant and not grant.probe else 0.0
@@ -469,7 +474,7 @@ def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:
     """Something changed that placement or status would want to know at once."""
     if last is None or last.boot != now.boot or last.held != now.held or last.released != now.released:
         return True
-    if last.sworn != now.sworn:
+    if last.sworn != now.sworn or last.bound != now.bound:
         return True
     a, b = last.health, now.health
     return (a.armed, a.watchdog, a.agent, a.message, a.version) != (b.armed, b.watchdog, b.agent, b.message, b.version)

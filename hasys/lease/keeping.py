@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, Hint, KeepAlive
 from hasys.model.errors import Refused
 from hasys.model.timing import Timing, over, show
@@ -83,7 +84,7 @@ class OathTaken:
     epoch: int
 
 
-Effect = Permit | Extend | Revoke | LeaseChanged | Ignored | OathTaken
+Effect = Permit | Extend | Revoke | LeaseChanged | Ignored | OathTaken | TokenTaken | TokenDropped
 
 
 @dataclass(frozen=True, slots=True)

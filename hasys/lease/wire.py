@@ -85,6 +85,9 @@ class KeepAlive:
     sworn: tuple[tuple[str, int, bool], ...] = ()
     """Held by an operator's oath, not by a grant (docs/decisions/0005): (group, epoch that no leader gave, whether it
     still renews itself because no leader has answered)."""
+    bound: tuple[Named, ...] | None = None
+    """Where tokens decide (``hasys.lease.tokens``): every group that this node may still act for, or may start again by
+    itself, with its epoch. None: leases decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,8 @@ def _body(m: Message) -> tuple[int, list[Any]]:
         h = m.health
         confirmed = None if m.confirmed is None else [*m.confirmed, _up(m.confirmed_age or 0.0)]
         health = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
-        return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn]
+        bound = [] if m.bound is None else [m.bound]
+        return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn, *bound]
     if isinstance(m, Grant):
         times = [_up(m.age), _down(m.ttl), _up(m.keepalive), _up(m.fence_budget)]
         return _GRANT, [m.leader, m.term, m.version, times, m.groups, m.withheld, m.probe, m.kept]
@@ -245,7 +249,8 @@ class _Body:
         return self.refuse("kind")
 
     def keepalive(self) -> KeepAlive:
-        boot, confirmed, held, released, health, sworn = self.items(self.body, 6)
+        by_tokens = isinstance(self.body, list) and len(self.body) == 7
+        boot, confirmed, held, released, health, sworn, *bound = self.items(self.body, 6 + by_tokens)
         term_seq: tuple[int, int] | None = None
         age: float | None = None
         if confirmed is not None:
@@ -259,7 +264,7 @@ class _Body:
                 self.flag(armed), self.text(watchdog), self.seconds(lag), self.flag(agent), self.text(version),
                 self.text(message),
             ),
-            self.oaths(sworn),
+            self.oaths(sworn), self.named(bound[0]) if bound else None,
         )  # fmt: skip
 
     def grant(self) -> Grant:

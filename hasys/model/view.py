@@ -288,3 +288,5 @@ class View:
     groups: Mapping[str, GroupInfo] = field(default_factory=dict)
     operations: tuple[OperationInfo, ...] = ()
     """Oldest first."""
+    by_tokens: bool = False
+    """Two nodes without a third voter, policy safe: silence moves nothing (docs/two-nodes.md)."""

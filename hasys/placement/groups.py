@@ -39,9 +39,14 @@ def look(draft: Draft, name: str) -> None:
     _finish_move(draft, name)
     situation, seen = situation_of(group, draft.view, draft.now)
     outcome = TABLE[situation, policy_of(group)]
-    verdict = _BLOCKED[situation](draft, name, seen) if outcome is Outcome.BLOCK else _ACT[outcome](draft, name, seen)
+    if situation is Situation.LOST and draft.view.by_tokens and not draft.nodes[group.assignment.node].fence_confirmed:
+        verdict = _wait_for_word(draft, name, seen)
+    elif outcome is Outcome.BLOCK:
+        verdict = _BLOCKED[situation](draft, name, seen)
+    else:
+        verdict = _ACT[outcome](draft, name, seen)
     if name in draft.groups:
-        _settle(draft, name, verdict or _waits_for_an_oath(draft, name))
+        _settle(draft, name, verdict or _waits_for_an_oath(draft, name) or _waits_for_a_token(draft, name))
         _watch_holder(draft, name)
 
 
@@ -75,6 +80,26 @@ def _waits_for_an_oath(draft: Draft, name: str) -> Verdict:
     return Phase.BLOCKED, (
         f"{silent[0]} may still hold it on its operator's word: switch {silent[0]} on,"
         f" or off for sure and hasys fence-confirm {silent[0]}"
+    )
+
+
+def _wait_for_word(draft: Draft, name: str, seen: str) -> Verdict:
+    """Policy safe: a lost node may serve behind a cut cable. Only its operator can know that it does not."""
+    holder = draft.groups[name].assignment.node
+    return Phase.BLOCKED, f"{seen}; policy safe moves nothing from it before hasys fence-confirm {holder}"
+
+
+def _waits_for_a_token(draft: Draft, name: str) -> Verdict:
+    """Policy safe: a lost node did not say that it has nothing of the group."""
+    group = draft.groups[name]
+    if not draft.view.by_tokens or not group.assignment.node:
+        return None
+    silent = sorted(n for n in group.may_hold - {group.assignment.node} if n in draft.nodes and draft.standing(n).lost)
+    phase, _ = phase_of(group, moved=draft.moved(name))
+    if not silent or phase in (Phase.RUNNING, Phase.DEGRADED):
+        return None
+    return Phase.BLOCKED, (
+        f"{silent[0]} may still hold it: switch {silent[0]} on, or off for sure and hasys fence-confirm {silent[0]}"
     )
 
 

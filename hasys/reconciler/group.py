@@ -92,9 +92,9 @@ class GroupReconciler:
             return None  # both wake every group when they come
         await m.gates.ensure()
         oath = m.guard.oath(self.name)
-        if m.cache.stale and oath is None:
-            return None
         wanted = wish(m.cache.groups.get(self.name), m.node, oath)
+        if m.cache.stale and oath is None and not (wanted.duty is Duty.HOLD and m.guard.may_go_on(self.name)):
+            return None
         plan = m.guard.planned(self.name)
         if plan is not None and max(0, m.guard.released(self.name)) < plan.epoch and 0 < wanted.newest < plan.epoch:
             return None  # what we read is older than what was planned here: wait for the newer

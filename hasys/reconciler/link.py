@@ -59,6 +59,7 @@ class GuardLink:
         self._plans: dict[str, Plan] = {}
         self._released: dict[str, int] = {}
         self._oaths: dict[str, SwornTo] = {}
+        self._tokens: frozenset[str] = frozenset()
 
     @property
     def connected(self) -> bool:
@@ -103,6 +104,10 @@ class GuardLink:
     def sworn(self) -> frozenset[str]:
         """Groups that an operator's oath gives to this node."""
         return frozenset(self._oaths)
+
+    def may_go_on(self, group: str) -> bool:
+        """This node held the group last, and may hold it though no store answers."""
+        return group in self._tokens
 
     async def reports(self) -> Sequence[OathReport]:
         """What happened under oaths and the store may not know."""
@@ -154,6 +159,7 @@ class GuardLink:
         self._permitted = dict(known.permitted)
         self._released = dict(known.released)
         self._oaths = {oath.group: oath for oath in known.oaths}
+        self._tokens = known.tokens
         self.untold |= bool(known.reports)
         log.info("guard: connected, %d groups planned, lease %s", len(known.plans), _valid(known.lease_valid))
         self._wake(None)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hasys.config import NodeConfig
@@ -141,7 +141,8 @@ class Controllers:
         if authority is None:
             return None
         timing, _ = seed.timings(self._config, self._machine)
-        return self._picture.view(now, self._reign_of(authority, now), timing)
+        view = self._picture.view(now, self._reign_of(authority, now), timing)
+        return replace(view, by_tokens=bool(self._config.policy))
 
     def _reign_of(self, authority: Authority, now: float) -> Reign:
         if self._reign is None or self._reign.term != authority.term:

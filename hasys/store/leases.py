@@ -22,6 +22,7 @@ from hasys.config import Member, NodeConfig
 from hasys.lease.assignments import Assignments
 from hasys.lease.facts import NodeFacts
 from hasys.lease.granting import Granter
+from hasys.lease.tokens import TokenGranter
 from hasys.lease.wire import (
     LARGEST,
     DatagramRefused,
@@ -86,7 +87,8 @@ class LeaseServer:
         self.config = config
         self.refused: Counter[str] = Counter()
         """Datagrams that were refused, by reason."""
-        self.granter = Granter(
+        granter = TokenGranter if config.policy else Granter
+        self.granter = granter(
             config.cluster_id, config.name, [m.name for m in config.members if m.runs_groups], timing, ttl_max
         )
         self._engine = engine

@@ -59,7 +59,14 @@ class Store:
         self.controllers = Controllers(config, self.machine, self.engine, self.leases)
         self._clock = asyncio.get_running_loop().time
         self.status = StatusSource(
-            config.name, self.machine, self.engine, self.leases, self.assigned, self.controllers.view, self._clock
+            config.name,
+            self.machine,
+            self.engine,
+            self.leases,
+            self.assigned,
+            self.controllers.view,
+            self._clock,
+            config.policy,
         )
         self.hub = WatchHub(self.machine)
         self.directory = Directory(config, self.machine, self.engine)

@@ -34,6 +34,7 @@ class StatusSource:
         assigned: Assigned,
         view: Callable[[float], View | None],
         clock: Callable[[], float],
+        policy: str = "",
     ) -> None:
         self._name = name
         self._machine = machine
@@ -42,6 +43,7 @@ class StatusSource:
         self._assigned = assigned
         self._view = view
         self._clock = clock
+        self._policy = policy
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
@@ -68,6 +70,7 @@ class StatusSource:
             voters=len(engine.voters),
             profile=cluster.spec.profile if cluster else "",
             time=convert.now(),
+            policy=self._policy,
         )
         if view is not None:
             answer.failover_bound.CopyFrom(_milliseconds(view.timing.failover_bound))
@@ -132,7 +135,8 @@ class StatusSource:
         if view is None:
             where = f" on {status.assignment.node}" if status.assignment.node else ""
             answer.phase = Phase.BLOCKED.value
-            answer.reason = f"{self._name} sees no majority; last recorded: {status.phase or 'nothing'}{where}"
+            held = "nodes keep what they hold; " if self._policy else ""
+            answer.reason = f"{self._name} sees no majority; {held}last recorded: {status.phase or 'nothing'}{where}"
         if view is None or info is None:
             return answer
         for candidate in info.candidates:

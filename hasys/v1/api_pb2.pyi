@@ -602,12 +602,15 @@ class ClusterView(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     FAILOVER_BOUND_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     leader: _builtins.str
     term: _builtins.int
     quorum: _builtins.bool
     voters: _builtins.int
     profile: _builtins.str
+    policy: _builtins.str
+    """two voters alone: safe; empty: a majority decides"""
     @_builtins.property
     def failover_bound(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -623,10 +626,11 @@ class ClusterView(_message.Message):
         profile: _builtins.str = ...,
         failover_bound: _duration_pb2.Duration | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound", "leader", b"leader", "name", b"name", "profile", b"profile", "quorum", b"quorum", "term", b"term", "time", b"time", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound", "leader", b"leader", "name", b"name", "policy", b"policy", "profile", b"profile", "quorum", b"quorum", "term", b"term", "time", b"time", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,8 +91,9 @@ class Story:
         members = {}
         for word in words:
             name, _, role = word.partition(":")
-            members[name] = Role(role or "Voter")
-        self._world = World(members)
+            if word != "by-tokens":
+                members[name] = Role(role or "Voter")
+        self._world = World(members, by_tokens="by-tokens" in words)
 
     def _group(self, words: list[str], line: str) -> None:
         name = words[0]

@@ -6,13 +6,16 @@ starts within 50 ms unless it was broken. After every step of 10 ms the invarian
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hasys.lease.assignments import Assignments, GroupAssignment
+from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.facts import NodeFacts
 from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, Permit, Revoke
+from hasys.lease.tokens import TokenGranter, TokenKeeper
 from hasys.lease.wire import Health
 from hasys.model.timing import PROFILES, Timing
 from hasys.model.view import (
@@ -83,7 +86,12 @@ class Machine:
 class World:
     """The store's content, its leader, and the members. ``tell`` receives one line per thing that happens."""
 
-    def __init__(self, members: dict[str, Role], timing: Timing = PROFILES["default"]) -> None:
+    def __init__(
+        self, members: dict[str, Role], timing: Timing = PROFILES["default"], *, by_tokens: bool = False
+    ) -> None:
+        self.by_tokens = by_tokens
+        """Two nodes without a third voter, policy safe; a token survives the power here."""
+        self.tokens: dict[str, dict[str, int]] = {}
         self.now = 0.0
         self.timing = timing
         self.lines: list[str] = []
@@ -101,7 +109,8 @@ class World:
         self._nonce = 0
         self._next_look = 0.0
         self._assignments = Assignments({})
-        self._granter = Granter("c", "leader", [n for n, r in members.items() if r is not Role.WITNESS], timing)
+        granter = TokenGranter if by_tokens else Granter
+        self._granter = granter("c", "leader", [n for n, r in members.items() if r is not Role.WITNESS], timing)
         for name in members:
             self.boot(name)
 
@@ -114,7 +123,10 @@ class World:
         m.up, m.agent, m.boot = True, True, m.boot + 1
         m.running, m.epochs, m.agent_gone_at = {}, {}, None
         if m.role is not Role.WITNESS:
-            m.keeper = Keeper("c", name, ["leader"], self.timing, f"{name}-{m.boot}", self._next_nonce)
+            make: Callable[..., Keeper] = Keeper
+            if self.by_tokens:
+                make = partial(TokenKeeper, tokens=self.tokens.setdefault(name, {}))
+            m.keeper = make("c", name, ["leader"], self.timing, f"{name}-{m.boot}", self._next_nonce)
 
     def power_off(self, name: str) -> None:
         m = self.machines[name]
@@ -179,6 +191,7 @@ class World:
             return
         health = Health(armed=m.armed, agent=m.agent, message="" if m.armed else "its gate is missing")
         message, _ = keeper.keepalive(self.now, health)
+        self._obey(m, keeper, keeper.renew(self.now))
         if m.silent or not self.leading:
             return
         grant = self._granter.heard(message, self.now, self._evidence(), self._assignments)
@@ -203,6 +216,12 @@ class World:
                 self.tell(f"{m.name} fences {effect.group}@{effect.epoch}: {effect.reason}")
                 m.running.pop(effect.group, None)
                 keeper.released(effect.group, effect.epoch, self.now)
+            elif isinstance(effect, TokenTaken):
+                self.tokens[m.name][effect.group] = effect.epoch
+            elif isinstance(effect, TokenDropped) and isinstance(keeper, TokenKeeper):
+                self.tokens[m.name].pop(effect.group, None)
+                keeper.token_gone(effect.group, effect.epoch, self.now)
+                self.tell(f"{m.name} has no token of {effect.group} any more")
 
     # ------------------------------------------------------------ agents
     def _agent(self, m: Machine, name: str) -> None:
@@ -314,8 +333,9 @@ class World:
         }
         cold = self.term == 1
         return View(
-            self.timing, self.leader_since, self.silent_since, cold, nodes, groups, tuple(self.operations.values())
-        )
+            self.timing, self.leader_since, self.silent_since, cold, nodes, groups, tuple(self.operations.values()),
+            self.by_tokens,
+        )  # fmt: skip
 
     def _assigned(self) -> Assignments:
         groups = {}

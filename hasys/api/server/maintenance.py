@@ -59,6 +59,7 @@ class Maintenance:
         """Take a member in, or change its addresses. Raises ``Invalid``, ``Refused``."""
         call.caller.must_be_admin("change the members")
         member = self._checked(request)
+        self._refuse_another_policy(member)
         if member.votes:
             await self._engine.add_member(member, timeout=CHANGE)
             call.committed = True
@@ -140,6 +141,14 @@ class Maintenance:
                     other.api_port, other.raft_port, other.lease_port
                 }:  # fmt: skip
                     raise Refused(f"{other.name} uses {address} with one of these ports already")
+
+    def _refuse_another_policy(self, member: Member) -> None:
+        """Every guard and every store must follow the same rules, at every instant."""
+        if self._config.policy and self._directory.get(member.name) is None:
+            raise Refused(
+                f"policy {self._config.policy} is for two nodes: for a third, stop both, make a new cluster with"
+                " 'hasys init --witness' and apply the manifests there"
+            )
 
     def _changed(self) -> api_pb2.ChangeMemberResponse:
         return api_pb2.ChangeMemberResponse(members=self._views(), warnings=self._warnings())

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import (
     Effect,
     Extend,
@@ -21,6 +22,7 @@ from hasys.lease.keeping import (
     Revoke,
     Stale,
 )
+from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import Grant, KeepAlive
 from hasys.model.errors import Refused
 from tests.sim.grants.kernel import Gate, Kernel, LeaseOver
@@ -37,6 +39,7 @@ class RunDir:
     floors: dict[str, int] = field(default_factory=dict)
     plans: dict[str, Planned] = field(default_factory=dict)
     oaths: dict[str, Oath] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,6 +60,19 @@ class GuardSetup:
     freezes: float
     """Probability of a freeze at each step that may be interrupted."""
     longest_freeze: float
+    tokens: TokenDisk | None = None
+    """Two voters: survives the machine's power."""
+
+
+@dataclass
+class TokenDisk:
+    """Written by a thread of the guard, in order, some time after it was asked to; not at all when that dies first."""
+
+    content: dict[str, int]
+    takes: Callable[[], float]
+    """Seconds for one write."""
+    written: Callable[[], None]
+    """Checks what must always be true of disks."""
 
 
 class Guard:
@@ -79,6 +95,11 @@ class Guard:
         restored = KeeperState(dict(run.floors), plans, dict(run.oaths))
         self.keeper = setup.make_keeper(node, boot, restored, kernel.remaining())
         self.wake_at = -1.0
+        self.writes: deque[tuple[str, int, bool]] = deque()
+        """(group, epoch of its token, whether it is to be there)"""
+        if isinstance(self.keeper, TokenKeeper):
+            for group, epoch in self.keeper.tokens().items():
+                self.write(group, epoch, there=True)
         self.do(self.wake)
 
     def time(self) -> float:
@@ -192,9 +213,42 @@ class Guard:
                             yield from self.gated(group, self.gate.extend(group, h.epoch, until))
                 case OathTaken(group, epoch):
                     self.run.oaths[group] = replace(self.run.oaths[group], free=False)
+                case TokenTaken(group, epoch):
+                    self.run.tokens[group] = epoch
+                    self.write(group, epoch, there=True)
+                case TokenDropped(group, epoch):
+                    self.write(group, epoch, there=False)
                 case Revoke(group, epoch, reason):
                     self.world.say(f"{self.node} revokes {group} {epoch}: {reason}")
                     yield from self.let_go(group, epoch)
+
+    def write(self, group: str, epoch: int, *, there: bool) -> None:
+        assert self.setup.tokens is not None
+        self.writes.append((group, epoch, there))
+        if len(self.writes) == 1:
+            self.world.at(self.world.now + self.setup.tokens.takes(), self.wrote)
+
+    def wrote(self) -> None:
+        disk = self.setup.tokens
+        if not self.alive or disk is None:
+            return
+        group, epoch, there = self.writes.popleft()
+        self.world.say(f"{self.node} disk: token of {group} {epoch if there else 'gone'}")
+        if there:
+            disk.content[group] = epoch
+        else:
+            disk.content.pop(group, None)
+            self.do(lambda: self.token_gone(group, epoch))
+        disk.written()
+        if self.writes:
+            self.world.at(self.world.now + disk.takes(), self.wrote)
+
+    def token_gone(self, group: str, epoch: int) -> Iterator[None]:
+        assert isinstance(self.keeper, TokenKeeper)
+        if self.run.tokens.get(group) == epoch:
+            del self.run.tokens[group]
+        yield
+        self.keeper.token_gone(group, epoch, self.time())
 
     def gated(self, group: str, steps: Iterator[None]) -> Iterator[None]:
         try:

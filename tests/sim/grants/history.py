@@ -12,7 +12,7 @@ from hasys.lease.keeping import Keeper, KeeperState
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
 from hasys.model.timing import PROFILES, Timing
 from tests.sim.grants.consensus import Disk, Log, Setup, Store
-from tests.sim.grants.guard import Guard, GuardSetup, RunDir
+from tests.sim.grants.guard import Guard, GuardSetup, RunDir, TokenDisk
 from tests.sim.grants.kernel import Gate, Kernel
 from tests.sim.grants.state import Assign, Command, LowerTtlMax, Retime, RevokePrevious, State
 from tests.sim.grants.world import Clock, Violation, Weather, World
@@ -82,6 +82,9 @@ class Machine:
 class History(Setup):
     """Everything of one seed."""
 
+    token_disk: TokenDisk | None = None
+    """Of the guard that is being started, where tokens decide."""
+
     def __init__(self, seed: int, parts: Parts | None = None, focus: str = "", *, trace: bool = False) -> None:
         self.parts = parts or Parts()
         self.focus = FOCI[focus or [*FOCI][seed % len(FOCI)]]
@@ -135,7 +138,7 @@ class History(Setup):
         setup = GuardSetup(
             self.voters, lambda store, message: self.ask(name, store, message), lambda: self.read(name),
             self.make_keeper, self.parts.gate, lambda g, e: self.truth.get((g, e)), self.stop_takes, self.freezes,
-            self.focus.longest_freeze * self.ttl,
+            self.focus.longest_freeze * self.ttl, self.token_disk,
         )  # fmt: skip
         m.guard = Guard(self.world, name, m.kernel, m.run, f"{name}-{m.boots}", setup)
 

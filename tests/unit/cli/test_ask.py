@@ -25,6 +25,7 @@ def test_two_servers_are_asked_for_a_witness_and_the_folders_load(hasys: Run, tm
         "10.0.0.1,10.1.0.1",
         "n2",
         "10.0.0.2,10.1.0.2",
+        "y",
         "w",
         "10.0.0.3",
         "fast",
@@ -36,6 +37,15 @@ def test_two_servers_are_asked_for_a_witness_and_the_folders_load(hasys: Run, tm
     config = node_config.load(out / "n1")
     assert (config.cluster, config.profile) == ("shop", "fast")
     assert [(m.name, m.role) for m in config.members] == [("n1", "Voter"), ("n2", "Voter"), ("w", "Witness")]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_two_servers_without_a_witness_get_the_policy_safe(hasys: Run, tmp_path: Path) -> None:
+    out = tmp_path / "shop"
+    answers = ["shop", "2", "n1", "10.0.0.1", "n2", "10.0.0.2", "n", "default", str(out), "y"]
+    result = hasys("init", text="\n".join(answers) + "\n")
+    assert result.exit_code == 0, result.output
+    assert node_config.load(out / "n2").policy == "safe"
 
 
 @pytest.mark.usefixtures("terminal")

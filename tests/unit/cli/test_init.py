@@ -134,10 +134,33 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_two_nodes_without_a_third_voter_are_told_their_policy_and_it_is_checked_on_load(
+    hasys: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "c"
+    made = hasys("init", "--cluster", "c", "--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--out", out)
+    assert made.exit_code == 0, made.output
+    assert "policy safe" in made.stdout
+    assert [node_config.load(out / n).policy for n in ("n1", "n2")] == ["safe", "safe"]
+    file = out / "n1" / "node.yaml"
+    file.write_text(file.read_text().replace("policy: safe", "policy: brave"))
+    with pytest.raises(ConfigRefused, match="policy: 'brave': use one of safe"):
+        node_config.load(out / "n1")
+
+
+def test_a_majority_of_three_has_no_policy(folders: Path) -> None:
+    assert node_config.load(folders / "n1").policy == ""
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2"], "add a third that only votes"),
+        (["--node", "n1=10.0.0.1", "--witness", "w=10.0.0.2"], "one node and a witness"),
+        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--observer", "o=10.0.0.3"], "take no observer"),
+        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "arbiter"], "not served by this version"),
+        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "alone-allowed"], "not served by this version"),
+        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "brave"], "unknown: use one of safe"),
+        ([*TRIO, "--policy", "safe"], "without a third voter"),
         (["--node", "n1=10.0.0.1", "--node", "n1=10.0.0.2", "--node", "n3=10.0.0.3"], "named 'n1'"),
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.1", "--node", "n3=10.0.0.3"], "both use 10.0.0.1:7411"),
         (["--node", "n1=10.0.0.1:7411", "--node", "n2=10.0.0.1:7413", "--node", "n3=10.0.0.3"], "use 10.0.0.1:7413"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from hasys.guard.core import Guard, Parts
@@ -13,8 +14,10 @@ from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
 from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import MountEntry, StoreAt
+from hasys.guard.tokens import Disk
 from hasys.guard.watchdog import NoWatchdog
 from hasys.lease.keeping import Keeper, KeeperState, Planned
+from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
 from hasys.model.timing import PROFILES
 
@@ -184,7 +187,14 @@ class FakeNetwork:
 class Bench:
     """A guard and everything around it."""
 
-    def __init__(self, book: Book | None = None, remaining: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        book: Book | None = None,
+        remaining: Mapping[str, float] | None = None,
+        *,
+        disk: Disk | None = None,
+        kept: Mapping[str, int] | None = None,
+    ) -> None:
         book = book or Book()
         self.loop, self.gate, self.machine = VirtualLoop(), FakeGate(), FakeMachine()
         self.store, self.links, self.network = FakeStore(), FakeLinks(), FakeNetwork()
@@ -193,7 +203,8 @@ class Bench:
         nonces = itertools.count(1)
         permitted = {g: Planned(s.plan.epoch, s.plan.version) for g, s in book.plans.items() if s.permitted}
         ends = {g: self.loop.time + t for g, t in (remaining or {}).items()}
-        self.keeper = Keeper(
+        make: Callable[..., Keeper] = Keeper if disk is None else partial(TokenKeeper, tokens=kept or {})
+        self.keeper = make(
             "demo",
             "n1",
             ("n1", "n2", "w"),
@@ -207,7 +218,7 @@ class Bench:
             cluster="demo", node="n1", key=KEY, version="1", agent_grace=TIMING.agent_grace,
             clock=lambda: self.loop.time, loop=self.loop, keeper=self.keeper, gate=self.gate, gateless="",
             machine=self.machine, links=self.links, store=self.store, network=self.network, watchdog=NoWatchdog(),
-            push=self.pushed.append,
+            push=self.pushed.append, tokens=disk,
         )  # fmt: skip
         self.guard = Guard(parts, book)
         self._version = 0

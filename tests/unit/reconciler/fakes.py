@@ -44,6 +44,7 @@ class FakeGuard:
         self.plans: dict[str, Plan] = {}
         self.floors: dict[str, int] = {}
         self.oaths: dict[str, SwornTo] = {}
+        self.tokens: set[str] = set()
         self.gated: frozenset[Address] = frozenset()
         self.blocker = ""
         self.log = log
@@ -59,6 +60,9 @@ class FakeGuard:
 
     def oath(self, group: str) -> SwornTo | None:
         return self.oaths.get(group)
+
+    def may_go_on(self, group: str) -> bool:
+        return group in self.tokens
 
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._reach()

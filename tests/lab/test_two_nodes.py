@@ -1,0 +1,173 @@
+"""Two nodes without a third voter, policy safe, on real kernels: the rows of docs/two-nodes.md."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest, group_of
+from hasys.lab.instruments import Probe, Watch
+from hasys.lab.lab import Lab, missing
+from hasys.lab.shell import until
+from tests.lab.stage import GROUP, PORT, VIP, WEB_SERVER, pause
+
+pytestmark = pytest.mark.lab
+
+MANIFEST = group_manifest(GROUP) + address_manifest(f"{VIP}/24") + application_manifest(WEB_SERVER)
+LEASE_OVER = 1.5
+"""Seconds after which whatever held by time would have ended (TTL 0.5 s, and the fence)."""
+ALONE = 15.0
+"""Seconds within which a node that boots alone serves what it had last: it listens for ten TTLs first, here 5 s."""
+
+
+class Two:
+    """Two nodes; ``web`` runs on n1."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.cluster = Cluster(lab, witness=None, profile="fast")
+        self.cluster.start()
+        self.cluster.wait_ready()
+        self.cluster.apply(MANIFEST)
+        assert self.cluster.wait_running(GROUP) == "n1"
+        self.watch: Watch = lab.watch([VIP], self.cluster.nodes)
+        self.web: Probe = lab.http_probe(VIP, PORT)
+        self.web.wait_answer(10)
+
+    def settle(self) -> float:
+        """Both see each other, ``web`` runs on n1 and could go to n2; what is to be remembered lies on disks."""
+        self.cluster.restore()
+        self.cluster.wait(lambda s: not any(n["state"] == "Lost" for n in s["nodes"]), 20, "both to be seen")
+        if self.cluster.wait_running(GROUP) != "n1":
+            self.cluster.hasys("switchover", GROUP, "--to", "n1")
+            self.cluster.wait_running(GROUP, active="n1")
+        self.web.wait_answer(10, since=time.monotonic())
+        pause(2)
+        return time.monotonic()
+
+    def on_node(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A command typed on one node."""
+        full = self.lab.machines[name].command(*self.cluster.command(*argv))
+        return subprocess.run(full, capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL)
+
+    def servers(self, name: str) -> set[int]:
+        return set(self.lab.machines[name].processes("http.server"))
+
+    def lose(self, name: str) -> None:
+        self.lab.power_off(name)
+
+    def wait_holder(self, holders: list[str], timeout: float) -> None:
+        until(lambda: self.watch.holders(VIP) == holders, timeout, f"the address to be on {holders or 'nobody'}")
+
+
+@pytest.fixture(scope="module")
+def staged() -> Iterator[Two]:
+    lack = missing()
+    if lack:
+        pytest.skip(lack)
+    with Lab() as made:
+        yield Two(made)
+
+
+@pytest.fixture
+def two(staged: Two) -> Iterator[Two]:
+    began = staged.settle()
+    yield staged
+    staged.watch.assert_never_two(began)
+    assert staged.watch.asked(VIP, began), "the watcher did not watch"
+
+
+def test_status_names_the_policy(two: Two) -> None:
+    assert two.cluster.status()["cluster"]["policy"] == "safe"
+    assert "policy safe" in two.cluster.hasys("status")
+
+
+def test_a_cut_link_stops_nothing_and_starts_nothing(two: Two) -> None:
+    server, struck = two.servers("n1"), time.monotonic()
+    two.lab.partition(["n1"], ["n2"])
+    pause(2 * LEASE_OVER)
+    assert two.watch.holders(VIP) == ["n1"]
+    two.lab.heal()
+    two.cluster.wait_running(GROUP, active="n1")
+    pause(1)
+    assert two.servers("n1") == server
+    assert not two.servers("n2")
+    assert two.web.outage(struck).longest < 0.3
+
+
+def test_a_lost_standby_stops_nothing_while_agent_store_and_guard_restart(two: Two) -> None:
+    server = two.servers("n1")
+    two.lose("n2")
+    pause(LEASE_OVER)
+    struck = time.monotonic()
+    node = two.lab.machines["n1"]
+    for role in ("store", "agent", "guard"):
+        gone = set(node.kill(role))
+        until(lambda r=role, g=gone: set(node.processes(r)) - g, 10, f"{role} to be started again")  # type: ignore[misc]
+        pause(LEASE_OVER)
+        assert two.watch.holders(VIP) == ["n1"]
+    assert two.servers("n1") == server
+    assert two.web.outage(struck).longest < 1.5, "more than a guard's restart"
+
+
+def test_a_lost_active_is_taken_over_on_an_operators_word_alone_and_returns_as_standby(two: Two) -> None:
+    two.lose("n1")
+    pause(2 * LEASE_OVER)
+    assert two.watch.holders(VIP) == []
+    unconfirmed = two.on_node("n2", "failover", GROUP, "--force", "--to", "n2")
+    assert unconfirmed.returncode == 1
+    assert "n1" in unconfirmed.stderr
+    done = two.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes", "--reason", "n1 burnt")
+    assert done.returncode == 0, done.stderr
+    two.wait_holder(["n2"], 5)
+    back = time.monotonic()
+    two.lab.power_on("n1")
+    two.cluster.wait_running(GROUP, active="n2")
+    two.cluster.wait(lambda s: group_of(s, GROUP)["nodes"]["n1"] == "Standby", 20, "n1 to be Standby")
+    assert two.watch.holders(VIP) == ["n2"]
+    assert two.web.outage(back).longest < 0.5
+
+
+def test_after_a_cold_start_only_the_last_active_starts_alone(two: Two) -> None:
+    two.lose("n2")
+    two.lose("n1")
+    two.lab.power_on("n2")
+    pause(ALONE)
+    assert two.watch.holders(VIP) == []
+    two.lose("n2")
+    two.lab.power_on("n1")
+    two.wait_holder(["n1"], ALONE)
+    until(lambda: two.servers("n1"), 10, "the program to run")
+    server = two.servers("n1")
+    two.lab.power_on("n2")
+    two.cluster.wait_running(GROUP, active="n1")
+    assert two.servers("n1") == server
+
+
+def test_both_that_boot_at_once_end_in_the_last_active(two: Two) -> None:
+    for name in ("n1", "n2"):
+        two.lose(name)
+    for name in ("n2", "n1"):
+        two.lab.power_on(name)
+    assert two.cluster.wait_running(GROUP) == "n1"
+
+
+def test_a_switchover_works_and_an_active_that_slept_alone_goes_on(two: Two) -> None:
+    struck = time.monotonic()
+    two.cluster.hasys("switchover", GROUP, "--to", "n2")
+    assert two.cluster.wait_running(GROUP) == "n2"
+    assert two.web.outage(struck).longest < 1.0
+    two.lose("n1")
+    pause(1)
+    node = two.lab.machines["n2"]
+    frozen = node.freeze()
+    pause(LEASE_OVER)
+    assert two.watch.holders(VIP) == []
+    node.thaw(frozen)
+    two.wait_holder(["n2"], ALONE)
+    seen = json.loads(two.on_node("n2", "status", "-o", "json").stdout)
+    assert group_of(seen, GROUP)["active"] == "n2"
