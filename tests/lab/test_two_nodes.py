@@ -132,6 +132,21 @@ def test_a_lost_active_is_taken_over_on_an_operators_word_alone_and_returns_as_s
     assert two.web.outage(back).longest < 0.5
 
 
+def test_when_the_operators_word_was_wrong_the_token_wins_at_once(staged: Two) -> None:
+    """Two served: that is what the warning says."""
+    staged.settle()
+    server = staged.servers("n1")
+    staged.lab.partition(["n1"], ["n2"])
+    pause(LEASE_OVER)
+    done = staged.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes")
+    assert done.returncode == 0, done.stderr
+    staged.wait_holder(["n1", "n2"], 10)
+    staged.lab.heal()
+    staged.wait_holder(["n1"], 5)
+    until(lambda: not staged.servers("n2"), 5, "the other program to be gone")
+    assert staged.servers("n1") == server
+
+
 def test_after_a_cold_start_only_the_last_active_starts_alone(two: Two) -> None:
     two.lose("n2")
     two.lose("n1")

@@ -9,9 +9,11 @@ import argparse
 import itertools
 import sys
 import time
+from collections.abc import Callable
 
 from tests.sim.grants.faults import FAULTS
 from tests.sim.grants.history import FOCI, History, Parts
+from tests.sim.grants.tokens import TwoNodes
 from tests.sim.grants.world import Violation
 
 
@@ -21,18 +23,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--focus", choices=FOCI, default="", help="draw faults of one sort only")
     parser.add_argument("--fault", choices=FAULTS, help="break a rule on purpose")
+    parser.add_argument("--two-nodes", action="store_true", help="two voters that hold by tokens; alone")
     parser.add_argument("--replay", type=int, metavar="SEED", help="play one seed and tell its story")
     args = parser.parse_args()
+    if args.two_nodes:
+        return run(args, lambda seed, trace: TwoNodes(seed, trace=trace))
     parts = FAULTS[args.fault] if args.fault else Parts
+    return run(args, lambda seed, trace: History(seed, parts(), args.focus, trace=trace))
+
+
+def run(args: argparse.Namespace, make: Callable[[int, bool], History]) -> int:
     if args.replay is not None:
-        return replay(History(args.replay, parts(), args.focus, trace=True))
+        return replay(make(args.replay, True))
     end = time.monotonic() + args.seconds
     broken = 0
     for seed in itertools.count(args.seed):
         if time.monotonic() >= end:
             break
         try:
-            History(seed, parts(), args.focus).run()
+            make(seed, False).run()
         except Violation as e:
             broken += 1
             print(f"seed {seed}: {e}", flush=True)
