@@ -72,7 +72,7 @@ class StatusSource:
             time=convert.now(),
             policy=self._policy,
         )
-        if view is not None:
+        if view is not None and not view.by_tokens:
             answer.failover_bound.CopyFrom(_milliseconds(view.timing.failover_bound))
         return answer
 
@@ -145,7 +145,8 @@ class StatusSource:
         answer.redundant = redundant(
             info, view, now, quorum_without=self._majority_without(info.assignment.node, engine)
         )
-        answer.failover_bound.CopyFrom(_milliseconds(self._bound(info, view)))
+        if not view.by_tokens:  # else a lost node is replaced by its operator: nobody knows when
+            answer.failover_bound.CopyFrom(_milliseconds(self._bound(info, view)))
         return answer
 
     def _majority_without(self, node: str, engine: EngineStatus) -> bool:

@@ -85,6 +85,7 @@ def datagrams(key: bytes) -> list[bytes]:
     """One of each kind, without its MAC, behind the byte that asks for one."""
     messages: list[Message] = [
         KeepAlive("demo", "n1", "boot", 5, 99, (3, 4), 0.1, (("web", 3),), (("db", 2),), Health(armed=True)),
+        KeepAlive("demo", "n1", "boot", 5, 99, (3, 4), 0.1, (("web", 3),), bound=(("web", 3), ("db", 1))),
         Grant("demo", "n2", 3, "n1", 5, 99, 12, 0.01, 1.0, (("web", 3, 9),), (("db", 4),)),
         Hint("demo", "n1", 5, 99, "n2"),
     ]

@@ -82,7 +82,9 @@ def two(staged: Two) -> Iterator[Two]:
 
 
 def test_status_names_the_policy(two: Two) -> None:
-    assert two.cluster.status()["cluster"]["policy"] == "safe"
+    status = two.cluster.status()
+    assert status["cluster"]["policy"] == "safe"
+    assert (status["cluster"]["failoverBound"], group_of(status, GROUP)["failoverBound"]) == ("", "")
     assert "policy safe" in two.cluster.hasys("status")
 
 

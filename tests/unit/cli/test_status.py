@@ -49,6 +49,15 @@ def test_the_page_names_what_matters_and_has_no_control_characters_in_a_pipe(has
     assert all(line == line.rstrip() for line in page.splitlines())
 
 
+def test_the_policy_of_two_nodes_is_shown(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.view = contract_view()
+    cluster.view.cluster.policy = "safe"
+    assert json.loads(hasys("status", "-o", "json").stdout)["cluster"]["policy"] == "safe"
+    assert "policy safe" in hasys("status").stdout
+    cluster.view.cluster.quorum = False
+    assert "nodes keep what they hold" in hasys("status").stdout
+
+
 def test_lost_safety_and_redundancy_are_said_in_words(hasys: Run, cluster: FakeCluster) -> None:
     cluster.view = contract_view()
     cluster.view.cluster.quorum = False

@@ -29,7 +29,8 @@ keepalives = st.one_of(
         named, named, healths,
     ),
     st.builds(
-        KeepAlive, st.just("c1"), st.just("n1"), names, numbers, numbers, st.none(), st.none(), named, named, healths
+        KeepAlive, st.just("c1"), st.just("n1"), names, numbers, numbers, st.none(), st.none(), named, named, healths,
+        bound=st.none() | named,
     ),
 )  # fmt: skip
 grants = st.builds(
@@ -68,7 +69,7 @@ def test_a_keepalive_arrives_as_it_was_sent_with_ages_rounded_up(message: KeepAl
         message.nonce,
         message.confirmed,
     )
-    assert (got.held, got.released) == (message.held, message.released)
+    assert (got.held, got.released, got.bound) == (message.held, message.released, message.bound)
     assert got.health.message == message.health.message
     if message.confirmed_age is not None:
         assert got.confirmed_age is not None

@@ -56,6 +56,20 @@ async def test_from_last_known_objects_nothing_is_touched_but_what_is_sworn(tmp_
         assert w.running == {"app"}
 
 
+async def test_from_last_known_objects_what_this_node_held_last_is_run(tmp_path: Path) -> None:
+    """Two nodes without a third voter: the guard has the token, no store answers."""
+    async with world(tmp_path) as w:
+        w.cache.stale = True
+        w.guard.tokens.add("web")
+        w.put(group("n2", 1), vip(), app())
+        await settle(3)
+        assert w.log == ["gate 10.0.0.9"], "as last known it was another node's"
+        w.put(group(), vip(), app())
+        w.permit("web", 1)
+        await settle(5)
+        assert w.running == {"app"}
+
+
 async def test_the_leaders_epoch_takes_over_without_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeDriver, "continues", lambda self, earlier: True)
     async with world(tmp_path) as w:

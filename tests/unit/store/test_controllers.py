@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,26 @@ async def test_without_a_leader_status_claims_nothing_that_this_member_does_not_
         web = status.groups[0]
         assert (web.active, web.phase, dict(web.nodes)) == ("", "Blocked", {})
         assert web.reason == "n1 sees no majority; last recorded: Running on n1"
+
+
+@pytest.mark.anyio
+async def test_of_two_nodes_status_names_the_policy_and_promises_no_bound() -> None:
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        loop = asyncio.get_running_loop()
+
+        def view(now: float) -> View | None:
+            seen = b.controllers.view(now)
+            return None if seen is None else replace(seen, by_tokens=True)
+
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), view, loop.time, "safe")
+        status = source()
+        assert status.cluster.policy == "safe"
+        assert not status.cluster.HasField("failover_bound")
+        assert not status.groups[0].HasField("failover_bound")
+        b.engine.elect(None)
+        assert "nodes keep what they hold" in source().groups[0].reason
 
 
 @pytest.mark.anyio
