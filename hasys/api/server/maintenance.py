@@ -59,7 +59,8 @@ class Maintenance:
         """Take a member in, or change its addresses. Raises ``Invalid``, ``Refused``."""
         call.caller.must_be_admin("change the members")
         member = self._checked(request)
-        self._refuse_another_policy(member)
+        if self._directory.get(member.name) is None:
+            self._refuse_by_policy()
         if member.votes:
             await self._engine.add_member(member, timeout=CHANGE)
             call.committed = True
@@ -80,6 +81,7 @@ class Maintenance:
         member = self._directory.get(request.name)
         if member is None:
             raise NotFound(f"{request.name[:80]!r} is no member of this cluster")
+        self._refuse_by_policy()
         self._refuse_in_use(member.name)
         if not member.votes:
             await self._writer.write(call, [store_pb2.Mutation(delete=pb.Key(kind="Node", name=member.name))])
@@ -142,12 +144,12 @@ class Maintenance:
                 }:  # fmt: skip
                     raise Refused(f"{other.name} uses {address} with one of these ports already")
 
-    def _refuse_another_policy(self, member: Member) -> None:
+    def _refuse_by_policy(self) -> None:
         """Every guard and every store must follow the same rules, at every instant."""
-        if self._config.policy and self._directory.get(member.name) is None:
+        if self._config.policy:
             raise Refused(
-                f"policy {self._config.policy} is for two nodes: for a third, stop both, make a new cluster with"
-                " 'hasys init --witness' and apply the manifests there"
+                f"policy {self._config.policy} is for two nodes, these two: for others stop both, make a new cluster"
+                " with 'hasys init' and apply the manifests there"
             )
 
     def _changed(self) -> api_pb2.ChangeMemberResponse:

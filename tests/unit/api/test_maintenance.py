@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from hasys.api.server.calls import Call
 from hasys.api.server.maintenance import MOST_MEMBERS, MOST_VOTERS, Maintenance
-from hasys.config import Member
+from hasys.config import Member, NodeConfig
 from hasys.model.errors import Refused
 from hasys.store.directory import Directory, spec_of
 from hasys.v1 import api_pb2
@@ -50,3 +52,17 @@ def test_more_members_than_the_limit_are_refused() -> None:
     check(members[:-1], member(101, "Observer"))
     with pytest.raises(Refused, match="100 members: at most 100"):
         check(members, member(101, "Observer"))
+
+
+@pytest.mark.anyio
+async def test_two_nodes_of_a_policy_stay_the_two_they_are() -> None:
+    """Every guard must say what it has the token of, and be asked."""
+    maintenance = Maintenance.__new__(Maintenance)
+    maintenance._directory = cast(Directory, Known((member(1, "Voter"), member(2, "Voter"))))
+    maintenance._config = cast(NodeConfig, SimpleNamespace(policy="safe"))
+    call = cast(Call, SimpleNamespace(caller=SimpleNamespace(must_be_admin=lambda what: None)))
+    witness = member(3, "Witness")
+    with pytest.raises(Refused, match="policy safe is for two nodes"):
+        await maintenance.add_member(api_pb2.AddMemberRequest(name="m3", spec=spec_of(witness)), call)
+    with pytest.raises(Refused, match="policy safe is for two nodes"):
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name="m2"), call)
