@@ -8,6 +8,7 @@ callers inside the leader's process, without TLS and, as it comes, without fsync
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ import grpc
 from bench.loopback import Loopback
 from bench.store_raw import free_ports
 from hasys.api.client import Client, load_context
+from hasys.store.main import NICE
 from hasys.v1 import objects_pb2 as pb
 from tests.certs import issue, make_ca
 
@@ -38,6 +40,12 @@ ATTEMPT = 0.15
 """Seconds that one attempt may take while a cluster settles."""
 READY = 30.0
 """Seconds that a cluster may take to serve."""
+
+
+def like_hasys() -> None:
+    """Before a product starts: the priority that a store of hasys gives itself, where that is allowed."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
 
 
 class Product(ABC):
@@ -247,7 +255,8 @@ class Etcd(Product):
             "--initial-cluster", members, "--client-cert-auth", "--peer-client-cert-auth", "--logger", "zap",
             "--log-outputs", str(self._folder / f"{name}.log"), *tls, *self.options,
         ]  # fmt: skip
-        self._processes[name] = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        null = subprocess.DEVNULL
+        self._processes[name] = subprocess.Popen(argv, stdout=null, stderr=null, preexec_fn=like_hasys)
 
     def _tls(self) -> dict[str, Path]:
         return {"cert-file": self._files.certificate, "key-file": self._files.key, "trusted-ca-file": self._files.ca}
@@ -349,7 +358,8 @@ class Stock(Product):
         others = [a for a in self._addresses if a != self._addresses[at]]
         argv = [sys.executable, "-m", "bench.store_stock", str(self._folder / name), self._addresses[at], *others]
         pipe = subprocess.PIPE
-        self._processes[name] = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        null = subprocess.DEVNULL
+        self._processes[name] = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=null, preexec_fn=like_hasys)
 
     def _alive(self, name: str) -> bool:
         return name != self._frozen and self._processes[name].poll() is None

@@ -76,7 +76,7 @@ async def test_that_nobody_is_there_is_told_long_before_the_timeout(cluster: Clu
     files = cluster.authority.issue("admin", "admin")
     target = f"127.0.0.1:{free_port('127.0.0.1')}"
     context = Context("demo", (target,), files.ca, files.certificate, files.key)
-    async with Client(context) as client, asyncio.timeout(3.0):
+    async with Client(context) as client, asyncio.timeout(20.0):
         with pytest.raises(Unreached):
             await client.list("Node", timeout=60.0)
         with pytest.raises(Unreached):

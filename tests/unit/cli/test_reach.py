@@ -94,13 +94,13 @@ def test_a_port_without_tls_is_told_from_a_refusal(folders: Path) -> None:
 
 
 def test_many_silent_servers_cost_no_more_than_one(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hasys.cli.reach._PATIENCE", 0.2)
+    monkeypatch.setattr("hasys.cli.reach._PATIENCE", 0.5)
     with ExitStack() as stack:
         silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
         servers = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in silent)
         begun = time.monotonic()
         assert explain(replace(load_context(folders / "client"), servers=servers)) == ""
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 2.5, "one after the other would take three seconds"
 
 
 def test_a_server_that_is_fine_is_no_cause(folders: Path) -> None:
