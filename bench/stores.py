@@ -8,7 +8,6 @@ callers inside the leader's process, without TLS and, as it comes, without fsync
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -42,10 +41,9 @@ READY = 30.0
 """Seconds that a cluster may take to serve."""
 
 
-def like_hasys() -> None:
-    """Before a product starts: the priority that a store of hasys gives itself, where that is allowed."""
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+def like_hasys(argv: Sequence[str]) -> list[str]:
+    """The command with the priority that a store of hasys gives itself, where that is allowed."""
+    return ["nice", "-n", str(NICE - os.getpriority(os.PRIO_PROCESS, 0)), *argv]
 
 
 class Product(ABC):
@@ -256,7 +254,7 @@ class Etcd(Product):
             "--log-outputs", str(self._folder / f"{name}.log"), *tls, *self.options,
         ]  # fmt: skip
         null = subprocess.DEVNULL
-        self._processes[name] = subprocess.Popen(argv, stdout=null, stderr=null, preexec_fn=like_hasys)
+        self._processes[name] = subprocess.Popen(like_hasys(argv), stdout=null, stderr=null)
 
     def _tls(self) -> dict[str, Path]:
         return {"cert-file": self._files.certificate, "key-file": self._files.key, "trusted-ca-file": self._files.ca}
@@ -359,7 +357,7 @@ class Stock(Product):
         argv = [sys.executable, "-m", "bench.store_stock", str(self._folder / name), self._addresses[at], *others]
         pipe = subprocess.PIPE
         null = subprocess.DEVNULL
-        self._processes[name] = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=null, preexec_fn=like_hasys)
+        self._processes[name] = subprocess.Popen(like_hasys(argv), stdin=pipe, stdout=pipe, stderr=null)
 
     def _alive(self, name: str) -> bool:
         return name != self._frozen and self._processes[name].poll() is None
