@@ -134,7 +134,7 @@ async def fan_out(product: Product, watchers: int, changes: int) -> Row | None:
                 await ready.acquire()
         for number in range(changes):
             begun = time.perf_counter()
-            await product.put(0, b"change %d at %d" % (number, time.monotonic_ns()))
+            await product.change(b"change %d at %d" % (number, time.monotonic_ns()))
             async with asyncio.timeout(10):
                 for _ in range(watchers):
                     await arrived.acquire()

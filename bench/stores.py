@@ -35,6 +35,8 @@ CONNECTIONS = 4
 """Connections that all clients share."""
 NAMES = ("m1", "m2", "m3")
 GROUP = "bench-store"
+WATCHED = "bench-watched"
+"""A group of its own: a watch of hasys begins with what there is, one of etcd does not."""
 ATTEMPT = 0.15
 """Seconds that one attempt may take while a cluster settles."""
 READY = 30.0
@@ -64,6 +66,10 @@ class Product(ABC):
     @abstractmethod
     async def put(self, client: int, value: bytes, *, timeout: float = 10.0) -> None:
         """One durable write of this client's own key. Raises any exception when it failed."""
+
+    async def change(self, value: bytes) -> None:
+        """One durable write that watchers see."""
+        await self.put(0, value)
 
     @abstractmethod
     async def fill(self, count: int) -> None:
@@ -131,11 +137,12 @@ class Hasys(Product):
         context = load_context(self._cluster.context)
         for some in (self._clients, self._watchers):
             some += [await self._stack.enter_async_context(Client(context)) for _ in range(CONNECTIONS)]
-        group = pb.Object()
-        group.group.metadata.name = GROUP
-        group.group.spec.failover.mode = pb.Failover.Manual
-        group.group.spec.nodes.add(name="n1")
-        await self._clients[0].apply([group])
+        for name in (GROUP, WATCHED):
+            group = pb.Object()
+            group.group.metadata.name = name
+            group.group.spec.failover.mode = pb.Failover.Manual
+            group.group.spec.nodes.add(name="n1")
+            await self._clients[0].apply([group])
         for client in (*self._clients, *self._watchers):
             await client.list("Group")
 
@@ -145,6 +152,11 @@ class Hasys(Product):
 
     async def put(self, client: int, value: bytes, *, timeout: float = 10.0) -> None:
         await self._clients[client % CONNECTIONS].apply([application(client, value)], timeout=timeout)
+
+    async def change(self, value: bytes) -> None:
+        obj = application(0, value)
+        obj.application.metadata.group = WATCHED
+        await self._clients[0].apply([obj])
 
     async def batch(self, client: int, count: int, value: bytes) -> None:
         """One call that writes several objects."""
@@ -174,7 +186,7 @@ class Hasys(Product):
         self._cluster.processes[name].wait()
 
     async def watch(self, watcher: int) -> AsyncIterator[int]:
-        async for answer in self._watchers[watcher % CONNECTIONS].watch(["Application"], GROUP):
+        async for answer in self._watchers[watcher % CONNECTIONS].watch(["Application"], WATCHED):
             yield len(answer.changes)
 
 
