@@ -53,12 +53,13 @@ class Cluster:
 
     # ------------------------------------------------------------------ life
 
-    def start(self, *, pid1: bool = False) -> None:
-        """Switch every machine on; ``pid1``: ``hasys node run`` is PID 1 of its machine."""
+    def start(self, *, pid1: bool = False, prefix: Sequence[str] = ()) -> None:
+        """Switch every machine on; ``pid1``: ``hasys node run`` is PID 1 of its machine; ``prefix``: words before its
+        command, as of env."""
         for name, host in self._hosts.items():
             role = "witness" if name == self.witness else "node"
             config = str(self.folder / name / "node.yaml")
-            self.lab.machine(name, host, (*hasys_command(), role, "run", "--config", config), pid1=pid1)
+            self.lab.machine(name, host, (*prefix, *hasys_command(), role, "run", "--config", config), pid1=pid1)
 
     def wait_ready(self, timeout: float = READY) -> Status:
         """Wait until there is a quorum and every member is ready; returns that status."""
