@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab bench bench-store lock clean
+.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long);
 
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q tests/lab
+	@$(BIN)/pytest -q -m "not long" tests/matrix
+
+matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
+	@$(BIN)/python -m tests.matrix $(ARGS)
 
 bench: $(STAMP)  ## failover beside keepalived and Pacemaker (root, long); ARGS="--runs 30"
 	@sh tools/debian.sh pacemaker corosync pacemaker-cli-utils resource-agents

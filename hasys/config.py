@@ -91,6 +91,11 @@ class NodeConfig:
         return f"{self.cluster}-{self.name}"
 
     @property
+    def store_trouble(self) -> Path:
+        """Why the store of this node cannot run, in one line, while that is so."""
+        return self.run_dir / "store.trouble"
+
+    @property
     def guard_socket(self) -> Path:
         return self.run_dir / "guard.sock"
 

@@ -76,6 +76,8 @@ class Parts:
     """Say something to the agent, if it is there."""
     tokens: Disk | None = None
     """Two nodes without a third voter: where tokens outlive the machine's power."""
+    note: Callable[[], str] = lambda: ""
+    """What else is wrong with this node and does not concern the guard: it says so in keep-alives."""
 
 
 class Refused(Exception):
@@ -104,6 +106,7 @@ class Guard:
         """What keeps the guard from being armed, by topic; empty texts do not."""
         self.agent_seen = parts.clock()
         """When the agent last showed that it works."""
+        self._note = ""
         self._timer: Timer | None = None
         self._last_datagram = b""
         self._quiet = ""
@@ -168,7 +171,7 @@ class Guard:
             self.parts.loop.lag.worst,
             self.agent_here and self.now() - self.agent_seen < self.parts.agent_grace / 2,
             self.parts.version,
-            message,
+            "; ".join(filter(None, [message, self._note])),
         )
 
     # ---- effects of the lease
@@ -363,6 +366,7 @@ class Guard:
     def _ask_agent(self) -> None:
         """Without an agent nobody repairs or stops anything: keep what runs for the grace time, then give it up."""
         self.parts.push({"event": "ping"})
+        self._note = self.parts.note()
         gone = self.now() - self.agent_seen
         if gone > self.parts.agent_grace and any(s.permitted for s in self.book.plans.values()):
             self.apply(self.parts.keeper.give_up_all(f"the agent has not been heard for {gone:.1f} s"))

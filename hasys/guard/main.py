@@ -40,6 +40,8 @@ from hasys.model.lines import one_line
 
 COLLECT = 60.0
 """Seconds between garbage collections, otherwise off. What lives from the start is frozen, so they are short."""
+LONGEST_NOTE = 500
+"""Characters of what another process asks the guard to say."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -128,6 +130,7 @@ class Process:
             watchdog=NoWatchdog(),
             push=lambda event: self.desk.push(event),
             tokens=disk,
+            note=lambda: read_note(config.store_trouble),
         )
 
     def run(self) -> None:
@@ -190,6 +193,14 @@ def run(config: NodeConfig) -> None:
     except BlockingIOError:
         raise Refused(f"{config.run_dir}: another guard of this node is running") from None
     Process(config).run()
+
+
+def read_note(path: Path) -> str:
+    """The one line of a file that is there only while something is wrong; "" when nothing is."""
+    try:
+        return one_line(path.read_text("utf-8", "replace")[:LONGEST_NOTE].strip())
+    except OSError:
+        return ""
 
 
 def _empty(sock: socket.socket) -> None:

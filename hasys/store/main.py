@@ -74,6 +74,7 @@ class Store:
         self.directory = Directory(config, self.machine, self.engine)
         self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status, self._maintenance)
         self.directory.subscribe(self._members_changed)
+        self.engine.on_change(lambda: config.store_trouble.unlink(missing_ok=True))
         self._watchdogs: dict[str, float] = {}
         self.machine.subscribe(self._retime)
         self.leases.on_change(self._lease_news)
@@ -177,7 +178,14 @@ def run(config: NodeConfig) -> None:
     except* HasysError as errors:
         for error in _leaves(errors):
             log.critical("%s", error)
+        _leave_note(config, "; ".join(map(str, _leaves(errors))))
         raise SystemExit(1) from None
+
+
+def _leave_note(config: NodeConfig, text: str) -> None:
+    """For the guard, which goes on and says it to the others: status then tells why this store does not answer."""
+    with contextlib.suppress(OSError):
+        config.store_trouble.write_text(f"{text}\n", "utf-8")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -87,7 +87,7 @@ class StatusSource:
         how = standing(info, now, view)
         answer.state, answer.message = how.state.value, how.why
         if not info.connected and not answer.message and info.role.value != "Observer":
-            answer.message = "its store does not answer"
+            answer.message = "its store does not answer" + (f": {info.message}" if info.message else "")
         answer.cut.extend(info.cut or ())
         if answer.cut and not answer.message:
             answer.message = f"not reached at {', '.join(answer.cut)}"

@@ -13,7 +13,7 @@ from hasys.lab.lab import Lab
 from tests.lab.stage import GROUP, MANIFEST, VIP, pause
 from tests.matrix.clocks import build
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 HOURS = 5 * 3600
 

@@ -45,7 +45,7 @@ def assert_runs_until_the_grace_ends_then_fails_over(act: Act, struck: float) ->
     act.told("FailoverStarted", f"from {act.active} to {act.standby}", "the agent has not been heard")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_11_everything_but_the_guard_killed_keeps_running_for_the_grace_time_then_fails_over(act: Act) -> None:
     struck = time.monotonic()
     strike_down(act.stage.machine(act.active), "agent", "store")
@@ -55,7 +55,7 @@ def test_row_11_everything_but_the_guard_killed_keeps_running_for_the_grace_time
         revive(act)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_20_a_frozen_agent_is_given_the_grace_time_then_the_group_fails_over(act: Act) -> None:
     machine = act.stage.machine(act.active)
     struck = time.monotonic()
@@ -64,7 +64,7 @@ def test_row_20_a_frozen_agent_is_given_the_grace_time_then_the_group_fails_over
     machine.thaw(frozen)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_12_an_application_that_fails_everywhere_is_retried_where_it_failed_least_and_says_why(act: Act) -> None:
     machines = [act.stage.machine(name) for name in act.stage.cluster.nodes]
     for machine in machines:
@@ -84,7 +84,7 @@ def test_row_12_an_application_that_fails_everywhere_is_retried_where_it_failed_
     act.stage.cluster.hasys("switchover", GROUP)  # forgets the failures, for the tests after this
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_19_a_node_frozen_for_half_a_minute_fences_before_anything_else_when_it_wakes(act: Act) -> None:
     machine = act.stage.machine(act.active)
     struck = time.monotonic()
@@ -101,6 +101,7 @@ def test_row_19_a_node_frozen_for_half_a_minute_fences_before_anything_else_when
     act.told("FailoverStarted", f"from {act.active} to {act.standby}", f"{act.active} is lost: no keep-alive")
 
 
+@pytest.mark.long
 def test_row_18_the_loss_of_the_leader_elsewhere_moves_nothing(act: Act) -> None:
     act.stage.make_leader("w")
     struck = time.monotonic()
@@ -110,6 +111,7 @@ def test_row_18_the_loss_of_the_leader_elsewhere_moves_nothing(act: Act) -> None
     act.assert_unmoved(struck)
 
 
+@pytest.mark.long
 def test_row_18_the_loss_of_a_leading_standby_moves_nothing(act: Act) -> None:
     act.stage.make_leader(act.standby)
     struck = time.monotonic()
@@ -190,7 +192,7 @@ def test_row_31_an_orderly_shutdown_is_told_and_costs_what_a_switchover_costs(ac
     act.told("NodeStopped", act.active)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_row_26_a_restart_of_every_member_one_after_the_other_moves_a_group_once_per_node(act: Act) -> None:
     """As a rolling upgrade does it: in order, each member only when all is well again."""
     struck = time.monotonic()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 LOCK = "lock"
+ROOM = 256 * 1024
+"""Bytes that must be free before a member promises to keep anything."""
 
 
 class Disk(Protocol):
@@ -107,6 +109,17 @@ class Folder:
             return False
         self._open[LOCK] = fd
         return True
+
+    def probe(self) -> None:
+        """Is there room, and can it be written? Raises :class:`OSError`: a full disk is known before it is needed."""
+        path = self._path / "probe"
+        try:
+            with path.open("wb") as file:
+                file.write(bytes(ROOM))
+                file.flush()
+                os.fdatasync(file.fileno())
+        finally:
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         for name in list(self._open):

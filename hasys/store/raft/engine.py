@@ -262,6 +262,7 @@ class RaftEngine:
         folder = Folder(self._folder)
         if not folder.lock():
             raise Refused(f"{self._folder} is in use by another store process")
+        folder.probe()
         return folder
 
     async def _serve(self, opened: Opened, contexts: TlsContexts) -> None:

@@ -282,3 +282,14 @@ def test_a_plan_that_was_pending_at_a_restart_still_is() -> None:
 def test_foreign_and_repeated_datagrams_are_counted_or_dropped(bench: Bench) -> None:
     bench.guard.datagram(b"garbage" * 20)
     assert bench.guard.counts == {"not-ours": 1}
+
+
+def test_what_another_process_of_the_node_notes_is_said_and_disarms_nothing(bench: Bench) -> None:
+    notes = ["store: no space left"]
+    bench.guard.parts.note = lambda: notes[-1]
+    bench.advance(2.0)
+    assert bench.network.sent[-1].health.armed
+    assert bench.network.sent[-1].health.message == "store: no space left"
+    notes.append("")
+    bench.advance(2.0)
+    assert bench.network.sent[-1].health.message == ""

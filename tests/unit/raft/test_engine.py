@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -268,6 +269,19 @@ async def test_a_folder_that_cannot_be_written_ends_the_engine_with_its_name(tmp
     blocked.write_bytes(b"")
     with pytest.raises(DiskFailed, match="a-file"):
         await RaftEngine(config, PROFILES["default"], Lines(), data_dir=blocked / "data").run()
+
+
+async def test_a_disk_without_room_ends_the_engine_before_it_promises_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    config = Cluster(tmp_path).config("n1")
+    with pytest.raises(DiskFailed, match="No space left on device: this member cannot keep its log"):
+        await RaftEngine(config, PROFILES["default"], Lines(), data_dir=config.data_dir).run()
+    assert not (config.data_dir / "probe").exists()
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
