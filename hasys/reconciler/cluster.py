@@ -9,7 +9,7 @@ from hasys.api.kinds import RESOURCE_KINDS
 from hasys.reconciler.ports import Batch, Report
 from hasys.v1 import api_pb2
 
-KINDS = ("Group", "Node", *RESOURCE_KINDS)
+KINDS = ("Group", "Node", "Event", *RESOURCE_KINDS)
 
 
 class ApiCluster:
@@ -37,7 +37,9 @@ def batch(answer: api_pb2.WatchResponse) -> Batch:
     """One answer of the watch, in its order."""
     types = api_pb2.WatchResponse
     told = (types.ADDED, types.MODIFIED, types.DELETED)
+    objects = [c for c in answer.changes if c.type in told and c.object.WhichOneof("kind") != "event"]
     return Batch(
-        changes=[(c.object, c.type == types.DELETED) for c in answer.changes if c.type in told],
+        changes=[(c.object, c.type == types.DELETED) for c in objects],
         synced=any(c.type == types.SYNCED for c in answer.changes),
+        events=[c.object.event for c in answer.changes if c.type == types.ADDED and c.object.HasField("event")],
     )

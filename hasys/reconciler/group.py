@@ -107,6 +107,11 @@ class GroupReconciler:
             self._report_fenced(wanted.epoch)
         return await self._clean()
 
+    def announce(self) -> None:
+        """Tell neighbours anew where the addresses are that are held here."""
+        for unit in self._units.values():
+            unit.driver.announce()
+
     # ------------------------------------------------------------------------------------------------ hold
 
     async def _hold(self, wanted: Wish) -> float | None:

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Iterable
 
 import anyio
 from anyio import to_thread
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 SILENCE = 2.0
 """Seconds without a store after which the last known objects are read from disk."""
+LED_ASTRAY = frozenset({"ForeignAddressRemoved", "OathEnded"})
+"""Reasons of events after which neighbours may believe that an address is where it is not."""
 WORKER_THREADS = 8
 """Threads for calls that may block: netlink (one at a time) and look-ups of users."""
 
@@ -139,6 +142,8 @@ class Agent:
             if self.cache.stale:
                 self.cache.begin_again()
             first = not self.cache.synced
+            if not first:
+                self._hear(batch.events)
             touched = self.cache.take(batch)
             nodes = any(obj.WhichOneof("kind") == "node" for obj, _ in batch.changes)
             if touched or nodes:
@@ -153,6 +158,13 @@ class Agent:
                     log.info("store: %d groups known", len(self.cache.groups))
             for name in touched:
                 self.runtime.wake(name)
+
+    def _hear(self, events: Iterable[pb.Event]) -> None:
+        """Another node has just given an address of ours up: whoever it led astray is told where it really is."""
+        for event in events:
+            group = self._groups.get(event.regarding.group or event.regarding.name)
+            if event.reason in LED_ASTRAY and group is not None:
+                group.announce()
 
     async def _reconcile(self, name: str) -> float | None:
         group = self._groups.get(name)

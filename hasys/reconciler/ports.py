@@ -20,6 +20,8 @@ class Batch:
     """Objects as they are now, or (True) as they were before they were deleted."""
     synced: bool = False
     """With this batch the picture is complete; comes again after each full list."""
+    events: Sequence[pb.Event] = ()
+    """What was recorded; with the first picture also what had been before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,10 @@ class Driver(ABC):
         """A stop with force begins: end what ``run`` may be waiting for, which is then cancelled. Does not wait."""
         return
 
+    def announce(self) -> None:
+        """Neighbours may have been led astray: tell them anew where it is, if it is here. Does not wait."""
+        return
+
     @abstractmethod
     async def stop(self, *, force: bool) -> None:
         """Return when nothing is left of it on this machine; ``force``: at once, without asking it first.

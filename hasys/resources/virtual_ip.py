@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 
@@ -73,6 +74,12 @@ class VirtualIP(Driver):
 
     def continues(self, earlier: Driver) -> bool:
         return isinstance(earlier, VirtualIP) and earlier.wanted == self.wanted
+
+    def announce(self) -> None:
+        link = self._addresses.link(self.wanted.interface)
+        if self.condition.state is State.RUNNING and link is not None:
+            with suppress(OSError):  # the link went away: its event is on the way
+                self._send(self.wanted.address, link)
 
     async def stop(self, *, force: bool) -> None:
         self._link_lost = None

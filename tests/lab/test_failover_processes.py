@@ -144,6 +144,15 @@ def test_an_address_added_on_the_standby_by_hand_stays_mute_and_is_removed(act: 
     act.assert_unmoved(struck)
 
 
+def test_neighbours_that_an_address_on_the_standby_led_astray_are_told_where_it_is(act: Act) -> None:
+    client, lost, mac = act.stage.lab.client, act.stage.machine(act.standby), act.stage.machine(act.active).mac()
+    client.run("ip", "neigh", "replace", VIP, "lladdr", lost.mac(), "dev", "eth0", "nud", "reachable")
+    pause(1.2)  # the kernel believes no announcement within a second of the last
+    lost.run("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")
+    until(lambda: mac in client.run("ip", "neigh", "show", VIP), 5, "the client to know better")
+    act.stage.probe.wait_answer(2)
+
+
 def test_removed_run_time_files_do_not_keep_the_group_from_moving(act: Act) -> None:
     act.stage.machine(act.active).run("rm", "-rf", "/run/hasys")
     act.stage.cluster.hasys("switchover", GROUP)

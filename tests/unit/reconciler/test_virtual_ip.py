@@ -146,3 +146,15 @@ async def test_a_node_without_an_interface_for_it_fails_and_says_what_to_do() ->
     async with running(Subject(interface=pb.Interface(per_node={"n2": "eth0"}))) as ip:
         assert ip.condition == Condition(State.FAILED, "no interface is named for n1: add n1 to spec.interface")
         assert ip.driver.traces() == ()
+
+
+async def test_it_is_announced_anew_when_neighbours_may_have_been_led_astray_and_only_while_it_is_here() -> None:
+    async with running(Subject()) as ip:
+        await anyio.sleep(5)
+        ip.announced.clear()
+        ip.driver.announce()
+        assert ip.announced == [5.001]
+        ip.set_link(up=False)
+        await anyio.sleep(0.01)
+        ip.driver.announce()
+        assert len(ip.announced) == 1
