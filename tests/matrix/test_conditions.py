@@ -275,7 +275,7 @@ def test_row_17_without_witness_and_standby_the_active_fences_itself_and_serves_
     assert act.stage.watch.last_answer(VIP, act.active, struck + 2) is None
     act.stage.lab.power_on("w")
     act.stage.wait_holder(act.active)
-    act.told("Fenced", f"{GROUP} was fenced on {act.active}", "its lease ended")
+    act.told("RestartOnNode", f"starts again on {act.active}", f"the guard of {act.active} fenced it")
 
 
 @pytest.mark.long
