@@ -160,8 +160,8 @@ class Machine:
     def shutdown(self, role: str, timeout: float = 30.0) -> None:
         """Orderly: SIGTERM to the process of that role, wait for its end (seconds), then the power goes off."""
         (self.root / "run/halt").touch()
-        self.kill(role, signal.SIGTERM)
-        until(lambda: not self.processes(role), timeout, f"{role} of {self.name} to end")
+        asked = self.kill(role, signal.SIGTERM)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in asked), timeout, f"{role} of {self.name} to end")
         self.power_off()
 
     def reap(self) -> None:
