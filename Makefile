@@ -57,8 +57,7 @@ kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long);
 	@$(BIN)/python -m tests.chaos.kills $(ARGS)
 
 lab: $(STAMP)  ## real kernels in namespaces (root)
-	@$(BIN)/pytest -q tests/lab
-	@$(BIN)/pytest -q -m "not long" tests/matrix
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" tests/lab tests/matrix
 
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)
