@@ -24,6 +24,7 @@ from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
 from hasys.model.errors import HasysError, NoMajority, NotFound, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import api_pb2
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 __all__ = ["TIMEOUT", "Client", "Context", "from_node_config", "load_context"]
@@ -253,10 +254,12 @@ class Client:
         statuses: Sequence[api_pb2.StatusReport] = (),
         events: Sequence[pb.Event] = (),
         *,
+        results: Sequence[api_pb2.MonitorReport] = (),
+        figures: mpb.NodeFigures | None = None,
         timeout: float = TIMEOUT,
     ) -> api_pb2.ReportResponse:
         """What a node sees; the answer names the refused items."""
-        request = api_pb2.ReportRequest(node=node, statuses=statuses, events=events)
+        request = api_pb2.ReportRequest(node=node, statuses=statuses, events=events, monitors=results, figures=figures)
         return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
 
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:

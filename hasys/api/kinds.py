@@ -17,7 +17,7 @@ Resource: TypeAlias = (
 )
 """What a group runs."""
 
-Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Operation | pb.Event | pb.Cluster
+Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Monitor | pb.Operation | pb.Event | pb.Cluster
 """What an envelope can hold."""
 
 API_VERSION = "hasys/v1"
@@ -52,7 +52,9 @@ class Kind:
     short: tuple[str, ...]
     message: type[Message]
     grouped: bool = False
-    """It is a resource: it belongs to a group, which its key names."""
+    """It belongs to a group, which its key names."""
+    observes: bool = False
+    """It belongs to a group and is none of its resources: nothing of it is started, stopped or waited for."""
     applied: bool = False
     """Users write it with ``apply``; the others are written by hasys itself."""
 
@@ -71,14 +73,20 @@ KINDS: dict[str, Kind] = {
         Kind(
             "SystemdUnit", "systemd_unit", "systemdunits", ("unit", "units"), pb.SystemdUnit, grouped=True, applied=True
         ),
+        Kind("Monitor", "monitor", "monitors", ("mon",), pb.Monitor, grouped=True, observes=True, applied=True),
         Kind("Operation", "operation", "operations", ("op", "ops"), pb.Operation),
         Kind("Event", "event", "events", ("ev",), pb.Event),
         Kind("Cluster", "cluster", "clusters", (), pb.Cluster, applied=True),
     )
 }
 
-RESOURCE_KINDS: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.grouped)
+MEMBER_KINDS: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.grouped)
+"""What belongs to a group."""
 
+RESOURCE_KINDS: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.grouped and not kind.observes)
+"""What a group runs."""
+
+_RESOURCES = frozenset(RESOURCE_KINDS)
 _BY_FIELD = {kind.field: kind for kind in KINDS.values()}
 _BY_MESSAGE: dict[type[Message], str] = {kind.message: kind.name for kind in KINDS.values()}
 _BY_SPELLING = {
@@ -143,7 +151,7 @@ def copy(obj: pb.Object) -> pb.Object:
 def resource(obj: pb.Object) -> Resource | None:
     """The resource in the envelope; None when it holds something else."""
     field = obj.WhichOneof("kind")
-    if field is None or not _BY_FIELD[field].grouped:
+    if field is None or _BY_FIELD[field].name not in _RESOURCES:
         return None
     return cast(Resource, getattr(obj, field))
 

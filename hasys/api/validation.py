@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from hasys.api import rules
+from hasys.api import monitors, rules
 from hasys.api.convert import timing_of
 from hasys.api.errors import Fault
 from hasys.api.flow import find_cycle
-from hasys.api.kinds import KINDS, RESOURCE_KINDS, Ref, Resource, inner, kind_of, ref_of, resource
+from hasys.api.kinds import KINDS, MEMBER_KINDS, RESOURCE_KINDS, Ref, Resource, inner, kind_of, ref_of, resource
 from hasys.model.timing import TimingRefused
 from hasys.v1 import objects_pb2 as pb
 
@@ -57,6 +57,8 @@ def check_alone(obj: pb.Object) -> list[Fault]:
     elif not kind.grouped and ref.group:
         faults.append(Fault(ref, "metadata.group", f"a {kind.name} belongs to no group: take it out"))
     faults.extend(Fault(ref, field, why) for field, why in rules.check(message.spec, "spec"))
+    if isinstance(message, pb.Monitor) and not faults:
+        faults.extend(Fault(ref, field, why) for field, why in monitors.check(message.spec))
     return faults
 
 
@@ -112,7 +114,7 @@ def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]
     if spec.type == pb.OperationSpec.Resolve and spec.role not in ("active", "standby"):
         faults.append(Fault(ref, "spec.role", f"{spec.role!r} is unknown: use active or standby"))
     if spec.step and group is not None:
-        names = [member.name for member in view.members_of(spec.group)]
+        names = [member.name for member in view.members_of(spec.group) if member.kind in RESOURCE_KINDS]
         if spec.step not in names:
             faults.append(Fault(ref, "spec.step", f"group {spec.group!r} has no resource {spec.step!r}"))
     return faults
@@ -166,6 +168,8 @@ class _Input:
             yield from self._cluster(ref, message, known=old is not None)
         elif (part := resource(obj)) is not None:
             yield from self._resource(ref, part)
+        elif isinstance(message, pb.Monitor):
+            yield from self._monitor(ref, message)
 
     def _group(self, ref: Ref, group: pb.Group) -> Iterator[Fault]:
         seen: set[str] = set()
@@ -190,6 +194,25 @@ class _Input:
             yield Fault(ref, "spec.profile" if text.startswith("profile") else "spec.timing", text)
 
     def _resource(self, ref: Ref, part: Resource) -> Iterator[Fault]:
+        yield from self._member(ref)
+        group = self._group_of(ref)
+        if isinstance(part, pb.VirtualIP) and group is not None:
+            yield from self._interfaces(ref, part, group)
+            yield from self._address(ref, part, group)
+        elif isinstance(part, pb.SharedDisk) and group is not None:
+            yield from self._disk(ref, part, group)
+
+    def _monitor(self, ref: Ref, monitor: pb.Monitor) -> Iterator[Fault]:
+        yield from self._member(ref)
+        resources = {member.name: member.kind for member in self._members(ref.group)}
+        for field, why in monitors.check_names(monitor.spec, resources):
+            yield Fault(ref, field, why)
+        other = monitor.spec.group.name
+        if other and self._group_of(Ref("Monitor", other, "")) is None:
+            yield Fault(ref, "spec.group.name", f"group {other!r} does not exist")
+
+    def _member(self, ref: Ref) -> Iterator[Fault]:
+        """What holds for everything that belongs to a group."""
         group = self._group_of(ref)
         if group is None:
             yield Fault(ref, "metadata.group", f"group {ref.group!r} does not exist: apply it before or together")
@@ -197,16 +220,11 @@ class _Input:
         if group.metadata.HasField("deleting"):
             yield Fault(ref, "metadata.group", f"group {ref.group!r} is being deleted: wait until it is gone")
         yield from self._unique_name(ref)
-        if isinstance(part, pb.VirtualIP):
-            yield from self._interfaces(ref, part, group)
-            yield from self._address(ref, part, group)
-        elif isinstance(part, pb.SharedDisk):
-            yield from self._disk(ref, part, group)
 
     def _unique_name(self, ref: Ref) -> Iterator[Fault]:
         first = self._names.setdefault((ref.group, ref.name), ref)
         others = [first] if first != ref else []
-        for kind in RESOURCE_KINDS:
+        for kind in MEMBER_KINDS:
             other = Ref(kind, ref.group, ref.name)
             if other != ref and other != first and self._view.get(other) is not None:
                 others.append(other)

@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api.convert import show_duration, show_time
+from hasys.api.monitors import watched
 from hasys.cli.output import taken
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 Cell: TypeAlias = Callable[[Any], str]
@@ -75,6 +77,15 @@ def _timing(spec: pb.ClusterSpec) -> str:
     return ",".join(f"{field.name}={show_duration(value)}" for field, value in spec.timing.ListFields())
 
 
+def _looking(monitor: pb.Monitor) -> list[tuple[str, mpb.MonitorResult]]:
+    """The nodes that look, with what they saw last."""
+    return [(node, result) for node, result in sorted(monitor.status.nodes.items()) if result.state != "Idle"]
+
+
+def _results(monitor: pb.Monitor) -> str:
+    return ",".join(f"{node}:{result.state}" for node, result in _looking(monitor)) or "Waiting"
+
+
 _NAME = Column("NAME", lambda o: o.metadata.name)
 _GROUP = Column("GROUP", lambda o: o.metadata.group)
 _WHERE = (
@@ -128,6 +139,15 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("UNIT", lambda o: o.spec.unit),
         *_WHERE,
         Column("RESTARTS", lambda o: str(o.status.restarts)),
+    ),
+    "Monitor": (
+        _GROUP, _NAME,
+        Column("WATCHES", lambda o: watched(o.spec)),
+        Column("ON", lambda o: mpb.MonitorSpec.Where.Name(o.spec.on)),
+        Column("INTERVAL", lambda o: show_duration(o.spec.interval) or "5s"),
+        Column("ACTION", lambda o: mpb.MonitorSpec.Action.Name(o.spec.action)),
+        Column("STATE", _results),
+        Column("MESSAGE", lambda o: "; ".join(f"{n}: {r.message}" for n, r in _looking(o) if r.message)),
     ),
     "Node": (
         _NAME,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hasys.api.kinds import KINDS, RESOURCE_KINDS, Ref, find_kind, inner, kind_of, metadata, ref_of
+from hasys.api.kinds import KINDS, MEMBER_KINDS, RESOURCE_KINDS, Ref, find_kind, inner, kind_of, metadata, ref_of
 from hasys.api.manifest import to_json, to_yaml
 from hasys.cli.columns import rows_of
 from hasys.cli.context import context_option
@@ -37,8 +37,9 @@ def complete_kind(ctx: click.Context, parameter: click.Parameter, incomplete: st
 def get(kind: str, name: str, group: str, watch: bool, stale: bool, output: str) -> None:
     """List objects of KIND, or print the one called NAME.
 
-    KIND: groups, nodes, virtualips (vip), applications (app), delays, operations (op), events, clusters;
-    'resources' for every resource of the groups, 'all' for those and the groups. KIND/NAME works too.
+    KIND: groups, nodes, virtualips (vip), applications (app), delays, monitors (mon), operations (op), events,
+    clusters; 'resources' for every resource of the groups, 'all' for those, the groups and their monitors.
+    KIND/NAME works too.
     """
     kinds, name = parse_kind(kind, name)
     talk(lambda cluster: _get(cluster, Selection(kinds, name, group, stale=stale), watch, output))
@@ -203,7 +204,7 @@ def parse_kind(spelling: str, name: str) -> tuple[tuple[str, ...], str]:
     if spelling.lower() in ("resources", "resource", "res"):
         return RESOURCE_KINDS, name
     if spelling.lower() == "all":
-        return ("Group", *RESOURCE_KINDS), name
+        return ("Group", *MEMBER_KINDS), name
     kind = find_kind(spelling)
     if kind is None:
         known = ", ".join(k.plural for k in KINDS.values())

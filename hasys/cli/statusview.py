@@ -11,6 +11,7 @@ from rich.text import Text
 from hasys.api.convert import nanoseconds, show_duration, show_time
 from hasys.cli.output import styled, table, taken
 from hasys.v1 import api_pb2 as api
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 
@@ -52,7 +53,30 @@ def _node_json(node: api.NodeView) -> dict[str, Any]:
         "guard": {"armed": node.guard.armed, "watchdog": node.guard.watchdog or "none"},
         "message": node.message or node.guard.message,
         "cut": list(node.cut),
+        **({"figures": _figures_json(node.figures)} if node.HasField("figures") else {}),
     }
+
+
+def _figures_json(figures: mpb.NodeFigures) -> dict[str, Any]:
+    """Live figures: percent, bytes per second."""
+    host = figures.host
+    return {
+        "cpu": round(figures.cpu, 1),
+        "memory": round(figures.memory, 1),
+        "processes": figures.processes,
+        "traffic": {
+            name: {"received": round(one.received), "sent": round(one.sent)}
+            for name, one in sorted(figures.traffic.items())
+        },
+        "monitors": [
+            {"group": m.group, "name": m.name, "value": round(m.value, 3), "unit": m.unit} for m in figures.monitors
+        ],
+        "host": {
+            "model": host.model, "os": host.os, "kernel": host.kernel, "processor": host.processor,
+            "processors": host.processors, "memory": host.memory, "uptime": show_duration(host.uptime),
+        },
+        "time": show_time(figures.time),
+    }  # fmt: skip
 
 
 def _group_json(group: api.GroupView) -> dict[str, Any]:
@@ -71,6 +95,17 @@ def _group_json(group: api.GroupView) -> dict[str, Any]:
         "resources": [
             {"kind": r.kind, "name": r.name, "node": r.node, "state": r.state, "message": r.message}
             for r in group.resources
+        ],
+        "monitors": [
+            {
+                "name": m.name,
+                "watches": m.watches,
+                "node": m.node,
+                "state": m.state,
+                "message": m.message,
+                "action": m.action,
+            }
+            for m in group.monitors
         ],
     }
 
@@ -156,9 +191,16 @@ def _group_rows(group: api.GroupView) -> Iterable[list[str | Text]]:
         Text(group.name, style="bold"), styled(group.phase), Text(group.active or "-"), Text(standby or "-"), mode,
         Text(_bound(group) or "-"), Text("; ".join(notes), style="" if group.redundant else "yellow"),
     ]  # fmt: skip
+    last = len(group.resources) + len(group.monitors) - 1
     for i, resource in enumerate(group.resources):
-        branch = "└" if i == len(group.resources) - 1 else "├"
+        branch = "└" if i == last else "├"
         yield [
             Text(f" {branch} {resource.kind}/{resource.name}"), styled(resource.state), Text(resource.node or "-"),
             Text(""), Text(""), Text(""), Text(resource.message),
+        ]  # fmt: skip
+    for i, monitor in enumerate(group.monitors, start=len(group.resources)):
+        branch = "└" if i == last else "├"
+        yield [
+            Text(f" {branch} Monitor/{monitor.name}"), styled(monitor.state), Text(monitor.node or "-"),
+            Text(""), Text(""), Text(""), Text(monitor.message),
         ]  # fmt: skip

@@ -129,6 +129,16 @@ _ROWS = (
         "UndoFailed", W, "{resource}: its undo failed on {node}: {cause}",
         "The stop is tried again, or goes on if the command says onStartFailure: Continue.",
     ),
+    # ------------------------------------------------------------ monitors: reported by agents
+    Reason(
+        "MonitorFailed", W, "monitor {resource} failed on {node}: {cause}",
+        "As often in a row as its settings say, and after its restarts, if it has any. What follows is its action.",
+    ),
+    Reason("MonitorRecovered", N, "monitor {resource} is well again on {node}", "The first good look after a failure."),
+    Reason(
+        "MonitorRestart", W, "monitor {resource} restarts on {node}: {cause}",
+        "One attempt to mend it in place: of the resource, or by the command, that the monitor names.",
+    ),
     Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
 )  # fmt: skip
 

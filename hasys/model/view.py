@@ -184,6 +184,26 @@ class ResourceInfo:
         return f"{self.kind}/{self.name}"
 
 
+class MonitorAction(StrEnum):
+    """What follows when a monitor has failed and a restart is not, or no longer, tried."""
+
+    ALERT = "Alert"
+    FAILOVER = "Failover"
+    STOP = "Stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A monitor that has failed on a node."""
+
+    monitor: str
+    node: str
+    action: MonitorAction
+    message: str = ""
+    epoch: int = 0
+    """Of the group when it looks on the Active only; 0: it looks on every node, whoever is Active."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
     """A group: what is wanted, what was decided, what is known."""
@@ -199,6 +219,8 @@ class GroupInfo:
     reason: str = ""
     failures: Mapping[str, Failure] = field(default_factory=dict)
     resources: tuple[ResourceInfo, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """Monitors that have failed."""
     may_hold: frozenset[str] = frozenset()
     """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
     claims: Mapping[str, int] = field(default_factory=dict)
@@ -225,6 +247,13 @@ class GroupInfo:
 
     def candidate(self, node: str) -> Candidate | None:
         return next((c for c in self.candidates if c.node == node), None)
+
+    def unfit(self, node: str, action: MonitorAction = MonitorAction.FAILOVER) -> str:
+        """What monitors with this action have against the node now; empty: nothing."""
+        a = self.assignment
+        epoch = a.epoch if node == a.node else 0
+        found = [f for f in self.findings if f.node == node and f.action is action and f.epoch in (0, epoch)]
+        return "; ".join(f"monitor {f.monitor}: {f.message or 'failed'}" for f in found)
 
     def current(self, resource: ResourceInfo) -> bool:
         """Does its last report speak of the present epoch, and a failure of the present attempt?"""

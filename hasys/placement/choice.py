@@ -31,15 +31,15 @@ def able(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = (
 
 
 def best(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str | None:
-    """The node to use; one where the group has not failed before one where it has."""
+    """The node to use: one against which no monitor speaks, then one where the group has not failed, comes first."""
     nodes = able(group, view, now, without=without)
-    untried = [n for n in nodes if n not in group.failures]
-    return next(iter(untried or nodes), None)
+    return min(nodes, key=lambda n: (bool(group.unfit(n)), n in group.failures), default=None)
 
 
 def untried(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str | None:
-    """The preferred able node on which the group has not failed, if any."""
-    return next((n for n in able(group, view, now, without=without) if n not in group.failures), None)
+    """The preferred able node on which the group has not failed, and against which no monitor speaks, if any."""
+    nodes = able(group, view, now, without=without)
+    return next((n for n in nodes if n not in group.failures and not group.unfit(n)), None)
 
 
 def obstacles(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str:

@@ -258,6 +258,44 @@ def _retreat(draft: Draft, name: str, seen: str) -> Verdict:
     return None
 
 
+def _evade(draft: Draft, name: str, seen: str) -> Verdict:
+    """A monitor speaks against the node, though the group runs there: a better node, each tried once, or none."""
+    group = draft.groups[name]
+    if group.moving:
+        return None
+    holder = group.assignment.node
+    node = choice.untried(group, draft.view, draft.now, without=[holder])
+    if node is None:
+        return _degraded(group, f"{seen}; no other node is better")
+    _count_failure(draft, name, seen)
+    draft.assign(name, draft.groups[name].assignment.moved(node, seen, revoke=False))
+    draft.group_event(name, "MoveStarted", node=node, previous=holder, cause=seen)
+    return None
+
+
+def _stay_unfit(draft: Draft, name: str, seen: str) -> Verdict:
+    return _degraded(draft.groups[name], f"{seen}; {_hint(draft, name)}: hasys switchover")
+
+
+def _degraded(group: GroupInfo, reason: str) -> Verdict:
+    """It serves, but something speaks against it; what the resources say of themselves counts more."""
+    phase, why = phase_of(group, moved=False)
+    return (Phase.DEGRADED, f"{reason}; {why}" if why else reason) if phase in (Phase.RUNNING, Phase.DEGRADED) else None
+
+
+def _halt(draft: Draft, name: str, seen: str) -> Verdict:
+    """A monitor asked for a stop: nobody starts it again before the operator says so."""
+    group = draft.groups[name]
+    if group.moving:
+        return None
+    holder = group.assignment.node
+    draft.assign(name, group.assignment.moved("", seen, revoke=False))
+    draft.pause(name, True)
+    draft.group_event(name, "GroupUnassigned", node=holder, cause=seen)
+    draft.group_event(name, "GroupPaused")
+    return None
+
+
 def _retry(draft: Draft, name: str, cause: str, *, without: Sequence[str] = ()) -> None:
     """Where it failed least, rather elsewhere than where it just failed: what is broken on one node is not tried there
     for ever while another may have mended. Without any other choice where it is."""
@@ -292,7 +330,10 @@ def _hint(draft: Draft, name: str) -> str:
 
 
 def _wait_to_start(draft: Draft, name: str, seen: str) -> Verdict:
-    return Phase.STOPPED, f"nobody has it and {_hint(draft, name)}: hasys resume, or hasys switchover"
+    cause = draft.groups[name].assignment.cause
+    return Phase.STOPPED, (
+        f"nobody has it and {_hint(draft, name)}: hasys resume, or hasys switchover" + (f"; {cause}" if cause else "")
+    )
 
 
 def _wait_to_move(draft: Draft, name: str, seen: str) -> Verdict:
@@ -319,6 +360,9 @@ _ACT: dict[Outcome, Callable[[Draft, str, str], Verdict]] = {
     Outcome.RESTART: _restart,
     Outcome.RESTART_HERE: _restart_here,
     Outcome.RETREAT: _retreat,
+    Outcome.EVADE: _evade,
+    Outcome.HALT: _halt,
+    Outcome.STAY_UNFIT: _stay_unfit,
     Outcome.MOVE: _move,
     Outcome.STOP: _stop,
 }

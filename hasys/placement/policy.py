@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from hasys.model.view import GroupInfo, ResourceState, View
+from hasys.model.view import GroupInfo, MonitorAction, ResourceState, View
 from hasys.placement.standing import standing
 
 
@@ -21,6 +21,8 @@ class Situation(StrEnum):
     GAVE_UP = "the node's guard has fenced the group"
     LEAVING = "the node is drained, shuts down, or is no longer a candidate"
     FAILED = "a resource failed there after its restarts in place"
+    HALTED = "a monitor with action Stop failed there"
+    UNFIT = "a monitor with action Failover failed there"
     SERVING = "nothing is wrong"
 
 
@@ -41,6 +43,9 @@ class Outcome(StrEnum):
     RESTART = "starts again there if the node is Ready, else elsewhere"
     RESTART_HERE = "starts again there once the node is Ready"
     RETREAT = "stops there and starts where it has not failed; without such a node it is retried with back-off"
+    EVADE = "goes where it has not failed and no monitor speaks against it; without such a node it stays, Degraded"
+    HALT = "stops in order and is paused until the operator resumes it"
+    STAY_UNFIT = "stays, Degraded, until the operator moves it"
     MOVE = "stops there in order, then starts elsewhere"
     STOP = "stops in order"
     BLOCK = "waits for the operator"
@@ -68,6 +73,13 @@ TABLE: dict[tuple[Situation, Policy], Outcome] = {
     (S.FAILED, P.AUTO): O.RETREAT,
     (S.FAILED, P.MANUAL): O.BLOCK,
     (S.FAILED, P.PAUSED): O.BLOCK,
+    # what a monitor says against a node that serves never makes it serve less than it does
+    (S.HALTED, P.AUTO): O.HALT,
+    (S.HALTED, P.MANUAL): O.HALT,
+    (S.HALTED, P.PAUSED): O.STAY_UNFIT,
+    (S.UNFIT, P.AUTO): O.EVADE,
+    (S.UNFIT, P.MANUAL): O.STAY_UNFIT,
+    (S.UNFIT, P.PAUSED): O.STAY_UNFIT,
     (S.SERVING, P.AUTO): O.STAY,
     (S.SERVING, P.MANUAL): O.STAY,
     (S.SERVING, P.PAUSED): O.STAY,
@@ -104,6 +116,12 @@ def situation_of(group: GroupInfo, view: View, now: float) -> tuple[Situation, s
     failure = failed(group)
     if failure:
         return Situation.FAILED, failure
+    halted = group.unfit(holder, MonitorAction.STOP)
+    if halted:
+        return Situation.HALTED, halted
+    unfit = group.unfit(holder)
+    if unfit:
+        return Situation.UNFIT, unfit
     return Situation.SERVING, ""
 
 

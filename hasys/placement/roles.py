@@ -32,4 +32,5 @@ def role_of(node: str, group: GroupInfo, view: View, now: float) -> str:
 def redundant(group: GroupInfo, view: View, now: float, *, quorum_without: bool) -> bool:
     """Would the loss of the group's node be survived? ``quorum_without``: a majority remains without that node."""
     holder = group.assignment.node
-    return bool(holder) and quorum_without and bool(choice.able(group, view, now, without=[holder]))
+    others = choice.able(group, view, now, without=[holder])
+    return bool(holder) and quorum_without and not all(group.unfit(node) for node in others)

@@ -23,10 +23,15 @@ class Cache:
         self.groups: dict[str, pb.Group] = {}
         self.nodes: dict[str, pb.Node] = {}
         self._resources: dict[str, dict[str, Resource]] = {}
+        self._monitors: dict[str, dict[str, pb.Monitor]] = {}
 
     def resources(self, group: str) -> Mapping[str, Resource]:
         """The resources of a group, by name."""
         return self._resources.get(group, {})
+
+    def monitors(self, group: str) -> Mapping[str, pb.Monitor]:
+        """The monitors of a group, by name."""
+        return self._monitors.get(group, {})
 
     def begin_again(self) -> None:
         """Forget all: the store answers, and tells everything from the beginning."""
@@ -35,6 +40,7 @@ class Cache:
         self.groups.clear()
         self.nodes.clear()
         self._resources.clear()
+        self._monitors.clear()
 
     def take(self, batch: Batch) -> set[str]:
         """Apply a batch; returns the names of the groups it touches (all of them when the picture became complete)."""
@@ -43,7 +49,7 @@ class Cache:
             touched |= self._drop(kinds.ref_of(obj)) if deleted else self._put(obj)
         if batch.synced and not self.synced:
             self.synced = True
-            touched |= self.groups.keys() | self._resources.keys()
+            touched |= self.groups.keys() | self._resources.keys() | self._monitors.keys()
         return touched
 
     def _put(self, obj: pb.Object) -> set[str]:
@@ -53,6 +59,9 @@ class Cache:
             of_group = self._resources.setdefault(ref.group, {})
             self._compare(of_group.get(ref.name), resource)
             of_group[ref.name] = resource
+            return {ref.group}
+        if obj.WhichOneof("kind") == "monitor":
+            self._monitors.setdefault(ref.group, {})[ref.name] = obj.monitor
             return {ref.group}
         if obj.WhichOneof("kind") == "group":
             self._compare(self.groups.get(ref.name), obj.group)
@@ -70,14 +79,15 @@ class Cache:
         if ref.kind == "Node":
             self.nodes.pop(ref.name, None)
             return set()
-        self.shape += 1
+        self.shape += ref.kind != "Monitor"
         if ref.kind == "Group":
             self.groups.pop(ref.name, None)
             return {ref.name}
-        of_group = self._resources.get(ref.group)
+        of_kind = self._monitors if ref.kind == "Monitor" else self._resources
+        of_group = of_kind.get(ref.group)
         if of_group is None:
             return set()
         of_group.pop(ref.name, None)
         if not of_group:
-            del self._resources[ref.group]
+            del of_kind[ref.group]
         return {ref.group}

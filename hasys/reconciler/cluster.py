@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from hasys.api.client import Client
-from hasys.api.kinds import RESOURCE_KINDS
+from hasys.api.kinds import MEMBER_KINDS
 from hasys.reconciler.ports import Batch, Report
 from hasys.v1 import api_pb2
 
-KINDS = ("Group", "Node", "Event", *RESOURCE_KINDS)
+KINDS = ("Group", "Node", "Event", *MEMBER_KINDS)
 
 
 class ApiCluster:
@@ -29,7 +29,8 @@ class ApiCluster:
 
     async def report(self, report: Report) -> Sequence[str]:
         statuses = [api_pb2.StatusReport(key=ref.key(), status=s) for ref, s in report.statuses.items()]
-        answer = await self._client.report(self._node, statuses, report.events)
+        results = [api_pb2.MonitorReport(key=ref.key(), result=r) for ref, r in report.results.items()]
+        answer = await self._client.report(self._node, statuses, report.events, results=results, figures=report.figures)
         return list(answer.refused)
 
 

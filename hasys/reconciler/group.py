@@ -36,6 +36,7 @@ from hasys.resources.port import (
     Place,
     State,
     Surroundings,
+    Temporary,
     Trace,
 )
 from hasys.resources.settings import address_of
@@ -84,9 +85,34 @@ class GroupReconciler:
         self._permit_news = anyio.Event()
         self._foreign: dict[str, str] = {}
         """What was last said about a shared disk that is mounted here though it must not be."""
+        self._runs = False
+        """It is held, permitted and meant to run."""
+        self.serving = 0
+        """Epoch under which everything has come up here, once; 0: not yet, or not here."""
 
     async def reconcile(self) -> float | None:
         """Do the next thing. Returns the seconds after which to look again (None: the usual resync), or FORGET."""
+        again = await self._reconcile()
+        self.serving = self._epoch if self._came_up() else 0
+        return again
+
+    def _came_up(self) -> bool:
+        """Once is enough: what fails afterwards is what monitors are for."""
+        if not self._runs or not self._epoch:
+            return False
+        return self.serving == self._epoch or all(_is_up(unit) for unit in self._units.values())
+
+    def restart(self, name: str) -> str:
+        """Stop a resource in order; it starts again once it has stopped. Returns what was begun. Raises
+        ``Temporary``."""
+        unit = self._units.get(name)
+        if unit is None or unit.stopping or not unit.started:
+            raise Temporary(f"{name} does not run here now")
+        unit.stop(force=False)
+        self._machine.wake(self.name)
+        return f"{name} is stopped and started again"
+
+    async def _reconcile(self) -> float | None:
         m = self._machine
         if not (m.cache.synced and m.guard.connected):
             return None  # both wake every group when they come
@@ -132,6 +158,7 @@ class GroupReconciler:
             again = await self._advance()
         else:
             self._wind_down(force=False)
+        self._runs = wanted.run and self._active
         self._report_held(wanted)
         return again
 
@@ -179,7 +206,8 @@ class GroupReconciler:
         wanted = {e.address for e in _entries(self._units.values()) if isinstance(e, AddressEntry)}
         planned = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
         mounts = _mounts(plan) - _mounts_of(_entries(self._units.values()))
-        await self._machine.leftovers.strays(self.name, planned - wanted, sorted(mounts), self._units.keys())
+        known = self._units.keys() | self._machine.cache.monitors(self.name).keys()
+        await self._machine.leftovers.strays(self.name, planned - wanted, sorted(mounts), known)
 
     def _respec(self, unit: Unit, resource: Resource) -> None:
         """The spec changed: go on as before where that is enough, else stop; it starts again when it has stopped."""
@@ -197,11 +225,20 @@ class GroupReconciler:
     async def _tell_plan(self, wanted: Wish) -> None:
         """Before any effect: the guard has on disk what it must undo."""
         units = [u for u in self._units.values() if not u.gone]
-        plan = Plan(self.name, wanted.epoch, wanted.version, _entries(units))
+        plan = Plan(self.name, wanted.epoch, wanted.version, _entries(units) + self._programs_of_monitors())
         session = self._machine.guard.session
         if self._told != (session, plan):
             await self._machine.guard.plan(plan)
             self._told = session, plan
+
+    def _programs_of_monitors(self) -> tuple[Entry, ...]:
+        """What restart commands may leave running."""
+        monitors = self._machine.cache.monitors(self.name)
+        return tuple(
+            CgroupEntry(str(self._machine.leftovers.cgroup(self.name, name)), name)
+            for name, monitor in sorted(monitors.items())
+            if monitor.spec.restart.command
+        )
 
     def _retry(self, wanted: Wish) -> None:
         """A new attempt at the same epoch: only what failed runs again."""
@@ -246,6 +283,7 @@ class GroupReconciler:
     # ------------------------------------------------------------------------------------------------ leave, clean
 
     async def _leave(self, wanted: Wish) -> float | None:
+        self._runs = False
         if self._epoch != wanted.epoch:
             if not self._stop_all(force=True):
                 return None
@@ -267,6 +305,7 @@ class GroupReconciler:
 
     async def _clean(self) -> float | None:
         """Nothing of it may be here."""
+        self._runs = False
         if not self._stop_all(force=True):
             return None
         was_here, self._epoch = self._epoch, 0
@@ -413,6 +452,12 @@ class GroupReconciler:
             record=lambda reason, cause: m.reporter.event(reason, ref, epoch, cause),
         )
         return m.driver(resource, around)
+
+
+def _is_up(unit: Unit) -> bool:
+    """It runs, or its failure is tolerated."""
+    tolerated = unit.resource.spec.on_start_failure == pb.Continue and unit.progress is Progress.FAILED
+    return tolerated or unit.progress is Progress.UP
 
 
 def _step(unit: Unit, *, leaving: bool) -> Step:

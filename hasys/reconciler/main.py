@@ -22,6 +22,7 @@ from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
 from hasys.reconciler import lastknown
+from hasys.reconciler.around import Around
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
 from hasys.reconciler.gates import Gates
@@ -32,6 +33,7 @@ from hasys.reconciler.members import Members
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET, Runtime
+from hasys.reconciler.watching import Neighbours, Watching
 from hasys.reconciler.witnessing import Witnessing
 from hasys.resources.addresses import KernelAddresses
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup, base_of
@@ -39,6 +41,7 @@ from hasys.resources.drivers import Drivers
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.mounts import KernelMounts
 from hasys.resources.output import Outputs
+from hasys.resources.port import Temporary
 from hasys.resources.records import Records
 from hasys.resources.settings import address_of
 from hasys.resources.systemd_unit import RealSystemctl
@@ -86,6 +89,9 @@ class Agent:
         self.reporter = Reporter(cluster, config.name)
         connect = functools.partial(guard_client.connect, config.guard_socket)
         self.link = GuardLink(connect, os.getpid(), str(own.path), self._wake)
+        around = Around(self.cache, self.addresses, lambda: self.link.connected, _own_store(config))
+        neighbours = Neighbours(config.name, self.cache, self.reporter, cluster, base, self._restart, self.link.permit)
+        self.watching = Watching(neighbours, around, tasks)
         self._kept = lastknown.path_of(config)
         self.last_known = LastKnown(self._kept, self.cache)
         self.witnessing = Witnessing(self.link, cluster.report, config.name)
@@ -111,6 +117,7 @@ class Agent:
         parts = (
             self.addresses, self.runtime, self.link, self.reporter, self._outputs, self.last_known, self.witnessing,
             self.members,
+            self.watching,
         )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
@@ -171,9 +178,17 @@ class Agent:
         if group is None:
             group = self._groups[name] = GroupReconciler(name, self._machine)
         again = await group.reconcile()
+        self.watching.look(name, group.serving)
         if again == FORGET:
             del self._groups[name]
         return again
+
+    def _restart(self, group: str, resource: str) -> str:
+        """For monitors: see :meth:`GroupReconciler.restart`."""
+        found = self._groups.get(group)
+        if found is None:
+            raise Temporary(f"{group} is not here now")
+        return found.restart(resource)
 
     def _wake(self, group: str | None) -> None:
         self.witnessing.look()
@@ -195,6 +210,11 @@ class Agent:
     def _inhabited(self) -> set[str]:
         """Groups that have cgroups here, whatever the store says of them."""
         return {child.path.name for child in Cgroup(self._base.path / GROUPS).children()}
+
+
+def _own_store(config: NodeConfig) -> tuple[str, int]:
+    """Where this node's own server listens."""
+    return config.me.addresses[0], config.me.api_port
 
 
 async def _until_signalled(tasks: TaskGroup) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from hasys.api.kinds import Ref
 from hasys.guard.client import SwornTo
 from hasys.guard.protocol import Address, Plan
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 
@@ -30,6 +31,10 @@ class Report:
 
     statuses: dict[Ref, pb.ResourceStatus] = field(default_factory=dict)
     events: tuple[pb.Event, ...] = ()
+    results: dict[Ref, mpb.MonitorResult] = field(default_factory=dict)
+    """What monitors found."""
+    figures: mpb.NodeFigures | None = None
+    """For the leader's memory alone."""
 
 
 class Cluster(Protocol):

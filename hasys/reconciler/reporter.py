@@ -14,6 +14,7 @@ from hasys.api.kinds import Ref
 from hasys.model import events
 from hasys.model.errors import HasysError, Refused
 from hasys.reconciler.ports import Cluster, Report
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Reporter:
         self._wall = wall
         self._said: dict[Ref, pb.ResourceStatus] = {}
         self._waiting: dict[Ref, pb.ResourceStatus] = {}
+        self._said_of: dict[Ref, mpb.MonitorResult] = {}
+        self._results: dict[Ref, mpb.MonitorResult] = {}
         self._events: deque[pb.Event] = deque(maxlen=MAX_EVENTS)
         self._news = anyio.Event()
 
@@ -49,6 +52,17 @@ class Reporter:
         self._said[ref] = self._waiting[ref] = status
         self._news.set()
 
+    def result(self, ref: Ref, result: mpb.MonitorResult, stored: mpb.MonitorResult) -> None:
+        """What a monitor found (without ``since``), and what the store has of this node. Differences are sent."""
+        last = self._said_of.get(ref, stored)
+        result.since.CopyFrom(last.since)
+        if last == result:
+            return
+        if (last.state, last.epoch) != (result.state, result.epoch):
+            result.since.CopyFrom(self._now())
+        self._said_of[ref] = self._results[ref] = result
+        self._news.set()
+
     def again(self, ref: Ref) -> None:
         """Send the next status of this resource even if nothing differs: a new attempt wants fresh word."""
         self._said[ref] = pb.ResourceStatus()
@@ -56,6 +70,7 @@ class Reporter:
     def forget(self) -> None:
         """The store was read anew: compare with what it has, not with what was said."""
         self._said = dict(self._waiting)
+        self._said_of = dict(self._results)
 
     def event(self, reason: str, ref: Ref, epoch: int, cause: str) -> None:
         """Record an event about a resource or group. ``reason`` is in hasys/model/events.py."""
@@ -87,11 +102,12 @@ class Reporter:
     async def flush(self) -> None:
         """Send what waits, until it is accepted or refused for good."""
         delay = RETRY_FIRST
-        while self._waiting or self._events:
+        while self._waiting or self._events or self._results:
             statuses = dict(list(self._waiting.items())[:MAX_BATCH])
             happened = tuple(self._events)[:MAX_BATCH]
+            results = dict(list(self._results.items())[:MAX_BATCH])
             try:
-                refused = await self._cluster.report(Report(statuses, happened))
+                refused = await self._cluster.report(Report(statuses, happened, results))
             except Refused as e:
                 log.error("report refused: %s", e)
                 refused = ()
@@ -103,6 +119,7 @@ class Reporter:
             for line in refused:
                 log.debug("status refused: %s", line)
             self._sent(statuses, happened)
+            self._results = {ref: r for ref, r in self._results.items() if results.get(ref) is not r}
 
     def _sent(self, statuses: dict[Ref, pb.ResourceStatus], happened: tuple[pb.Event, ...]) -> None:
         """Forget what left; what changed on the way stays."""

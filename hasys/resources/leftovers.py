@@ -24,6 +24,10 @@ class Leftovers:
         self._outputs = outputs
         self._mounts = mounts
 
+    def cgroup(self, group: str, name: str) -> Path:
+        """Where the processes of a resource or monitor of a group live."""
+        return self._groups / group / name
+
     async def sweep(
         self, group: str, addresses: Iterable[str], mounts: Iterable[MountTrace], cgroups: Iterable[str]
     ) -> tuple[Held, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hasys.api.convert import seconds, timing_of
+from hasys.api.kinds import Ref
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import objects_pb2 as pb
@@ -67,7 +68,7 @@ class Assigned:
         """Addresses are muted by the kernel; anything more may live on until a watchdog stops the machine, a mount
         until its guard has unmounted it."""
         members = self._machine.members_of(group)
-        if all(ref.kind == "VirtualIP" for ref in members):
+        if not any(_outlives(ref, obj) for ref, obj in members.items()):
             return 0.0
         timeout = max((self._watchdog(node) for node in (a.node, a.previous_node) if node), default=0.0)
         waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
@@ -83,6 +84,11 @@ class Assigned:
 def unmount_timeout(spec: pb.SharedDiskSpec) -> float:
     """Seconds that a lost node has for its unmount, after its lease."""
     return seconds(spec.unmount_timeout) if spec.HasField("unmount_timeout") else UNMOUNT_TIMEOUT
+
+
+def _outlives(ref: Ref, obj: pb.Object) -> bool:
+    """May it leave more than addresses on a node?"""
+    return bool(obj.monitor.spec.restart.command) if ref.kind == "Monitor" else ref.kind != "VirtualIP"
 
 
 def _candidates(group: pb.Group) -> frozenset[str]:

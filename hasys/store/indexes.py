@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-from hasys.api.kinds import RESOURCE_KINDS, Ref
+from hasys.api.kinds import MEMBER_KINDS, Ref
 from hasys.v1 import objects_pb2 as pb
 
-_RESOURCES = frozenset(RESOURCE_KINDS)
+_MEMBERS = frozenset(MEMBER_KINDS)
 
 
 @lru_cache(maxsize=4096)
@@ -33,12 +33,12 @@ class Indexes:
         return self._kinds.get(kind, {})
 
     def group(self, name: str) -> dict[Ref, pb.Object]:
-        """The resources of a group."""
+        """What belongs to a group."""
         return self._groups.get(name, {})
 
     def refs(self, kind: str, group: str) -> list[Ref]:
         """Identities that a list of this kind and group has to look at."""
-        if kind in _RESOURCES and group:
+        if kind in _MEMBERS and group:
             return [ref for ref in self.group(group) if ref.kind == kind]
         return list(self.kind(kind) if kind else self.objects)
 
@@ -56,7 +56,7 @@ class Indexes:
         self.bytes += obj.ByteSize()
         self.objects[ref] = obj
         self._kinds.setdefault(ref.kind, {})[ref] = obj
-        if ref.kind in _RESOURCES:
+        if ref.kind in _MEMBERS:
             self._groups.setdefault(ref.group, {})[ref] = obj
 
     def remove(self, ref: Ref) -> pb.Object:
@@ -64,7 +64,7 @@ class Indexes:
         old = self.objects.pop(ref)
         self.bytes -= old.ByteSize()
         del self._kinds[ref.kind][ref]
-        if ref.kind in _RESOURCES:
+        if ref.kind in _MEMBERS:
             members = self._groups[ref.group]
             del members[ref]
             if not members:

@@ -101,7 +101,7 @@ class Machine:
         return None
 
     def members_of(self, group: str) -> dict[Ref, pb.Object]:
-        """The resources of a group."""
+        """The resources and monitors of a group."""
         return dict(self._indexes.group(group))
 
     def holders_of_address(self, address: str) -> tuple[Ref, ...]:

@@ -72,7 +72,10 @@ class Store:
         )
         self.hub = WatchHub(self.machine)
         self.directory = Directory(config, self.machine, self.engine)
-        self.api = ApiServer(config, self.engine, self.machine, self.hub, self.status, self._maintenance)
+        self.api = ApiServer(
+            config, self.engine, self.machine, self.hub, self.status, self._maintenance,
+            self.status.figures,
+        )  # fmt: skip
         self.directory.subscribe(self._members_changed)
         self.engine.on_change(lambda: config.store_trouble.unlink(missing_ok=True))
         self._watchdogs: dict[str, float] = {}

@@ -6,19 +6,21 @@ starts without these memories; deadlines then count from the beginning of its au
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hasys.api.convert import seconds
-from hasys.api.kinds import Ref, resource
+from hasys.api.kinds import RESOURCE_KINDS, Ref, resource
 from hasys.lease.facts import NodeFacts
 from hasys.model.timing import Timing
 from hasys.model.view import (
     Assignment,
     Candidate,
     Failure,
+    Finding,
     GroupInfo,
+    MonitorAction,
     NodeInfo,
     NodeState,
     OperationInfo,
@@ -247,7 +249,8 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
         phase=Phase(status.phase or "Stopped"),
         reason=status.reason,
         failures={node: Failure(f.epoch, f.message, f.count) for node, f in status.failures.items()},
-        resources=tuple(resource_info(ref, obj) for ref, obj in sorted(members.items())),
+        resources=tuple(resource_info(ref, obj) for ref, obj in sorted(members.items()) if ref.kind in RESOURCE_KINDS),
+        findings=tuple(finding for _, obj in sorted(members.items()) for finding in findings(obj)),
         deleting=group.metadata.HasField("deleting"),
     )
 
@@ -268,6 +271,14 @@ def resource_info(ref: Ref, obj: pb.Object) -> ResourceInfo:
         version=part.metadata.resource_version,
         deleting=part.metadata.HasField("deleting"),
     )
+
+
+def findings(obj: pb.Object) -> Iterator[Finding]:
+    """What a monitor has found wrong, node by node; nothing for other objects."""
+    for node, result in sorted(obj.monitor.status.nodes.items()):
+        if result.state == "Failed" and result.action in ("Failover", "Stop"):
+            action = MonitorAction(result.action)
+            yield Finding(obj.monitor.metadata.name, node, action, result.message, result.epoch)
 
 
 def operation_info(operation: pb.Operation, since: float) -> OperationInfo:

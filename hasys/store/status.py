@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from google.protobuf.duration_pb2 import Duration
 
 from hasys.api import convert
-from hasys.api.kinds import Ref, inner, kind_name, resource
+from hasys.api.kinds import RESOURCE_KINDS, Ref, inner, kind_name, resource
+from hasys.api.monitors import watched
 from hasys.lease.facts import NodeFacts
 from hasys.model.view import GroupInfo, NodeInfo, NodeState, Phase, View
 from hasys.placement.roles import ACTIVE, redundant, role_of
 from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
+from hasys.store.figures import Figures
 from hasys.store.machine import Machine
 from hasys.store.picture import Leases
 from hasys.store.port import Engine, EngineStatus
 from hasys.v1 import api_pb2 as api
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 _UNHEARD = NodeFacts(silent_for=0.0)
@@ -44,6 +47,8 @@ class StatusSource:
         self._view = view
         self._clock = clock
         self._policy = policy
+        self.figures = Figures(clock)
+        """What nodes told last beside the replicated state."""
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
@@ -91,6 +96,9 @@ class StatusSource:
         answer.cut.extend(info.cut or ())
         if answer.cut and not answer.message:
             answer.message = f"not reached at {', '.join(answer.cut)}"
+        figures = self.figures.of(name)
+        if figures is not None and not how.lost:
+            answer.figures.CopyFrom(figures)
         if info.runs_groups:
             self._add_guard(answer, info, facts.get(name, _UNHEARD))
         return answer
@@ -126,10 +134,14 @@ class StatusSource:
             reason=status.reason,
             paused=status.paused,
         )
-        for obj in self._machine.members_of(group.metadata.name).values():
-            answer.resources.append(_resource(obj, status.assignment))
+        for ref, obj in self._machine.members_of(group.metadata.name).items():
+            if ref.kind in RESOURCE_KINDS:
+                answer.resources.append(_resource(obj, status.assignment))
+            elif obj.HasField("monitor"):
+                answer.monitors.extend(_monitors(obj.monitor, status.assignment))
         info = view.groups.get(group.metadata.name) if view is not None else None
-        for told in answer.resources:
+        reported: list[api.ResourceView | api.MonitorView] = [*answer.resources, *answer.monitors]
+        for told in reported:
             node = view.nodes.get(told.node) if view is not None else None
             doubt(told, standing(node, now, view) if node is not None and view is not None else None)
         if view is None:
@@ -222,9 +234,27 @@ def _resource(obj: pb.Object, a: pb.Assignment) -> api.ResourceView:
     return answer
 
 
-def doubt(told: api.ResourceView, node: Standing | None) -> None:
+def _monitors(monitor: pb.Monitor, a: pb.Assignment) -> list[api.MonitorView]:
+    """A monitor as each node that looks last reported it."""
+    spec = monitor.spec
+    common = api.MonitorView(
+        name=monitor.metadata.name, watches=watched(spec), action=mpb.MonitorSpec.Action.Name(spec.action)
+    )
+    told = []
+    for node, result in sorted(monitor.status.nodes.items()):
+        if result.state == "Idle" or (result.epoch and (node, result.epoch) != (a.node, a.epoch)):
+            continue  # it does not look now, or what it saw was under another epoch
+        told.append(api.MonitorView(node=node, state=result.state, message=result.message))
+        told[-1].MergeFrom(common)
+    if not told:
+        told.append(api.MonitorView(state="Waiting", message="nobody looks yet" if a.node else "the group is stopped"))
+        told[-1].MergeFrom(common)
+    return told
+
+
+def doubt(told: api.ResourceView | api.MonitorView, node: Standing | None) -> None:
     """What a node that is not heard any more (None: nobody can tell) reported last is not what is: its guard fences."""
-    if told.state not in ("Stopped", "Unknown") and (node is None or node.lost):
+    if told.node and told.state not in ("Stopped", "Unknown") and (node is None or node.lost):
         told.message = f"{told.state} as last reported" + (f"; {told.message}" if told.message else "")
         told.state = "Unknown"
 

@@ -84,7 +84,7 @@ class Transaction:
         return obj.group if obj is not None else None
 
     def _members(self, group: str) -> Mapping[Ref, pb.Object]:
-        """The resources of a group as they will be."""
+        """The resources and monitors of a group as they will be."""
         members = dict(self._indexes.group(group))
         for ref, obj in self.staged.items():
             if ref.group == group and KINDS[ref.kind].grouped:
@@ -138,9 +138,9 @@ class Transaction:
         meta.created.CopyFrom(self._command.time)
         meta.ClearField("deleting")
         part = resource(new)
-        if part is not None:
+        if KINDS[ref.kind].grouped:
             self._check_new_member(ref, part)
-            part.ClearField("status")
+            getattr(new, KINDS[ref.kind].field).ClearField("status")
         elif ref.kind == "Group":
             new.group.ClearField("status")
             new.group.status.phase = "Stopped"
@@ -205,7 +205,7 @@ class Transaction:
 
     # ------------------------------------------------------------ resources of a group
 
-    def _check_new_member(self, ref: Ref, part: Resource) -> None:
+    def _check_new_member(self, ref: Ref, part: Resource | None) -> None:
         group = self._group(ref.group)
         if group is None:
             raise Refusal("Invalid", f"{ref}: group {ref.group!r} does not exist")
@@ -338,7 +338,8 @@ class Transaction:
             self._delete_group(ref, old, purge=mutation.purge)
         elif KINDS[ref.kind].grouped:
             self._delete_member(ref, old, purge=mutation.purge)
-            self._flows[ref.group] = None
+            if resource(old) is not None:
+                self._flows[ref.group] = None
         else:
             self.staged[ref] = None
 
@@ -374,6 +375,9 @@ class Transaction:
                 self.staged[member] = None
 
     def _delete_member(self, ref: Ref, old: pb.Object, *, purge: bool) -> None:
+        if resource(old) is None:  # nothing of a monitor is left on any node
+            self.staged[ref] = None
+            return
         marked = inner(old).metadata.HasField("deleting")
         group = self._group(ref.group)
         if purge or group is None or nobody_has(group):

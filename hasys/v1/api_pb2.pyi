@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from hasys.v1 import monitors_pb2 as _monitors_pb2
 from hasys.v1 import objects_pb2 as _objects_pb2
 import builtins as _builtins
 import sys
@@ -384,25 +385,59 @@ class ReportRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    MONITORS_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusReport]: ...
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Event]: ...
+    @_builtins.property
+    def monitors(self) -> _containers.RepeatedCompositeFieldContainer[Global___MonitorReport]: ...
+    @_builtins.property
+    def figures(self) -> _monitors_pb2.NodeFigures:
+        """kept in the leader's memory alone"""
+
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         statuses: _abc.Iterable[Global___StatusReport] | None = ...,
         events: _abc.Iterable[_objects_pb2.Event] | None = ...,
+        monitors: _abc.Iterable[Global___MonitorReport] | None = ...,
+        figures: _monitors_pb2.NodeFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "node", b"node", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class MonitorReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _objects_pb2.Key: ...
+    @_builtins.property
+    def result(self) -> _monitors_pb2.MonitorResult: ...
+    def __init__(
+        self,
+        *,
+        key: _objects_pb2.Key | None = ...,
+        result: _monitors_pb2.MonitorResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorReport: _TypeAlias = MonitorReport  # noqa: Y015
 
 @_typing.final
 class StatusReport(_message.Message):
@@ -648,6 +683,7 @@ class NodeView(_message.Message):
     GUARD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     role: _builtins.str
     state: _builtins.str
@@ -662,6 +698,10 @@ class NodeView(_message.Message):
     def cut(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """its addresses that the leader does not reach, while it reaches another"""
 
+    @_builtins.property
+    def figures(self) -> _monitors_pb2.NodeFigures:
+        """absent: the agent has told none lately"""
+
     def __init__(
         self,
         *,
@@ -673,10 +713,11 @@ class NodeView(_message.Message):
         guard: Global___GuardView | None = ...,
         message: _builtins.str = ...,
         cut: _abc.Iterable[_builtins.str] | None = ...,
+        figures: _monitors_pb2.NodeFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["guard", b"guard", "lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "guard", b"guard", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "figures", b"figures", "guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +814,7 @@ class GroupView(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    MONITORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     mode: _builtins.str
     failover_mode: _builtins.str
@@ -790,6 +832,8 @@ class GroupView(_message.Message):
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceView]: ...
+    @_builtins.property
+    def monitors(self) -> _containers.RepeatedCompositeFieldContainer[Global___MonitorView]: ...
     def __init__(
         self,
         *,
@@ -805,14 +849,53 @@ class GroupView(_message.Message):
         nodes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         resources: _abc.Iterable[Global___ResourceView] | None = ...,
         paused: _builtins.bool = ...,
+        monitors: _abc.Iterable[Global___MonitorView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "epoch", b"epoch", "failover_bound", b"failover_bound", "failover_mode", b"failover_mode", "mode", b"mode", "name", b"name", "nodes", b"nodes", "paused", b"paused", "phase", b"phase", "reason", b"reason", "redundant", b"redundant", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "epoch", b"epoch", "failover_bound", b"failover_bound", "failover_mode", b"failover_mode", "mode", b"mode", "monitors", b"monitors", "name", b"name", "nodes", b"nodes", "paused", b"paused", "phase", b"phase", "reason", b"reason", "redundant", b"redundant", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupView: _TypeAlias = GroupView  # noqa: Y015
+
+@_typing.final
+class MonitorView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    WATCHES_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    node: _builtins.str
+    """that looks"""
+    state: _builtins.str
+    """Waiting | Ok | Restarting | Failed | Unknown"""
+    message: _builtins.str
+    watches: _builtins.str
+    """process, cpu, ..."""
+    action: _builtins.str
+    """what follows a failure"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        node: _builtins.str = ...,
+        state: _builtins.str = ...,
+        message: _builtins.str = ...,
+        watches: _builtins.str = ...,
+        action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "message", b"message", "name", b"name", "node", b"node", "state", b"state", "watches", b"watches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorView: _TypeAlias = MonitorView  # noqa: Y015
 
 @_typing.final
 class ResourceView(_message.Message):

@@ -12,6 +12,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from hasys.v1 import monitors_pb2 as _monitors_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -124,6 +125,7 @@ class Object(_message.Message):
     DATABASE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     SYSTEMD_UNIT_FIELD_NUMBER: _builtins.int
+    MONITOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group(self) -> Global___Group: ...
     @_builtins.property
@@ -148,6 +150,8 @@ class Object(_message.Message):
     def command(self) -> Global___CommandStep: ...
     @_builtins.property
     def systemd_unit(self) -> Global___SystemdUnit: ...
+    @_builtins.property
+    def monitor(self) -> Global___Monitor: ...
     def __init__(
         self,
         *,
@@ -163,12 +167,13 @@ class Object(_message.Message):
         database: Global___Database | None = ...,
         command: Global___CommandStep | None = ...,
         systemd_unit: Global___SystemdUnit | None = ...,
+        monitor: Global___Monitor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit", "monitor"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1298,6 +1303,38 @@ class SystemdUnitSpec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SystemdUnitSpec: _TypeAlias = SystemdUnitSpec  # noqa: Y015
+
+@_typing.final
+class Monitor(_message.Message):
+    """---------------------------------------------------------------- Monitor
+    Belongs to a group and is none of its resources: nothing of it is started, stopped or waited for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> _monitors_pb2.MonitorSpec: ...
+    @_builtins.property
+    def status(self) -> _monitors_pb2.MonitorStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: _monitors_pb2.MonitorSpec | None = ...,
+        status: _monitors_pb2.MonitorStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
 
 @_typing.final
 class Node(_message.Message):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hasys.api.auth import NODE, Caller
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref, copy, resource
 from hasys.model.lines import one_line
 from hasys.store.machine import Machine
 from hasys.v1 import api_pb2, store_pb2
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 ITEMS = 5_000
@@ -16,6 +19,8 @@ OUTPUT = 4 * 1024
 """Most characters kept of a program's output."""
 MESSAGE = 1_024
 """Most characters of a message."""
+MONITOR_STATES = ("Waiting", "Ok", "Restarting", "Failed", "Idle")
+MONITOR_ACTIONS = ("", "Alert", "Failover", "Stop")
 STATES = ("Stopped", "Starting", "Running", "Stopping", "Failed", "Unknown")
 
 
@@ -23,7 +28,7 @@ def plan_report(
     request: api_pb2.ReportRequest, caller: Caller, machine: Machine
 ) -> tuple[list[str], list[store_pb2.Mutation]]:
     """The refused items, one line each, and the mutations for the others. Raises ``TooLarge``."""
-    if max(len(request.statuses), len(request.events)) > ITEMS:
+    if max(len(request.statuses), len(request.events), len(request.monitors)) > ITEMS:
         raise TooLarge(f"a report of more than {ITEMS} items: split it")
     refused: list[str] = []
     mutations: list[store_pb2.Mutation] = []
@@ -37,6 +42,14 @@ def plan_report(
             new = _with_status(old, item.status)
             if new is not None:
                 mutations.append(store_pb2.Mutation(put_status=new))
+    for told in request.monitors:
+        ref = Ref.of_key(told.key)
+        old = machine.get(ref)
+        why = _monitor_why_not(request.node, told.result, old, machine)
+        if why:
+            refused.append(f"{ref}: {why}")
+        elif old is not None:
+            mutations += _with_result(old, request.node, told.result, machine)
     for event in request.events:
         mutation = store_pb2.Mutation(record=event)
         mutation.record.node = request.node
@@ -75,6 +88,38 @@ def _why_not(node: str, status: pb.ResourceStatus, old: pb.Object | None, machin
     if status.epoch < part.status.epoch:
         return f"epoch {status.epoch} is older than {part.status.epoch}, which reported already"
     return ""
+
+
+def _monitor_why_not(node: str, result: mpb.MonitorResult, old: pb.Object | None, machine: Machine) -> str:
+    """Why this result of a monitor is refused; empty when it is welcome."""
+    if old is None or not old.HasField("monitor"):
+        return "does not exist"
+    if result.state not in MONITOR_STATES:
+        return f"state {result.state[:40]!r} is none of {', '.join(MONITOR_STATES)}"
+    if result.action not in MONITOR_ACTIONS:
+        return f"action {result.action[:40]!r} is none of {', '.join(MONITOR_ACTIONS[1:])}"
+    group = machine.group(old.monitor.metadata.group)
+    if group is None or node not in [one.name for one in group.spec.nodes]:
+        return f"node {node} is none of the nodes of its group"
+    if result.epoch > group.status.assignment.epoch:
+        return f"epoch {result.epoch} was never assigned (now {group.status.assignment.epoch})"
+    return ""
+
+
+def _with_result(
+    old: pb.Object, node: str, result: mpb.MonitorResult, machine: Machine
+) -> Iterator[store_pb2.Mutation]:
+    """The write that puts one node's result beside those of the others; nothing when that is what there is."""
+    new = copy(old)
+    nodes = new.monitor.status.nodes
+    nodes[node].CopyFrom(result)
+    nodes[node].message = one_line(result.message)[:MESSAGE]
+    group = machine.group(old.monitor.metadata.group)
+    members = {one.name for one in group.spec.nodes} if group is not None else set()
+    for name in [name for name in nodes if name not in members]:
+        del nodes[name]
+    if new != old:  # two nodes may report at once: the second one reads the first one's result and writes both
+        yield store_pb2.Mutation(put_status=new, expect_version=old.monitor.metadata.resource_version)
 
 
 def _with_status(old: pb.Object, status: pb.ResourceStatus) -> pb.Object | None:

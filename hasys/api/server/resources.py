@@ -13,6 +13,7 @@ from hasys.api.server.streams import Streams
 from hasys.api.validation import check_deletion, check_objects
 from hasys.model.errors import Conflict, NotFound, Unavailable
 from hasys.store import watch
+from hasys.store.figures import Figures
 from hasys.store.machine import Machine
 from hasys.v1 import api_pb2, store_pb2
 from hasys.v1 import objects_pb2 as pb
@@ -26,11 +27,14 @@ REREADS = 5
 class Resources:
     """Serves on the leader alone; knows nothing of gRPC."""
 
-    def __init__(self, machine: Machine, hub: watch.WatchHub, writer: Writer, streams: Streams) -> None:
+    def __init__(
+        self, machine: Machine, hub: watch.WatchHub, writer: Writer, streams: Streams, figures: Figures
+    ) -> None:
         self._machine = machine
         self._hub = hub
         self._writer = writer
         self._streams = streams
+        self._figures = figures
 
     def methods(self) -> Iterator[Method]:
         """This service's RPCs."""
@@ -168,6 +172,8 @@ class Resources:
     async def report(self, request: api_pb2.ReportRequest, call: Call) -> api_pb2.ReportResponse:
         """Record what a node sees. Stale items are refused one by one; the rest is stored."""
         call.caller.must_speak_for(request.node, "report")
+        if request.HasField("figures") and self._machine.node(request.node) is not None:
+            self._figures.put(request.node, request.figures)
         for attempt in range(REREADS):
             refused, mutations = plan_report(request, call.caller, self._machine)
             if not mutations:

@@ -25,6 +25,7 @@ from hasys.api.server.streams import Streams
 from hasys.api.tls import SERVER_OPTIONS, server_credentials
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError, Refused, Unavailable
+from hasys.store.figures import Figures
 from hasys.store.machine import Machine
 from hasys.store.port import Engine
 from hasys.store.watch import WatchHub
@@ -52,8 +53,10 @@ class ApiServer:
         hub: WatchHub,
         status_source: StatusSource,
         more: Callable[[Writer], Iterable[Method]] = lambda _: (),
+        figures: Figures | None = None,
     ) -> None:
-        """``more``: further RPCs, which the rest of the process provides (maintenance)."""
+        """``more``: further RPCs, which the rest of the process provides (maintenance); ``figures`` takes what nodes
+        tell beside the replicated state (None: it is not kept)."""
         self._config = config
         self._engine = engine
         self._hub = hub
@@ -62,7 +65,9 @@ class ApiServer:
         writer = Writer(engine, config.name)
         streams = Streams()
         self._status = StatusService(machine, status_source, streams)
-        services = (Resources(machine, hub, writer, streams), OperationsService(machine, writer), self._status)
+        figures = figures or Figures(lambda: 0.0)
+        resources = Resources(machine, hub, writer, streams, figures)
+        services = (resources, OperationsService(machine, writer), self._status)
         methods = [method for service in services for method in service.methods()]
         self._router = _Router(self, (*methods, *more(writer)))
         self._led = False

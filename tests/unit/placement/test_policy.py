@@ -37,7 +37,7 @@ def test_every_situation_has_an_outcome_under_every_policy() -> None:
 def test_a_pause_moves_nothing_by_itself(situation: Situation) -> None:
     """Draining, shutting down and deleting are commands of the operator, not automatic."""
     commanded = {Situation.LEAVING: Outcome.MOVE, Situation.DELETING: Outcome.STOP}
-    passive = (Outcome.STAY, Outcome.BLOCK)
+    passive = (Outcome.STAY, Outcome.STAY_UNFIT, Outcome.BLOCK)
     outcome = TABLE[situation, Policy.PAUSED]
     assert outcome is commanded[situation] if situation in commanded else outcome in passive
 

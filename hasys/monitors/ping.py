@@ -1,0 +1,120 @@
+"""Do other machines answer? ICMP echo to addresses, and to the node's default gateways."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from hasys.model.errors import HasysError
+from hasys.monitors.port import Check, Found, judged
+from hasys.v1 import monitors_pb2 as mpb
+
+TRIES = 3
+"""Requests within one look: one lost datagram says nothing about a machine."""
+PAUSE = 0.3
+"""Seconds to the next request."""
+ROUTES = "/proc/net/route"
+_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
+
+
+class PingCheck(Check):
+    """See the module."""
+
+    def __init__(self, spec: mpb.PingMonitor, routes: str = ROUTES) -> None:
+        self._spec = spec
+        self._routes = routes
+
+    async def look(self) -> Found:
+        addresses = [str(ipaddress.ip_address(text)) for text in self._spec.addresses]
+        if self._spec.gateway:
+            found = gateways(self._routes)
+            if not found:
+                return Found("this node has no default gateway")
+            addresses += found
+        times: dict[str, float] = {}
+
+        async def ask(address: str) -> None:
+            took = await echo(address)
+            if took is not None:
+                times[address] = took
+
+        # those that did not answer by the time-out are named; waiting for it is what TRIES are for
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                tasks.start_soon(ask, address)
+        verdict = judged(self._spec.need, {a: "" if a in times else f"{a} does not answer" for a in addresses})
+        slowest = max(times.values(), default=None)
+        return Found(verdict.trouble, value=None if slowest is None else slowest * 1000, unit="ms")
+
+
+async def echo(address: str) -> float | None:
+    """Seconds until the machine answered; None: not within :data:`TRIES`. Raises ``HasysError`` without permission."""
+    version = ipaddress.ip_address(address).version
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+    try:
+        asking = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    except PermissionError:
+        raise HasysError("ping needs root or CAP_NET_RAW") from None
+    identity = secrets.randbelow(0xFFFF) + 1
+    with asking:
+        for number in range(TRIES):
+            sent = time.monotonic()
+            try:
+                asking.sendto(_request(version, identity, number), (address, 0))
+            except OSError:
+                await anyio.sleep(PAUSE)  # no route now: perhaps in a moment
+                continue
+            with anyio.move_on_after(PAUSE):
+                await _answer(asking, version, identity, address)
+                return time.monotonic() - sent
+    return None
+
+
+async def _answer(asking: socket.socket, version: int, identity: int, address: str) -> None:
+    """Wait for the answer to any of our requests."""
+    while True:
+        await anyio.wait_readable(asking)
+        try:
+            data, sender = asking.recvfrom(2048)
+        except OSError:
+            continue
+        if version == 4 and data:
+            data = data[(data[0] & 0x0F) * 4 :]
+        if len(data) < 8 or data[0] != _REPLY[version] or sender[0].partition("%")[0] != address:
+            continue
+        if struct.unpack("!H", data[4:6])[0] == identity:
+            return
+
+
+def _request(version: int, identity: int, number: int) -> bytes:
+    """An echo request. The kernel computes the checksum of ICMPv6."""
+    payload = os.urandom(16)
+    head = struct.pack("!BBHHH", _REQUEST[version], 0, 0, identity, number)
+    return struct.pack("!BBHHH", _REQUEST[version], 0, _checksum(head + payload), identity, number) + payload
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    total += total >> 16
+    return ~total & 0xFFFF
+
+
+def gateways(routes: str = ROUTES) -> Sequence[str]:
+    """IPv4 addresses of the default gateways."""
+    found = []
+    with open(routes) as file:
+        for line in file.readlines()[1:]:
+            fields = line.split()
+            if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000" and int(fields[3], 16) & 2:
+                found.append(socket.inet_ntoa(struct.pack("<I", int(fields[2], 16))))
+    return sorted(set(found))
