@@ -88,8 +88,6 @@ def _actions(spec: mpb.MonitorSpec) -> Iterator[Problem]:
         yield "spec.on", "a restart happens where the group runs: take out on: All, or choose another action"
     if everywhere and spec.HasField("virtual_ip"):
         yield "spec.on", "a virtual IP is on the Active only: take out on: All"
-    if spec.restart.user and spec.restart.resource:
-        yield "spec.restart.user", "belongs to a command: a resource has its own"
 
 
 def _some(path: str, names: str, *lists: Sequence[str]) -> Iterator[Problem]:

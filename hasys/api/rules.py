@@ -93,7 +93,7 @@ def _field(one: FieldDescriptor) -> Field:
         longest=nanoseconds(parse_duration(rule.max_duration)) if rule.max_duration else 0,
         form=CHECKS.get(rule.format),
         key_form=CHECKS.get(rule.key_format),
-        needed=rule.required or rule.min_items > 0 or (rule.has_minimum and rule.minimum > 0),
+        needed=rule.required or rule.min_items > 0 or (rule.has_minimum and rule.minimum > 0 and not one.has_presence),
     )
 
 

@@ -202,6 +202,10 @@ class Finding:
     message: str = ""
     epoch: int = 0
     """Of the group when it looks on the Active only; 0: it looks on every node, whoever is Active."""
+    since: float | None = None
+    """When this leader first saw it."""
+    patience: float = 0.0
+    """Seconds that other nodes may take to find the same: what all have lost is nobody's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +254,13 @@ class GroupInfo:
 
     def unfit(self, node: str, action: MonitorAction = MonitorAction.FAILOVER) -> str:
         """What monitors with this action have against the node now; empty: nothing."""
+        return "; ".join(f"monitor {f.monitor}: {f.message or 'failed'}" for f in self.against(node, action))
+
+    def against(self, node: str, action: MonitorAction = MonitorAction.FAILOVER) -> list[Finding]:
+        """The findings with this action that count against the node now."""
         a = self.assignment
         epoch = a.epoch if node == a.node else 0
-        found = [f for f in self.findings if f.node == node and f.action is action and f.epoch in (0, epoch)]
-        return "; ".join(f"monitor {f.monitor}: {f.message or 'failed'}" for f in found)
+        return [f for f in self.findings if f.node == node and f.action is action and f.epoch in (0, epoch)]
 
     def current(self, resource: ResourceInfo) -> bool:
         """Does its last report speak of the present epoch, and a failure of the present attempt?"""

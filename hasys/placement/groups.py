@@ -264,6 +264,10 @@ def _evade(draft: Draft, name: str, seen: str) -> Verdict:
     if group.moving:
         return None
     holder = group.assignment.node
+    due = min(draft.begun(f.since) + f.patience for f in group.against(holder))
+    if draft.now < due:
+        draft.look_at(due)
+        return _degraded(group, seen)
     node = choice.untried(group, draft.view, draft.now, without=[holder])
     if node is None:
         return _degraded(group, f"{seen}; no other node is better")

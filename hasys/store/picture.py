@@ -83,12 +83,15 @@ class Picture:
         self._seen: dict[str, _Sighting] = {}
         self._open: dict[str, pb.Operation] = {}
         """Operations that have not ended."""
+        self._found: dict[str, dict[tuple[str, str], float]] = {}
+        """Group -> monitor and node -> when its finding was first seen."""
         self._operations: dict[str, float] = {}
         machine.subscribe(self._changed)
 
     def forget(self) -> None:
         """A new leadership begins: what was seen in an earlier one proves nothing."""
         self._seen.clear()
+        self._found.clear()
         self._operations.clear()
 
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
@@ -174,7 +177,18 @@ class Picture:
             epoch_since=seen.epoch_since,
             phase_since=seen.phase_since,
             attempt_version=seen.attempt_version,
+            findings=self._dated(group, now),
         )
+
+    def _dated(self, group: GroupInfo, now: float) -> tuple[Finding, ...]:
+        """Findings with the time when this leader first saw them; those that went are forgotten."""
+        before = self._found.get(group.name, {})
+        times = {(f.monitor, f.node): before.get((f.monitor, f.node), now) for f in group.findings}
+        if times:
+            self._found[group.name] = times
+        else:
+            self._found.pop(group.name, None)
+        return tuple(replace(f, since=times[f.monitor, f.node]) for f in group.findings)
 
     # ------------------------------------------------------------ operations
     def _note_operation(self, name: str, operation: pb.Operation) -> None:
@@ -277,8 +291,9 @@ def findings(obj: pb.Object) -> Iterator[Finding]:
     """What a monitor has found wrong, node by node; nothing for other objects."""
     for node, result in sorted(obj.monitor.status.nodes.items()):
         if result.state == "Failed" and result.action in ("Failover", "Stop"):
-            action = MonitorAction(result.action)
-            yield Finding(obj.monitor.metadata.name, node, action, result.message, result.epoch)
+            action, spec = MonitorAction(result.action), obj.monitor.spec
+            patience = 0.0 if result.epoch else seconds(spec.interval) + seconds(spec.timeout)
+            yield Finding(obj.monitor.metadata.name, node, action, result.message, result.epoch, patience=patience)
 
 
 def operation_info(operation: pb.Operation, since: float) -> OperationInfo:

@@ -1,0 +1,10 @@
+"""Monitors run on asyncio: the agent does."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
