@@ -13,10 +13,13 @@ from pathlib import Path
 
 import anyio
 
+from hasys.guard.protocol import CgroupEntry, Entry
 from hasys.model.errors import HasysError
 from hasys.monitors.port import Ended
+from hasys.reconciler.cache import Cache
 from hasys.resources import process
 from hasys.resources.cgroup import Cgroup
+from hasys.resources.leftovers import Leftovers
 from hasys.resources.port import Temporary
 from hasys.resources.process import Command
 
@@ -82,3 +85,12 @@ def _take(reading: int, printed: bytearray) -> None:
     with contextlib.suppress(BlockingIOError):
         printed += os.read(reading, 65536)
     del printed[:-TAIL]
+
+
+def left_by_commands(cache: Cache, leftovers: Leftovers, group: str) -> tuple[Entry, ...]:
+    """What restart commands of a group's monitors may leave running, for the guard to undo."""
+    return tuple(
+        CgroupEntry(str(leftovers.cgroup(group, name)), name)
+        for name, monitor in sorted(cache.monitors(group).items())
+        if monitor.spec.restart.command
+    )

@@ -20,6 +20,7 @@ from hasys.model.errors import HasysError
 from hasys.placement import flow
 from hasys.placement.flow import Progress, Step
 from hasys.reconciler.cache import Cache
+from hasys.reconciler.commands import left_by_commands
 from hasys.reconciler.duty import Duty, Wish, wish
 from hasys.reconciler.gates import Gates
 from hasys.reconciler.ports import Guard
@@ -225,20 +226,12 @@ class GroupReconciler:
     async def _tell_plan(self, wanted: Wish) -> None:
         """Before any effect: the guard has on disk what it must undo."""
         units = [u for u in self._units.values() if not u.gone]
-        plan = Plan(self.name, wanted.epoch, wanted.version, _entries(units) + self._programs_of_monitors())
+        entries = _entries(units) + left_by_commands(self._machine.cache, self._machine.leftovers, self.name)
+        plan = Plan(self.name, wanted.epoch, wanted.version, entries)
         session = self._machine.guard.session
         if self._told != (session, plan):
             await self._machine.guard.plan(plan)
             self._told = session, plan
-
-    def _programs_of_monitors(self) -> tuple[Entry, ...]:
-        """What restart commands may leave running."""
-        monitors = self._machine.cache.monitors(self.name)
-        return tuple(
-            CgroupEntry(str(self._machine.leftovers.cgroup(self.name, name)), name)
-            for name, monitor in sorted(monitors.items())
-            if monitor.spec.restart.command
-        )
 
     def _retry(self, wanted: Wish) -> None:
         """A new attempt at the same epoch: only what failed runs again."""
