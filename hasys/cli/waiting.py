@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hasys.api.kinds import RESOURCE_KINDS, Ref, ref_of, resource
+from hasys.api.kinds import MEMBER_KINDS, Ref, ref_of, resource
 from hasys.cli.session import Cluster, within
 from hasys.model.errors import Refused
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
-_WATCHED = ("Group", *RESOURCE_KINDS)
+_WATCHED = ("Group", *MEMBER_KINDS)
 
 Known = dict[Ref, pb.Object]
 Verdict = Callable[[Known], list[str]]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 
 from hasys.api.client import Client
 from hasys.api.kinds import MEMBER_KINDS
+from hasys.model.errors import Refused
 from hasys.reconciler.ports import Batch, Report
 from hasys.v1 import api_pb2
 
+log = logging.getLogger(__name__)
+
+_UNKNOWN = re.compile(r"kind '(\w+)' is unknown")
 KINDS = ("Group", "Node", "Event", *MEMBER_KINDS)
 
 
@@ -20,8 +26,19 @@ class ApiCluster:
         self._node = node
 
     async def watch(self) -> AsyncIterator[Batch]:
-        async for answer in self._client.watch(KINDS):
-            yield batch(answer)
+        kinds = list(KINDS)
+        while True:
+            try:
+                async for answer in self._client.watch(kinds):
+                    yield batch(answer)
+                return
+            except Refused as e:
+                # a leader of the version before, during an upgrade: what it does not know it cannot hold either
+                unknown = _UNKNOWN.search(str(e))
+                if unknown is None or unknown[1] not in kinds:
+                    raise
+                log.warning("the leader's version knows no kind %s: left out until this agent restarts", unknown[1])
+                kinds.remove(unknown[1])
 
     def set_servers(self, servers: Sequence[str]) -> None:
         """Ask these from now on."""

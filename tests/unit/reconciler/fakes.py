@@ -286,7 +286,7 @@ class World:
     async def reconcile(self, name: str) -> float | None:
         return await self.groups.setdefault(name, GroupReconciler(name, self.machine)).reconcile()
 
-    def put(self, *objects: pb.Group | Resource) -> None:
+    def put(self, *objects: pb.Group | pb.Monitor | Resource) -> None:
         """Store objects, as one change."""
         self.version += 1
         stored = []
@@ -298,7 +298,7 @@ class World:
         for name in self.cache.take(Batch([(obj, False) for obj in stored])):
             self.runtime.wake(name)
 
-    def drop(self, message: Resource | pb.Group) -> None:
+    def drop(self, message: Resource | pb.Group | pb.Monitor) -> None:
         for name in self.cache.take(Batch([(kinds.wrap(message), True)])):
             self.runtime.wake(name)
 
