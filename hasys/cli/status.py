@@ -82,8 +82,10 @@ async def _stream(cluster: Cluster, group: str, output: str, *, repeat: bool) ->
 
 
 def _timeless(status: dict[str, Any]) -> dict[str, Any]:
-    """Without the time of the answer, which is no change."""
-    return {**status, "cluster": {key: value for key, value in status["cluster"].items() if key != "time"}}
+    """Without the time of the answer and the live figures, which are no change."""
+    nodes = [{key: value for key, value in node.items() if key != "figures"} for node in status["nodes"]]
+    cluster = {key: value for key, value in status["cluster"].items() if key != "time"}
+    return {**status, "cluster": cluster, "nodes": nodes}
 
 
 def _summary(status: api.StatusResponse) -> str:
