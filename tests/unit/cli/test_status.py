@@ -99,10 +99,25 @@ def test_watching_json_is_one_object_per_line(hasys: Run, cluster: FakeCluster) 
 def test_watching_json_is_silent_while_only_time_passes(hasys: Run, cluster: FakeCluster) -> None:
     later, changed = contract_view(), contract_view()
     later.cluster.time.seconds = 1
+    later.nodes[0].figures.cpu = 50.0  # lives; it is shown with the next change
     changed.groups[0].phase = "Degraded"
     cluster.view, cluster.later = contract_view(), [later, changed]
     lines = hasys("status", "-w", "-o", "json").stdout.splitlines()
     assert [json.loads(line)["groups"][0]["phase"] for line in lines] == ["Running", "Degraded"]
+
+
+def test_monitors_stand_below_their_group_and_figures_beside_their_node(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.view = contract_view()
+    cluster.view.groups[0].monitors.add(name="page", watches="http", node="n1", state="Failed", message="status 404")
+    cluster.view.nodes[0].figures.cpu = 51.26
+    page = hasys("status").stdout
+    assert "Monitor/page" in page
+    assert "status 404" in page
+    told = json.loads(hasys("status", "-o", "json").stdout)
+    assert told["nodes"][0]["figures"]["cpu"] == 51.3
+    assert told["groups"][0]["monitors"] == [
+        {"name": "page", "watches": "http", "node": "n1", "state": "Failed", "message": "status 404", "action": ""}
+    ]
 
 
 def test_watching_in_a_pipe_is_one_line_per_change(hasys: Run, cluster: FakeCluster) -> None:
