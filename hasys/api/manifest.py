@@ -252,11 +252,17 @@ class _Reader:
             if one.message is not None:
                 self._message(target.add(), item, here)
             elif isinstance(item, Scalar):
-                text = self._text(item, here)
-                if text is not None:
-                    target.append(text)
+                plain = self._plain(one, item, here)
+                if plain is not None:
+                    target.append(plain)
             else:
-                self.fault(item.line, here, f"expected text, got {_what(item)}")
+                self.fault(item.line, here, f"expected {_wanted(one)}, got {_what(item)}")
+
+    def _plain(self, one: rules.Field, value: Scalar, path: str) -> str | int | None:
+        """An item of a list; None after a fault."""
+        if one.descriptor.type == FieldDescriptor.TYPE_STRING:
+            return self._text(value, path)
+        return self._enum(one, value, path) if one.descriptor.enum_type is not None else self._integer(one, value, path)
 
     def _map(self, message: Message, one: rules.Field, value: Value, path: str) -> None:
         if not isinstance(value, Mapping):
@@ -297,9 +303,14 @@ class _Reader:
             else:
                 self.fault(value.line, path, f"expected true or false, got {_what(value)}")
         elif kind == FieldDescriptor.TYPE_ENUM:
-            self._enum(message, one, value, path)
+            self._set(message, one, self._enum(one, value, path))
         else:
-            self._integer(message, one, value, path)
+            self._set(message, one, self._integer(one, value, path))
+
+    @staticmethod
+    def _set(message: Message, one: rules.Field, value: int | None) -> None:
+        if value is not None:
+            setattr(message, one.name, value)
 
     def _text(self, value: Scalar, path: str) -> str | None:
         if _is_nothing(value):
@@ -312,23 +323,23 @@ class _Reader:
             return value.text
         return None
 
-    def _enum(self, message: Message, one: rules.Field, value: Scalar, path: str) -> None:
+    def _enum(self, one: rules.Field, value: Scalar, path: str) -> int | None:
         kind = one.descriptor.enum_type
         names = kind.values_by_name if kind is not None else {}
         if value.text in names:
-            setattr(message, one.name, names[value.text].number)
-        else:
-            self.fault(value.line, path, f"{value.text[:40]!r} is unknown: use one of {', '.join(names)}")
+            return int(names[value.text].number)
+        self.fault(value.line, path, f"{value.text[:40]!r} is unknown: use one of {', '.join(names)}")
+        return None
 
-    def _integer(self, message: Message, one: rules.Field, value: Scalar, path: str) -> None:
+    def _integer(self, one: rules.Field, value: Scalar, path: str) -> int | None:
         if not value.plain or not _NUMBER.fullmatch(value.text):
             self.fault(value.line, path, f"expected a whole number, got {_what(value)}")
-            return
+            return None
         least, most = _RANGES[one.descriptor.type]
         if len(value.text) > 20 or not least <= int(value.text) <= most:
             self.fault(value.line, path, f"{value.text[:40]} is out of range: {least} to {most}")
-            return
-        setattr(message, one.name, int(value.text))
+            return None
+        return int(value.text)
 
 
 def _is_nothing(value: Scalar) -> bool:

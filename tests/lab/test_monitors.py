@@ -133,9 +133,9 @@ def test_c2_too_many_processes_restart_a_resource_in_place(scene: Scene) -> None
         restart={"resource": "web-app", "startTime": "5s"},
     )  # fmt: skip
     scene.reach("servers", "Ok")
-    second = active.spawn("sleep", "600", "http.server")
+    active.spawn("tail", "-f", "/dev/null", "http.server")
     scene.reach("servers", "Restarting", "more than 1 processes")
-    second.kill()
+    active.kill_all("tail", "http.server")
     scene.reach("servers", "Ok")
     until(lambda: active.processes("http.server") not in ([before], []), 5, "the web server to be another one")
     scene.cluster.wait_running(GROUP, active="n1")

@@ -70,6 +70,8 @@ def faults(spec: str, log: Log) -> list[str]:
         ("{http: {url: 'http://me:secret@a'}}", "f:4: spec.http.url: must not hold a password"),
         ("{http: {url: 'http://a', statuses: [99]}}", "f:4: spec.http.statuses[0]: 99 is no HTTP status: 100 to 599"),
         ("{group: {name: web, phases: [Up]}}", "f:4: spec.group.phases[0]: 'Up' is unknown: use Stopped"),
+        ("{hasys: {processes: [Stare]}}", "f:4: spec.hasys.processes[0]: 'Stare' is unknown: use one of"),
+        ("{http: {url: 'http://a', statuses: [ok]}}", "f:4: spec.http.statuses[0]: expected a whole number, got"),
         ("{group: {name: none}}", "f:4: spec.group.name: group 'none' does not exist"),
         ("{virtualIP: {resources: [app]}}", "f:4: spec.virtualIP.resources[0]: the group has no 'app': it has ip"),
         ("{virtualIP: {}, on: All}", "f:4: spec.on: a virtual IP is on the Active only: take out on: All"),
@@ -107,7 +109,8 @@ def test_what_cannot_work_is_refused_with_its_place(spec: str, fault: str, log: 
         "{cpu: {limit: 90}, failures: 5, startDelay: 1m, action: Failover}",
         "{virtualIP: {}, action: Restart, restart: {resource: ip}}",
         "{service: {unit: a.service, crashed: Restart}, restart: {command: [systemctl, restart, a]}}",
-        "{hasys: {}, on: All}",
+        "{hasys: {processes: [Store, Guard]}, on: All}",
+        "{http: {url: 'http://a/', statuses: [200, 204]}}",
     ],
 )
 def test_what_can_work_is_accepted(spec: str, log: Log) -> None:
