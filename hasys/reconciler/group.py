@@ -101,7 +101,7 @@ class GroupReconciler:
         """Once is enough: what fails afterwards is what monitors are for."""
         if not self._runs or not self._epoch:
             return False
-        return self.serving == self._epoch or all(_is_up(unit) for unit in self._units.values())
+        return self.serving == self._epoch or all(unit.up for unit in self._units.values())
 
     def restart(self, name: str) -> str:
         """Stop a resource in order; it starts again once it has stopped. Returns what was begun. Raises
@@ -445,12 +445,6 @@ class GroupReconciler:
             record=lambda reason, cause: m.reporter.event(reason, ref, epoch, cause),
         )
         return m.driver(resource, around)
-
-
-def _is_up(unit: Unit) -> bool:
-    """It runs, or its failure is tolerated."""
-    tolerated = unit.resource.spec.on_start_failure == pb.Continue and unit.progress is Progress.FAILED
-    return tolerated or unit.progress is Progress.UP
 
 
 def _step(unit: Unit, *, leaving: bool) -> Step:

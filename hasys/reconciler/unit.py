@@ -11,6 +11,7 @@ from hasys.api.kinds import Resource
 from hasys.model.errors import HasysError
 from hasys.placement.flow import Progress
 from hasys.resources.port import Driver, State
+from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,12 @@ class Unit:
         if not self.started:
             return Progress.WAITING
         return _PROGRESS.get(self.driver.condition.state, Progress.BUSY)
+
+    @property
+    def up(self) -> bool:
+        """It runs, or its failure is tolerated."""
+        tolerated = self.resource.spec.on_start_failure == pb.Continue and self.progress is Progress.FAILED
+        return tolerated or self.progress is Progress.UP
 
     @property
     def present(self) -> bool:
