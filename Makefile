@@ -6,7 +6,7 @@ APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputil
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: chaos help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean
+.PHONY: chaos databases help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ powercuts: $(STAMP)  ## real stores on disks that forget what was not synced (ro
 
 kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long); ARGS="--times 1000"
 	@$(BIN)/python -m tests.chaos.kills $(ARGS)
+
+databases: $(STAMP)  ## real databases on a shared disk, killed and moved with a client writing (root, long); TIMES=20
+	@PYTHON=$(PYTHON) VENV=$(VENV) APT="$(APT) postgresql" sh tools/setup.sh
+	@HASYS_TIMES=$(or $(TIMES),20) $(BIN)/pytest -q -s tests/databases
 
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" tests/lab tests/matrix

@@ -69,6 +69,8 @@ class NodeConfig:
     run_dir: Path
     policy: str = ""
     """Two voters alone: what stands in for the third, one of :data:`POLICIES`. Empty: a majority decides."""
+    common_start: CommonStart | None = None
+    common_stop: CommonStop | None = None
 
     @property
     def me(self) -> Member:
@@ -107,6 +109,26 @@ class NodeConfig:
     def seed_timing(self) -> Timing:
         """The timing that a new cluster starts with."""
         return PROFILES[self.profile].check()
+
+
+@dataclass(frozen=True, slots=True)
+class CommonStart:
+    """A command that this node runs once per boot before it gets any role. Durations in seconds."""
+
+    command: tuple[str, ...]
+    timeout: float = 300.0
+    wait: float = 0.0
+    """From its end until roles may begin."""
+    go_on: bool = False
+    """``onFailure: Continue``: roles may begin though it failed; else it is tried again, and the node stays unready."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommonStop:
+    """A command that this node runs when it is stopped in order, after its groups have gone."""
+
+    command: tuple[str, ...]
+    timeout: float = 300.0
 
 
 class _Plain(yaml.SafeLoader):
@@ -149,12 +171,16 @@ def load(path: Path | str) -> NodeConfig:
     return _Reader(path.resolve(), raw).config()
 
 
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)")
+
+
 class _Reader:
     """Reads one mapping and names the field of every fault."""
 
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
         "policy",
+        "commonStart", "commonStop",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -266,12 +292,62 @@ class _Reader:
             data_dir=self.file(self.raw, "dataDir", "dataDir", "data"),
             run_dir=Path(self.text(self.raw, "runDir", "runDir", f"/run/hasys/{cluster}-{name}")),
             policy=self.policy(members),
+            common_start=self.common_start(),
+            common_stop=self.common_stop(),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)
         if config.lease_secret.exists():  # voters
             self.private("leaseSecret", config.lease_secret)
         return config
+
+    def common_start(self) -> CommonStart | None:
+        raw = self.program("commonStart", ("command", "timeout", "wait", "onFailure"))
+        if raw is None:
+            return None
+        on_failure = self.text(raw, "onFailure", "commonStart.onFailure", "Stop")
+        if on_failure not in ("Stop", "Continue"):
+            self.refuse("commonStart.onFailure", f"{on_failure!r}: use Stop or Continue")
+        return CommonStart(
+            self.command(raw, "commonStart"),
+            self.seconds(raw, "commonStart", "timeout", "5m"),
+            self.seconds(raw, "commonStart", "wait", "0s"),
+            on_failure == "Continue",
+        )
+
+    def common_stop(self) -> CommonStop | None:
+        raw = self.program("commonStop", ("command", "timeout"))
+        if raw is None:
+            return None
+        return CommonStop(self.command(raw, "commonStop"), self.seconds(raw, "commonStop", "timeout", "5m"))
+
+    def program(self, field: str, known: tuple[str, ...]) -> dict[str, Any] | None:
+        raw = self.raw.get(field)
+        if raw is None:
+            return None
+        if not isinstance(raw, dict):
+            self.refuse(field, f"expected a mapping with {', '.join(known)}")
+        for key in raw:
+            if key not in known:
+                self.refuse(f"{field}.{key}", f"unknown field; known are {', '.join(known)}")
+        return dict(raw)
+
+    def command(self, raw: dict[str, Any], field: str) -> tuple[str, ...]:
+        value = raw.get("command")
+        if not isinstance(value, list) or not value or not all(isinstance(word, str) and word for word in value):
+            self.refuse(f"{field}.command", "expected a list of words: the program and its arguments")
+        return tuple(str(word) for word in value or ())
+
+    def seconds(self, raw: dict[str, Any], field: str, key: str, default: str) -> float:
+        value = self.text(raw, key, f"{field}.{key}", default)
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            self.refuse(f"{field}.{key}", f"{value!r} is no duration: write it like 500ms, 1.5s, 2m or 1h")
+            return 0.0
+        found = float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+        if found > 86_400:
+            self.refuse(f"{field}.{key}", f"{value} is too long: at most 24h")
+        return found
 
     def private(self, field: str, file: Path) -> None:
         """A secret that others may read is refused, like ssh does."""

@@ -254,12 +254,15 @@ class Client:
         statuses: Sequence[api_pb2.StatusReport] = (),
         events: Sequence[pb.Event] = (),
         *,
+        runs: Sequence[api_pb2.RunReport] = (),
         results: Sequence[api_pb2.MonitorReport] = (),
         figures: mpb.NodeFigures | None = None,
         timeout: float = TIMEOUT,
     ) -> api_pb2.ReportResponse:
         """What a node sees; the answer names the refused items."""
-        request = api_pb2.ReportRequest(node=node, statuses=statuses, events=events, monitors=results, figures=figures)
+        request = api_pb2.ReportRequest(
+            node=node, statuses=statuses, events=events, monitors=results, figures=figures, runs=runs
+        )
         return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
 
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:

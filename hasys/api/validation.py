@@ -17,6 +17,8 @@ from hasys.v1 import objects_pb2 as pb
 
 FAULTS = 100
 """Faults after which looking for more stops."""
+LONGEST_COMMAND = 8 * 1024
+"""Bytes of a command of ``hasys run``: it is kept in the history."""
 
 
 class View(Protocol):
@@ -88,6 +90,7 @@ _NEEDS: Mapping[int, tuple[str, ...]] = {
     pb.OperationSpec.Retry: ("group",),
     pb.OperationSpec.Drain: ("node",),
     pb.OperationSpec.Undrain: ("node",),
+    pb.OperationSpec.Run: ("node", "command"),
 }
 
 
@@ -99,6 +102,12 @@ def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]
         for field in _NEEDS.get(spec.type, ())
         if not getattr(spec, field)
     )
+    if spec.type != pb.OperationSpec.Run and (spec.command or spec.user or spec.HasField("timeout")):
+        faults.append(Fault(ref, "spec.command", "belongs to the type Run alone"))
+    if spec.type == pb.OperationSpec.Run and spec.group:
+        faults.append(Fault(ref, "spec.group", "a command runs on a node: leave the group out"))
+    if sum(len(word.encode()) for word in spec.command) > LONGEST_COMMAND:
+        faults.append(Fault(ref, "spec.command", f"is longer than {LONGEST_COMMAND} bytes: put it into a script"))
     if faults:
         return faults
     group = view.group(spec.group) if spec.group else None

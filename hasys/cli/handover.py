@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 
 import click
 
 from hasys.api.convert import seconds
 from hasys.cli.operate import run_operation
 from hasys.cli.session import Cluster, Connection
-from hasys.config import NodeConfig
+from hasys.config import CommonStop, NodeConfig
 from hasys.model.errors import HasysError, Unavailable
 from hasys.v1 import objects_pb2 as pb
 
@@ -28,6 +29,19 @@ def hand_over(config: NodeConfig) -> None:
         click.echo(f"hand-over: {asyncio.run(_hand_over(config))}", err=True)
     except HasysError as error:
         click.echo(f"hand-over: given up, stopping all the same: {error}", err=True)
+    if config.common_stop is not None:
+        click.echo(f"common stop: {_run(config.common_stop)}", err=True)
+
+
+def _run(wanted: CommonStop) -> str:
+    """How the node's own last command ended, in words."""
+    try:
+        done = subprocess.run(wanted.command, stdin=subprocess.DEVNULL, timeout=wanted.timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return f"did not end within {wanted.timeout:g} s"
+    except OSError as e:
+        return f"{wanted.command[0]}: {e.strerror}"
+    return f"exit status {done.returncode}"
 
 
 async def _hand_over(config: NodeConfig) -> str:

@@ -126,6 +126,10 @@ _ROWS = (
         "Processes kept the file system busy beyond killAfter, or at a stop with force: they were killed.",
     ),
     Reason(
+        "CommonStartFailed", C, "common start failed on {node}: {cause}",
+        "The node's commonStart ended badly: it is tried again and the node gets no group, unless onFailure: Continue.",
+    ),
+    Reason(
         "UndoFailed", W, "{resource}: its undo failed on {node}: {cause}",
         "The stop is tried again, or goes on if the command says onStartFailure: Continue.",
     ),

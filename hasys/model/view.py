@@ -281,6 +281,7 @@ class OperationType(StrEnum):
     RETRY = "Retry"
     DRAIN = "Drain"
     UNDRAIN = "Undrain"
+    RUN = "Run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +302,13 @@ class OperationInfo:
     """The epoch it made, once begun."""
     since: float | None = None
     """When this leader first saw it: its deadline counts from here."""
+    command: str = ""
+    """RUN: what to run, in one line."""
+    timeout: float = 0.0
+    """RUN: seconds that it may take."""
+    outcome: str = ""
+    """RUN: how it ended, as its node reported; empty until then."""
+    succeeded: bool = False
 
     @property
     def cause(self) -> str:

@@ -15,6 +15,10 @@ from hasys.placement.draft import Draft
 
 START_ALLOWANCE = 300.0
 """Seconds that a start may take before the operation that asked for it ends as failed (the start itself goes on)."""
+RUN_ALLOWANCE = 30.0
+"""Seconds beyond a command's timeout until its node must have said how it ended."""
+
+_OF_NODES = (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CONFIRM, OperationType.RUN)
 
 
 def begin(draft: Draft, op: OperationInfo) -> None:
@@ -26,7 +30,9 @@ def begin(draft: Draft, op: OperationInfo) -> None:
 
 def watch(draft: Draft, op: OperationInfo) -> None:
     """A running operation: has it reached its end?"""
-    if op.group:
+    if op.type is OperationType.RUN:
+        _watch_run(draft, op)
+    elif op.group:
         _watch_group(draft, op)
     else:
         _watch_drain(draft, op)
@@ -34,7 +40,12 @@ def watch(draft: Draft, op: OperationInfo) -> None:
 
 def _missing(draft: Draft, op: OperationInfo) -> str:
     """Why the operation names nothing that exists; empty: it does."""
-    needs_group = op.type not in (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CONFIRM)
+    needs_group = op.type not in (
+        OperationType.DRAIN,
+        OperationType.UNDRAIN,
+        OperationType.FENCE_CONFIRM,
+        OperationType.RUN,
+    )
     if needs_group:
         group = draft.groups.get(op.group)
         if group is None:
@@ -243,6 +254,28 @@ def _watch_drain(draft: Draft, op: OperationInfo) -> None:
         draft.finish(op, False, f"{op.node} still holds {', '.join(g.name for g in left)}")
 
 
+# ---------------------------------------------------------------- running a command
+def _run(draft: Draft, op: OperationInfo) -> str:
+    """Its node's agent runs it when it sees it begun."""
+    node = draft.nodes[op.node]
+    if not node.runs_groups:
+        return f"{op.node} is a witness: no agent runs there"
+    if draft.standing(op.node).lost or not node.agent_alive:
+        return f"{op.node} is not there to run it: {choice.why_not(op.node, draft.view, draft.now) or 'no agent'}"
+    draft.start(op)
+    return ""
+
+
+def _watch_run(draft: Draft, op: OperationInfo) -> None:
+    if op.outcome:
+        draft.finish(op, op.succeeded, f"{op.command} on {op.node}: {op.outcome}")
+        return
+    deadline = draft.begun(op.since) + op.timeout + RUN_ALLOWANCE
+    draft.look_at(deadline)
+    if draft.now >= deadline:
+        draft.finish(op, False, f"{op.command}: {op.node} has not said how it ended; it may have run")
+
+
 _BEGIN: dict[OperationType, Callable[[Draft, OperationInfo], str]] = {
     OperationType.SWITCHOVER: _switchover,
     OperationType.FAILOVER: _force,
@@ -253,4 +286,5 @@ _BEGIN: dict[OperationType, Callable[[Draft, OperationInfo], str]] = {
     OperationType.FENCE_CONFIRM: _fence_confirm,
     OperationType.DRAIN: _drain,
     OperationType.UNDRAIN: _undrain,
+    OperationType.RUN: _run,
 }

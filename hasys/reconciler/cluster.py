@@ -11,6 +11,7 @@ from hasys.api.kinds import MEMBER_KINDS
 from hasys.model.errors import Refused
 from hasys.reconciler.ports import Batch, Report
 from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,19 @@ class ApiCluster:
         """Ask these from now on."""
         self._client.set_servers(servers)
 
+    async def operations(self) -> AsyncIterator[pb.Operation]:
+        """Every operation as it is now, and again whenever it changes; until cancelled."""
+        async for answer in self._client.watch(["Operation"]):
+            for change in answer.changes:
+                if change.type != api_pb2.WatchResponse.DELETED and change.object.HasField("operation"):
+                    yield change.object.operation
+
     async def report(self, report: Report) -> Sequence[str]:
         statuses = [api_pb2.StatusReport(key=ref.key(), status=s) for ref, s in report.statuses.items()]
         results = [api_pb2.MonitorReport(key=ref.key(), result=r) for ref, r in report.results.items()]
-        answer = await self._client.report(self._node, statuses, report.events, results=results, figures=report.figures)
+        answer = await self._client.report(
+            self._node, statuses, report.events, runs=report.runs, results=results, figures=report.figures
+        )
         return list(answer.refused)
 
 

@@ -18,6 +18,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from hasys.api.client import Client, from_node_config
+from hasys.api.kinds import Ref
 from hasys.config import NodeConfig
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
@@ -25,6 +26,7 @@ from hasys.reconciler import lastknown
 from hasys.reconciler.around import Around
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
+from hasys.reconciler.commonstart import common_start
 from hasys.reconciler.gates import Gates
 from hasys.reconciler.group import GroupReconciler, Machine
 from hasys.reconciler.lastknown import LastKnown
@@ -32,6 +34,7 @@ from hasys.reconciler.link import GuardLink
 from hasys.reconciler.members import Members
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
+from hasys.reconciler.runs import Runs
 from hasys.reconciler.runtime import FORGET, Runtime
 from hasys.reconciler.watching import Neighbours, Watching
 from hasys.reconciler.witnessing import Witnessing
@@ -69,9 +72,12 @@ async def _main(config: NodeConfig) -> None:
     own.join()
     to_thread.current_default_thread_limiter().total_tokens = WORKER_THREADS
     async with Client(from_node_config(config)) as client, anyio.create_task_group() as tasks:
-        agent = Agent(config, ApiCluster(client, config.name), base, own, tasks)
+        cluster = ApiCluster(client, config.name)
+        agent = Agent(config, cluster, base, own, tasks)
         tasks.start_soon(_until_signalled, tasks)
+        await agent.before_roles()
         await agent.start()
+        tasks.start_soon(agent.runs.follow, cluster.operations())
         _quiet_collector()
 
 
@@ -97,8 +103,10 @@ class Agent:
         self.witnessing = Witnessing(self.link, cluster.report, config.name)
         self.members = Members(self.cache, self.link, cluster.set_servers, config.me)
         self._outputs = Outputs(config.run_dir / "output")
-        records = Records(config.run_dir / "resources")
+        self._config = config
+        self._records = records = Records(config.run_dir / "resources")
         mounts = KernelMounts()
+        self.runs = Runs(config.name, own, records, self._outputs, cluster.report)
         self._machine = Machine(
             node=config.name,
             cache=self.cache,
@@ -110,6 +118,18 @@ class Agent:
             tasks=tasks,
             wake=self.runtime.wake,
         )
+
+    async def before_roles(self) -> None:
+        """The common start of this node, if it has one: docs/flow.md."""
+        if self._config.common_start is not None:
+            cgroup = Cgroup(self._base.path / "common")
+            await common_start(
+                self._config.common_start, cgroup, self._records, self._outputs, self._common_start_failed
+            )
+
+    def _common_start_failed(self, cause: str) -> None:
+        self.reporter.event("CommonStartFailed", Ref("Node", "", self._config.name), 0, cause)
+        self._tasks.start_soon(self.reporter.flush)
 
     async def start(self) -> None:
         """Start every part. The addresses are read first: all else compares with them."""

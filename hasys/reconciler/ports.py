@@ -9,6 +9,7 @@ from typing import Protocol
 from hasys.api.kinds import Ref
 from hasys.guard.client import SwornTo
 from hasys.guard.protocol import Address, Plan
+from hasys.v1 import api_pb2
 from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
@@ -35,6 +36,7 @@ class Report:
     """What monitors found."""
     figures: mpb.NodeFigures | None = None
     """For the leader's memory alone."""
+    runs: tuple[api_pb2.RunReport, ...] = ()
 
 
 class Cluster(Protocol):

@@ -47,6 +47,13 @@ class Outputs:
         if file in self._pipes:
             self._pipes[file].drain()
 
+    def forget(self, file: Path) -> None:
+        """Remove what one program printed."""
+        if file in self._pipes:
+            self._pipes.pop(file).close()
+        for path in (file, pipe_of(file)):
+            path.unlink(missing_ok=True)
+
     def forget_group(self, group: str) -> None:
         """Remove what the programs of a group printed."""
         directory = self.directory / group

@@ -13,6 +13,7 @@ from typing import Protocol
 from hasys.api.convert import seconds
 from hasys.api.kinds import RESOURCE_KINDS, Ref, resource
 from hasys.lease.facts import NodeFacts
+from hasys.model.lines import one_line
 from hasys.model.timing import Timing
 from hasys.model.view import (
     Assignment,
@@ -38,6 +39,10 @@ from hasys.v1 import objects_pb2 as pb
 
 STOP_TIMEOUT = 60.0
 """Seconds; the default of Failover.stop_timeout in the schema."""
+RUN_TIMEOUT = 60.0
+"""Seconds that ``hasys run`` gives a command when nothing else is said."""
+COMMAND = 200
+"""Most characters of a command in the history."""
 _NEVER = NodeFacts(silent_for=0.0)
 
 
@@ -311,4 +316,8 @@ def operation_info(operation: pb.Operation, since: float) -> OperationInfo:
         running=status.state == "Running",
         epoch=status.epoch,
         since=since,
+        command=one_line(" ".join(spec.command))[:COMMAND],
+        timeout=seconds(spec.timeout) if spec.HasField("timeout") else RUN_TIMEOUT,
+        outcome=status.run.outcome,
+        succeeded=status.run.exited and status.run.exit_code == 0,
     )

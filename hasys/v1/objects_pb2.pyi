@@ -1653,6 +1653,7 @@ class OperationSpec(_message.Message):
         Retry: OperationSpec._Type.ValueType  # 7
         Drain: OperationSpec._Type.ValueType  # 8
         Undrain: OperationSpec._Type.ValueType  # 9
+        Run: OperationSpec._Type.ValueType  # 20
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     Unspecified: OperationSpec.Type.ValueType  # 0
@@ -1665,6 +1666,7 @@ class OperationSpec(_message.Message):
     Retry: OperationSpec.Type.ValueType  # 7
     Drain: OperationSpec.Type.ValueType  # 8
     Undrain: OperationSpec.Type.ValueType  # 9
+    Run: OperationSpec.Type.ValueType  # 20
 
     TYPE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
@@ -1674,6 +1676,9 @@ class OperationSpec(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     type: Global___OperationSpec.Type.ValueType
     group: _builtins.str
     node: _builtins.str
@@ -1684,6 +1689,16 @@ class OperationSpec(_message.Message):
     force: _builtins.bool
     actor: _builtins.str
     """set by the server from the caller's certificate"""
+    user: _builtins.str
+    """Run: as whom; empty: root"""
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Run"""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Run: then it is killed; absent: 60s"""
+
     def __init__(
         self,
         *,
@@ -1695,10 +1710,13 @@ class OperationSpec(_message.Message):
         role: _builtins.str = ...,
         force: _builtins.bool = ...,
         actor: _builtins.str = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "force", b"force", "group", b"group", "node", b"node", "reason", b"reason", "role", b"role", "step", b"step", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "command", b"command", "force", b"force", "group", b"group", "node", b"node", "reason", b"reason", "role", b"role", "step", b"step", "timeout", b"timeout", "type", b"type", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1714,6 +1732,7 @@ class OperationStatus(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """Pending | Running | Succeeded | Failed"""
     message: _builtins.str
@@ -1724,6 +1743,10 @@ class OperationStatus(_message.Message):
     def finished(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def run(self) -> Global___RunResult:
+        """Run: how it ended, as its node reported"""
+
     def __init__(
         self,
         *,
@@ -1733,14 +1756,47 @@ class OperationStatus(_message.Message):
         finished: _timestamp_pb2.Timestamp | None = ...,
         duration: _duration_pb2.Duration | None = ...,
         epoch: _builtins.int = ...,
+        run: Global___RunResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "finished", b"finished", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "finished", b"finished", "run", b"run", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "finished", b"finished", "message", b"message", "started", b"started", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "finished", b"finished", "message", b"message", "run", b"run", "started", b"started", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperationStatus: _TypeAlias = OperationStatus  # noqa: Y015
+
+@_typing.final
+class RunResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    EXITED_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    outcome: _builtins.str
+    """in words: "exit status 0" """
+    exit_code: _builtins.int
+    """minus the signal's number, if one killed it"""
+    exited: _builtins.bool
+    """exit_code means something"""
+    output: _builtins.str
+    """tail, at most 4 KiB"""
+    def __init__(
+        self,
+        *,
+        outcome: _builtins.str = ...,
+        exit_code: _builtins.int = ...,
+        exited: _builtins.bool = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_code", b"exit_code", "exited", b"exited", "outcome", b"outcome", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunResult: _TypeAlias = RunResult  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):

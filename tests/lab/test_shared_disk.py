@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hasys.lab.cluster import Cluster, address_manifest, application_manifest, disk_manifest, group_manifest
+from hasys.lab.cluster import (
+    Cluster,
+    CommandFailed,
+    address_manifest,
+    application_manifest,
+    disk_manifest,
+    group_manifest,
+)
 from hasys.lab.disks import MountWatch, SharedDisk
 from hasys.lab.instruments import Probe
 from hasys.lab.lab import Lab, missing
@@ -123,3 +130,22 @@ def test_b3_a_lost_active_is_replaced_after_the_time_for_its_unmount_and_within_
     stage.wait_mounted(stage.other(active))
     stage.web.wait_answer(10)
     stage.cluster.restore()
+
+
+def test_b11_an_administrator_runs_a_command_on_a_node_and_the_history_keeps_it(stage: Stage) -> None:
+    assert stage.cluster.hasys("run", "n2", "--", "sh", "-c", "hostname; id -un") == "n2\nroot\n"
+    with pytest.raises(CommandFailed, match=r"sh -c exit 7 on n1: exit status 7"):
+        stage.cluster.hasys("run", "n1", "--", "sh", "-c", "exit 7")
+    history = stage.cluster.hasys("history")
+    assert "sh -c exit 7 on n1: exit status 7" in history
+    assert "admin" in history
+
+
+def test_a20_a_command_file_moves_the_groups_of_its_node_once(stage: Stage, tmp_path: Path) -> None:
+    active = stage.active
+    (tmp_path / "HA_MANUAL_FAILOVER.DAT").touch()
+    watch = ("command-files", "--directory", str(tmp_path), "--node", active, "--once")
+    assert "switchover of web done" in stage.cluster.hasys(*watch)
+    assert stage.cluster.wait_running("web") == stage.other(active)
+    assert "switchover of web done" in (tmp_path / "HA_MANUAL_FAILOVER.DAT.result").read_text()
+    assert stage.cluster.hasys(*watch) == ""

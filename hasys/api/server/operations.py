@@ -48,6 +48,8 @@ class OperationsService:
         known = self._machine.get(Ref("Operation", "", name))
         if known is not None:
             return known.operation
+        if spec.type == pb.OperationSpec.Run:
+            call.caller.must_be_admin("run commands")
         if call.caller.role != "admin" and spec.node != call.caller.name:
             raise Denied(f"{call.caller.actor} may ask for operations about its own node alone")
         if call.caller.role != "admin" and (spec.type in _OPERATORS_WORD or spec.force):

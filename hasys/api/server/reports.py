@@ -28,7 +28,7 @@ def plan_report(
     request: api_pb2.ReportRequest, caller: Caller, machine: Machine
 ) -> tuple[list[str], list[store_pb2.Mutation]]:
     """The refused items, one line each, and the mutations for the others. Raises ``TooLarge``."""
-    if max(len(request.statuses), len(request.events), len(request.monitors)) > ITEMS:
+    if max(map(len, (request.statuses, request.events, request.monitors, request.runs))) > ITEMS:
         raise TooLarge(f"a report of more than {ITEMS} items: split it")
     refused: list[str] = []
     mutations: list[store_pb2.Mutation] = []
@@ -50,6 +50,12 @@ def plan_report(
             refused.append(f"{ref}: {why}")
         elif old is not None:
             mutations += _with_result(old, request.node, told.result, machine)
+    for run in request.runs:
+        why, ended = _run_result(request.node, run, machine)
+        if ended is None:
+            refused.append(f"Operation/{one_line(run.operation)[:80]}: {why}")
+        else:
+            mutations.append(store_pb2.Mutation(put_status=ended))
     for event in request.events:
         mutation = store_pb2.Mutation(record=event)
         mutation.record.node = request.node
@@ -120,6 +126,24 @@ def _with_result(
         del nodes[name]
     if new != old:  # two nodes may report at once: the second one reads the first one's result and writes both
         yield store_pb2.Mutation(put_status=new, expect_version=old.monitor.metadata.resource_version)
+
+
+def _run_result(node: str, run: api_pb2.RunReport, machine: Machine) -> tuple[str, pb.Object | None]:
+    """Why this result of ``hasys run`` is refused, or the operation that holds it; the controllers end it."""
+    old = machine.get(Ref("Operation", "", run.operation))
+    if old is None:
+        return "does not exist", None
+    spec, status = old.operation.spec, old.operation.status
+    if spec.type != pb.OperationSpec.Run or spec.node != node:
+        return f"is nothing that {node} runs", None
+    if status.state != "Running" or status.run.outcome:
+        return "has ended already", None
+    new = copy(old)
+    result = new.operation.status.run
+    result.CopyFrom(run.result)
+    result.outcome = one_line(run.result.outcome)[:MESSAGE] or "ended"
+    result.output = run.result.output[-OUTPUT:]
+    return "", new
 
 
 def _with_status(old: pb.Object, status: pb.ResourceStatus) -> pb.Object | None:

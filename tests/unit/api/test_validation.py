@@ -278,3 +278,18 @@ def test_a_mount_option_is_one_word(log: Log) -> None:
 
 def test_a_farm_has_no_shared_disk(log: Log) -> None:
     assert found([group("web", farm=True), disk()], log.machine) == [("disk", "kind")]
+
+
+def test_a_command_belongs_to_a_run_on_a_node(log: Log) -> None:
+    def faults(**fields: object) -> list[str]:
+        spec = pb.OperationSpec(**fields)  # type: ignore[arg-type]
+        return [fault.field for fault in check_operation(Ref("Operation", "", "x"), spec, log.machine)]
+
+    log.must(group())
+    run = pb.OperationSpec.Run
+    assert faults(type=run, node="n1", command=["uptime"]) == []
+    assert faults(type=run, node="n1") == ["spec.command"]
+    assert faults(type=run, command=["uptime"]) == ["spec.node"]
+    assert faults(type=run, node="n1", command=["x" * 9000]) == ["spec.command"]
+    assert faults(type=run, node="n1", group="web", command=["x"]) == ["spec.group"]
+    assert faults(type=pb.OperationSpec.Pause, group="web", command=["x"]) == ["spec.command"]
