@@ -109,6 +109,7 @@ _ROWS = (
     # ------------------------------------------------------------ resources: reported by agents
     Reason("ResourceStarted", N, "{resource} runs on {node}", "A resource reached Running."),
     Reason("ResourceStopped", N, "{resource} stopped on {node}", "A resource was stopped as asked."),
+    Reason("StopFailed", W, "{resource} did not stop by itself on {node}: {cause}", "What was left of it was killed."),
     Reason("ResourceFailed", W, "{resource} failed on {node}: {cause}", "After its restarts in place."),
     Reason("ResourceRestarted", W, "{resource} was restarted on {node}: {cause}", "It died and was started in place."),
     Reason("ResourceAdopted", N, "{resource} was found running on {node}", "A new agent took over what runs."),

@@ -150,5 +150,7 @@ class Unit:
             await anyio.sleep(delay)
             delay = min(delay * 2, STOP_RETRY_MAX)
         self.gone = True
+        if (self.started or self.adopted) and not self._force:
+            self.driver.around.record("ResourceStopped", "")
         self.driver.become(State.STOPPED)
         self.driver.around.changed()

@@ -112,16 +112,17 @@ class Service(ABC):
     async def ended(self) -> Ending:
         """Returns when it has ended by itself."""
 
-    async def stop(self, *, force: bool) -> None:
-        """Returns when nothing of it is left. Raises ``Temporary`` naming what is."""
-        if not force:
-            await self.ask_to_stop()
+    async def stop(self, *, force: bool) -> str:
+        """Returns when nothing of it is left: what went wrong when it was asked, before it was killed; "" nothing.
+        Raises ``Temporary`` naming what is left."""
+        trouble = "" if force else await self.ask_to_stop()
         await self.home.cgroup.empty()
         self.home.forget()
+        return trouble
 
     @abstractmethod
-    async def ask_to_stop(self) -> None:
-        """Let it end in its own way, for as long as its settings allow."""
+    async def ask_to_stop(self) -> str:
+        """Let it end in its own way, for as long as its settings allow. Returns what went wrong; "" nothing."""
 
 
 class Foreground(Service):
@@ -155,13 +156,15 @@ class Foreground(Service):
         code = await self._process.wait()
         return Ending(process.ended(code), code)
 
-    async def ask_to_stop(self) -> None:
+    async def ask_to_stop(self) -> str:
         if not self._find():
-            return
+            return ""
         assert self._process is not None
         self._process.signal(process.signal_number(self._signal))
         with anyio.move_on_after(self._stop_timeout):
             await self._process.wait()
+            return ""
+        return f"did not end within {self._stop_timeout:g} s of {self._signal}: killed"
 
     def _find(self) -> bool:
         """Does the process that was started last still run, whoever started it?"""
@@ -172,15 +175,15 @@ class Foreground(Service):
                 self._process = process.adopt(pid, started, self.home.cgroup)
         return self._process is not None and not self._process.over
 
-    async def stop(self, *, force: bool) -> None:
-        if not force:
-            await self.ask_to_stop()
+    async def stop(self, *, force: bool) -> str:
+        trouble = "" if force else await self.ask_to_stop()
         if self._process is not None:
             self._process.signal(signal.SIGKILL)  # it may be so young that it is not in its cgroup yet
         await super().stop(force=True)
         if self._process is not None:
             await self._process.wait()  # reaped: it leaves no corpse
             self._process = None
+        return trouble
 
 
 class Scripted(Service):
@@ -241,14 +244,17 @@ class Scripted(Service):
             if ending is not None:
                 return ending
 
-    async def ask_to_stop(self) -> None:
+    async def ask_to_stop(self) -> str:
         if self._stop is None or not self.home.remembered():
-            return
+            return ""
         ending = await self._run(self._stop, "stop")
-        if ending is not None and self.home.cgroup.populated():
-            return  # what it did not stop is killed
-        if ending is not None and not self._inhabited:
+        if ending is None:
+            return ""
+        if self.home.cgroup.populated():
+            return ending.cause  # what it did not stop is killed
+        if not self._inhabited:
             raise Temporary(f"{ending.cause}; nothing else is known to stop it")
+        return ""
 
     async def _run(self, script: objects_pb2.Script, name: str) -> Ending | None:
         """Run a script to its end; None when it succeeded. What the start script leaves running is the application."""

@@ -71,7 +71,9 @@ class Supervised(Driver):
         self._service.home.cgroup.kill()
 
     async def stop(self, *, force: bool) -> None:
-        await self._service.stop(force=force)
+        trouble = await self._service.stop(force=force)
+        if trouble:
+            self.around.record("StopFailed", trouble)
 
     async def _once(self) -> Ending:
         """Start it and keep watch; returns when it has ended or did not come up."""

@@ -143,17 +143,20 @@ class UnitService(Service):
                 code = int(status) if status.isdecimal() else None
                 return Ending(f"{self._unit} is {state} ({now.get('Result', 'unknown')})", code)
 
-    async def ask_to_stop(self) -> None:
+    async def ask_to_stop(self) -> str:
         with anyio.move_on_after(self._stop_timeout):
-            await self._systemctl.call("stop", "--", self._unit)
+            code, said = await self._systemctl.call("stop", "--", self._unit)
+            return f"{self._unit}: {said}" if code else ""
+        return f"{self._unit} did not stop within {self._stop_timeout:g} s: killed"
 
-    async def stop(self, *, force: bool) -> None:
+    async def stop(self, *, force: bool) -> str:
+        trouble = ""
         if self._systemctl.trouble():
             self.home.forget()
-            return
+            return trouble
         if (await self._systemctl.show(self._unit)).get("ActiveState") in (*UP, *COMING):
             if not force:
-                await self.ask_to_stop()
+                trouble = await self.ask_to_stop()
             if (await self._systemctl.show(self._unit)).get("ActiveState") in (*UP, *COMING):
                 await self._systemctl.call("kill", "--signal=SIGKILL", "--", self._unit)
                 await self.ask_to_stop()  # so that systemd calls it stopped, not failed
@@ -161,6 +164,7 @@ class UnitService(Service):
             self.home.cgroup.kill()
             raise Temporary(f"processes of {self._unit} are still there")
         self.home.forget()
+        return trouble
 
     async def _take_charge(self) -> None:
         """See the module. Raises :class:`Permanent`."""

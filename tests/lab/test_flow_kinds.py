@@ -308,6 +308,7 @@ async def test_a_unit_that_does_not_stop_is_killed_and_one_that_fails_to_start_s
         assert systemd.alive()
     await driver.stop(force=False)
     assert not systemd.alive()
+    assert bench.events == ["StopFailed: demo-test.service did not stop within 0.5 s: killed"]
     driver = systemd.unit(command="fails")
     async with running(driver, State.FAILED):
         assert (
