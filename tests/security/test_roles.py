@@ -56,3 +56,11 @@ async def test_a_members_certificate_never_speaks_an_operators_word(served: Clus
     forced = pb.OperationSpec(type=pb.OperationSpec.Failover, node="n3", group="web", force=True)
     with pytest.raises(Denied, match="administrator"):
         await client.create_operation(forced)
+
+
+async def test_a_members_certificate_runs_no_command_not_even_on_its_own_node(served: Cluster) -> None:
+    client = await served.client("node", "n3", "n1")
+    for node in ("n1", "n3"):
+        with pytest.raises(Denied, match="run commands"):
+            await client.create_operation(pb.OperationSpec(type=pb.OperationSpec.Run, node=node, command=["true"]))
+    assert served.machine.list("Operation") == []

@@ -137,7 +137,7 @@ def _run_result(node: str, run: api_pb2.RunReport, machine: Machine) -> tuple[st
     if spec.type != pb.OperationSpec.Run or spec.node != node:
         return f"is nothing that {node} runs", None
     if status.state != "Running" or status.run.outcome:
-        return "has ended already", None
+        return "does not run", None
     new = copy(old)
     result = new.operation.status.run
     result.CopyFrom(run.result)
