@@ -158,11 +158,13 @@ class LinuxMachine:
         return cgroup.populated(path)
 
     def mounted(self, entry: MountEntry) -> bool:
+        child = self._unmounting.get(entry)
+        if child is not None and os.waitpid(child, os.WNOHANG) != (0, 0):
+            del self._unmounting[entry]
         return unmount.mounted(entry.device, entry.path)
 
     def unmount(self, entry: MountEntry) -> None:
-        working = self._unmounting.get(entry)
-        if working is not None and os.waitpid(working, os.WNOHANG) == (0, 0):
+        if entry in self._unmounting:
             return
         child = os.fork()
         if child == 0:
