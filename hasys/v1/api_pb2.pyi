@@ -387,6 +387,7 @@ class ReportRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     MONITORS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusReport]: ...
@@ -398,6 +399,8 @@ class ReportRequest(_message.Message):
     def figures(self) -> _monitors_pb2.NodeFigures:
         """kept in the leader's memory alone"""
 
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunReport]: ...
     def __init__(
         self,
         *,
@@ -406,14 +409,38 @@ class ReportRequest(_message.Message):
         events: _abc.Iterable[_objects_pb2.Event] | None = ...,
         monitors: _abc.Iterable[Global___MonitorReport] | None = ...,
         figures: _monitors_pb2.NodeFigures | None = ...,
+        runs: _abc.Iterable[Global___RunReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "runs", b"runs", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class RunReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    @_builtins.property
+    def result(self) -> _objects_pb2.RunResult: ...
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        result: _objects_pb2.RunResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunReport: _TypeAlias = RunReport  # noqa: Y015
 
 @_typing.final
 class MonitorReport(_message.Message):
