@@ -28,7 +28,7 @@ def plan_report(
     request: api_pb2.ReportRequest, caller: Caller, machine: Machine
 ) -> tuple[list[str], list[store_pb2.Mutation]]:
     """The refused items, one line each, and the mutations for the others. Raises ``TooLarge``."""
-    if max(map(len, (request.statuses, request.events, request.monitors, request.runs))) > ITEMS:
+    if max(len(request.statuses), len(request.events), len(request.monitors), len(request.runs)) > ITEMS:
         raise TooLarge(f"a report of more than {ITEMS} items: split it")
     refused: list[str] = []
     mutations: list[store_pb2.Mutation] = []
