@@ -271,6 +271,7 @@ class _Replace:
         if self.first:
             replace(self.disk, MARKS, frames.fresh_marks(self.before.salt))
         else:
+            self.disk.sync_names()  # else a power cut may bring back a journal whose mark is about to be overwritten
             self.before.write(self.disk)
             self.disk.sync(MARKS)
         replace(self.disk, JOURNAL, self.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -311,3 +312,26 @@ def test_what_a_dead_process_wrote_is_relied_on_only_after_it_was_written_anew()
     write_out(found)
     assert found.durable_index == 2
     assert found.durable == found.ballot_seq
+
+
+def test_processes_that_die_in_a_row_while_they_start_leave_what_was_announced_to_a_power_cut() -> None:
+    """What such a process renamed may be undone by the power cut: the journal of before must still be known then."""
+    disk = SimulatedDisk()
+    filled(disk)
+    start = disk.operations
+    write_out(open_journal(disk).journal)
+    fuses = range(1, disk.operations - start)
+    for first, second, seed in itertools.product(fuses, fuses, range(6)):
+        rng = random.Random(seed)
+        disk = SimulatedDisk()
+        filled(disk)
+        disk.power_cut(rng)
+        for fuse in (first, second):
+            journal = open_journal(disk).journal
+            disk.fuse = fuse
+            with pytest.raises(PowerCut):
+                write_out(journal)
+            disk.fuse = None
+        disk.power_cut(rng)
+        opened = open_journal(disk)
+        assert (opened.lost, opened.journal.last) == ("", 6), (first, second, seed)
