@@ -115,13 +115,17 @@ class Clients:
             self.world.parts.read(self.world, member, done)
 
     @staticmethod
-    def group(member: Member) -> pb.Object | None:
-        """The group, as this member knows it."""
+    def _group(member: Member) -> pb.Object | None:
         return member.state.machine.get(Ref("Group", "", GROUP)) if member.core is not None else None
+
+    def holder(self, member: Member) -> str:
+        """The node that the group is assigned to, as this member knows it."""
+        found = self._group(member)
+        return found.group.status.assignment.node if found is not None else ""
 
     def move(self, member: Member) -> None:
         """Assign the group elsewhere, as a controller would: conditional, with the next epoch."""
-        found = self.group(member)
+        found = self._group(member)
         if found is None:
             return
         rng = self.world.clients

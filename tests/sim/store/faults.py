@@ -241,7 +241,7 @@ FAULTS: Mapping[str, Fault] = {
     "commit an older term's entry by count": Fault(
         Parts(core=CommitsByCount),
         "durability|leader completeness",
-        ("late_answers", "bridge_dies", "burst", "trap", "blackout"),
+        ("figure_8",),
     ),
     "cut committed entries": Fault(Parts(core=CutsOnEveryRequest), "n[0-9]|durability|leader"),
     "commit what was not compared": Fault(
@@ -253,6 +253,6 @@ FAULTS: Mapping[str, Fault] = {
     "stale read": Fault(Parts(read=read_from_memory), "stale read", ("depose", "hand_over", "isolate", "load")),
     "lease counted from receipt": Fault(Parts(keeper=CountsFromReceipt), "leases", ("late_grants", "hand_over")),
     "leader does not wait for earlier grants": Fault(
-        Parts(granter=IgnoresSilence), "leases", ("crash", "depose", "isolate", "split")
+        Parts(granter=IgnoresSilence), "leases", ("moves_at_election", "hand_over")
     ),
 }

@@ -198,6 +198,54 @@ def bridge_dies(world: StoreWorld, member: Member, n: Numbers) -> None:
     world.at(_between(0.01, 0.35, n[2]), dies)
 
 
+def figure_8(world: StoreWorld, member: Member, n: Numbers) -> None:
+    """Two leaders, one after the other, write what nobody else gets; then the first leads again and goes on with its
+    old entries (figure 8 of the Raft paper)."""
+    first = world.leader()
+    if first is None or world.cut:  # one trouble at a time: else it seldom comes to its end
+        return
+    back = world.now + 0.9
+    _cut(world, _both_ways(world, {first}), 0.9, "isolation")
+    for _ in range(3 + int(n[0] * 6)):
+        world.load.send(world.machines[first], world.load.mutation(world.machines[first]))
+
+    def second(left: int) -> None:
+        """Whom others are about to vote for is heard no more, and alone once the first is back."""
+        voters = [m.core for m in world.members() if m.name != first and m.core is not None]
+        names = [c.name for c in voters if c.candidate and any(o is not c and o.term == c.term for o in voters)]
+        if names:
+            rest = max(0.0, back - world.now) + 0.001
+            _cut(world, {(names[0], o) for o in world.machines if o != names[0]}, rest, "mute")
+            world.at(rest, lambda: _cut(world, _both_ways(world, {names[0]}), 2.0, "isolation"))
+        elif left:
+            world.at(0.001, lambda: second(left - 1))
+
+    second(900)
+
+
+def _both_ways(world: StoreWorld, side: set[str]) -> set[tuple[str, str]]:
+    """Every way between these members and the others."""
+    pairs = {(a, b) for a in side for b in world.machines if b not in side}
+    return pairs | {(b, a) for a, b in pairs}
+
+
+def moves_at_election(world: StoreWorld, member: Member, n: Numbers) -> None:
+    """The leader is cut off together with the node that holds the group; the next leader moves the group at once."""
+    leader = world.machines[world.leader() or member.name]
+    lost = {leader.name, world.load.holder(leader) or leader.name}
+    _cut(world, _both_ways(world, lost), 2.0, "isolation")
+
+    def moves(left: int) -> None:
+        new = world.leader()
+        if new is not None and new not in lost:
+            for at in (0.0, 0.03, 0.06):
+                world.at(at, lambda: world.load.move(world.machines[new]))
+        elif left:
+            world.at(0.01, lambda: moves(left - 1))
+
+    moves(200)
+
+
 def late_answers(world: StoreWorld, member: Member, n: Numbers) -> None:
     """Answers come a second late, while one leader follows the other: some meet a leader of another term."""
     share, gap = _between(0.1, 0.6, n[0]), _between(0.3, 0.9, n[1])
@@ -244,8 +292,7 @@ def slow_link(world: StoreWorld, member: Member, n: Numbers) -> None:
 def late_grants(world: StoreWorld, member: Member, n: Numbers) -> None:
     """The node that holds the group gets its grants late; then it is cut off, and the group moves."""
     leader = world.machines[world.leader() or member.name]
-    group = world.load.group(leader)
-    holder = group.group.status.assignment.node if group is not None else ""
+    holder = world.load.holder(leader)
     if holder in ("", leader.name):
         return
     way, most = (leader.name, holder), _between(0.1, 0.8, n[0])
@@ -253,8 +300,7 @@ def late_grants(world: StoreWorld, member: Member, n: Numbers) -> None:
     world.say(f"grants from {leader.name} to {holder} come up to {most:.2f} s late")
 
     def moves() -> None:
-        others = [o for o in world.machines if o != holder]
-        _cut(world, {(holder, o) for o in others} | {(o, holder) for o in others}, 2.5, "isolation")
+        _cut(world, _both_ways(world, {holder}), 2.5, "isolation")
         world.slow.pop(way, None)
         for at in (0.01, 0.2):
             world.at(at, lambda: world.load.move(leader))
@@ -356,7 +402,8 @@ KINDS: dict[str, tuple[Happening, int]] = {
     for f, weight in (
         (crash, 16), (blackout, 6), (crash_twice, 8), (trap, 12), (freeze, 6), (depose, 8), (hand_over, 4),
         (cut_one_way, 8), (isolate, 8), (split, 10), (deaf_then_dead, 8), (bridge_dies, 8), (weather, 8),
-        (slow_link, 6), (drop_line, 5), (late_answers, 8), (late_grants, 6), (slow_disk, 8), (disk_fails, 5), (wipe, 3),
+        (slow_link, 6), (drop_line, 5), (late_answers, 8), (late_grants, 6),
+        (figure_8, 4), (moves_at_election, 4), (slow_disk, 8), (disk_fails, 5), (wipe, 3),
         (joins, 6), (leaves, 6), (compact, 8), (load, 8), (burst, 4),
     )
 }  # fmt: skip
