@@ -122,16 +122,15 @@ async def run(cluster: Cluster, times: int, rng: random.Random, seconds: float) 
         if result.kills - said >= 100:
             said = result.kills
             print(f"{result.kills} kills, {ledger.writes} writes acknowledged", flush=True)
-    if not result.faults:
-        await cluster.ready(READY)
-        found = await read_all(cluster.context(), READY)
-        result.checked += len(ledger.acknowledged)
-        result.faults += ledger.lost(dict(ledger.acknowledged), {**found})
     for task in tasks:
         if task.done():
             result.faults.append(f"a writer ended: {task.exception()!r}")
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    if not result.faults:
+        await cluster.ready(READY)
+        result.checked += len(ledger.acknowledged)
+        result.faults += ledger.lost(ledger.acknowledged, await read_all(cluster.context(), READY))
     for client in clients:
         await client.close()
     print(

@@ -1,4 +1,5 @@
-"""Coverage-guided fuzzing of the decoders: ``make fuzz ARGS="--seconds 600 lease manifest"`` (no name: all).
+"""Fuzzing of the decoders: ``make fuzz ARGS="--seconds 600 lease manifest"`` (no name: all). Guided by coverage, or
+with ``--hypothesis`` by Hypothesis alone (edits of valid inputs, and garbage), which makes a finding small by itself.
 
 Inputs that reach new code are kept in out/fuzz/TARGET and used by the next run; an input that shows a finding is
 written to out/fuzz/TARGET-crash-... and goes, made small, to tests/fuzz/regressions/TARGET with the fix.
@@ -7,10 +8,15 @@ written to out/fuzz/TARGET-crash-... and goes, made small, to tests/fuzz/regress
 from __future__ import annotations
 
 import argparse
+import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from hypothesis import HealthCheck, given, seed, settings
+
+from tests.fuzz.edits import edited, garbage
 from tests.fuzz.targets import TARGETS
 
 OUT = Path("out/fuzz")
@@ -26,8 +32,8 @@ def fuzz(name: str, seconds: int) -> bool:
     """Run one target; False when it has found something."""
     corpus = OUT / name
     corpus.mkdir(parents=True, exist_ok=True)
-    for serial, seed in enumerate(TARGETS[name].seeds()):
-        (corpus / f"seed-{serial}").write_bytes(seed)
+    for serial, sample in enumerate(TARGETS[name].seeds()):
+        (corpus / f"seed-{serial}").write_bytes(sample)
     argv = [
         sys.executable, "-m", "tests.fuzz.one", name, str(corpus), f"-max_total_time={seconds}",
         f"-timeout={SLOWEST}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}",
@@ -45,16 +51,35 @@ def fuzz(name: str, seconds: int) -> bool:
     return status == 0
 
 
+def by_hypothesis(name: str, seconds: int) -> bool:
+    """The same target with random inputs of Hypothesis, another seed each time; a finding is raised."""
+    end, tried, target = time.monotonic() + seconds, 0, TARGETS[name]
+
+    @settings(max_examples=500, deadline=1000 * SLOWEST, database=None, suppress_health_check=list(HealthCheck))
+    @given(edited(target.seeds()) | garbage)
+    def inputs(data: bytes) -> None:
+        nonlocal tried
+        tried += 1
+        target.run(data)
+
+    while time.monotonic() < end:
+        seed(secrets.randbits(64))(inputs)()
+    print(f"{name}: {tried} inputs of Hypothesis in {seconds} s, nothing found", flush=True)
+    return True
+
+
 def main() -> None:
     """Exit status 1 when any target has found something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--hypothesis", action="store_true", help="not guided by coverage: inputs of Hypothesis")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     options = parser.parse_args()
     unknown = set(options.targets) - set(TARGETS)
     if unknown:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
-    results = [fuzz(name, options.seconds) for name in options.targets or TARGETS]
+    kind = by_hypothesis if options.hypothesis else fuzz
+    results = [kind(name, options.seconds) for name in options.targets or TARGETS]
     sys.exit(0 if all(results) else 1)
 
 

@@ -239,9 +239,7 @@ FAULTS: Mapping[str, Fault] = {
         Parts(core=SkipsTheTermTag), "term|durability|leader|log|leases", ("late_answers", "cut_one_way", "burst")
     ),
     "commit an older term's entry by count": Fault(
-        Parts(core=CommitsByCount),
-        "durability|leader completeness",
-        ("figure_8",),
+        Parts(core=CommitsByCount), "durability|leader completeness", ("figure_8",)
     ),
     "cut committed entries": Fault(Parts(core=CutsOnEveryRequest), "n[0-9]|durability|leader"),
     "commit what was not compared": Fault(

@@ -60,6 +60,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def get_debug(self) -> bool:
         return False
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What a callback found ends the history."""
+        raise context["exception"]
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled handles stay in the world's queue and do nothing."""
 
