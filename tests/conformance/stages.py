@@ -178,4 +178,5 @@ def free_ports(count: int) -> list[int]:
 
 
 STAGES: dict[str, Callable[[Path], Stage]] = {"memory": MemoryStage, "raft": RaftStage}
-"""Every engine that there is."""
+ENGINES: dict[str, type] = {"memory": MemoryEngine, "raft": RaftEngine}
+"""What each stage puts to the test: every engine that there is."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from hasys import store
 from hasys.api.kinds import Ref, inner
 from hasys.model.errors import Unavailable
 from hasys.store.port import Applied, Engine
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
 from hasys.v1.store_pb2 import Command, Mutation, Outcome
-from tests.conformance.stages import STAGES, Seat, Stage, leader, leading, until
+from tests.conformance.stages import ENGINES, STAGES, Seat, Stage, leader, leading, until
 
 pytestmark = pytest.mark.anyio
 TIMEOUT = 10.0
@@ -224,4 +227,9 @@ async def test_a_lost_leader_takes_no_acknowledged_write_along(stage: Stage) -> 
 
 
 def test_every_engine_is_put_to_the_test() -> None:
-    assert {"memory", "raft"} <= STAGES.keys()
+    """An engine is a class below ``hasys.store`` that has what the port names."""
+    needed = {name for name in vars(Engine) if not name.startswith("_")}
+    modules = [import_module(found.name) for found in walk_packages(store.__path__, "hasys.store.")]
+    classes = {c for module in modules for c in vars(module).values() if isinstance(c, type) and needed <= {*dir(c)}}
+    assert {c for c in classes if not vars(c).get("_is_protocol")} == set(ENGINES.values())
+    assert ENGINES.keys() == STAGES.keys()
