@@ -252,6 +252,12 @@ class StoreWorld(World):
         core = self.machines[leader].core if leader is not None else None
         return core.membership.names if core is not None else self.seeded
 
+    def _members_settled(self) -> bool:
+        """Somebody leads, and the newest change of the members is committed."""
+        leader = self.leader()
+        core = self.machines[leader].core if leader is not None else None
+        return core is not None and core._memberships[-1][0] <= core.committed
+
     @staticmethod
     def votes(member: Member) -> bool:
         return member.core is not None and member.core.voting
@@ -273,8 +279,8 @@ class StoreWorld(World):
         return True
 
     def retire(self, name: str) -> None:
-        """Switch a machine off for good, unless it is a member after all; its disk is gone."""
-        if self.leader() is not None and name not in self.membership():
+        """Switch a machine off for good, unless it is a member after all, or may be one again; its disk is gone."""
+        if self._members_settled() and name not in self.membership():
             self.present.discard(name)
             self.crash(name, power=True, wipe=True)
             self.machines[name].wiped = False
@@ -423,7 +429,7 @@ class StoreWorld(World):
     def _quiet(self) -> bool:
         leader = self.leader()
         core = self.machines[leader].core if leader is not None else None
-        if core is None or core.membership.learners & self.present:
+        if core is None or not self._members_settled() or core.membership.learners & self.present:
             return False
         return all(self._follows(self.machines[n], leader) for n in core.voters)
 
