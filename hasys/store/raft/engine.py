@@ -34,12 +34,10 @@ MAX_COMMAND = 4 * 1024 * 1024
 MAX_WAITING = 4096
 """Proposals that wait for a leader."""
 SIBLINGS = 4
-"""With so many proposals open their callers are many: new ones are gathered, so that one disk job and one message to
-each follower serve several. Few callers never wait."""
-SHARE = 3
-"""A batch is handed in when this part of what is open (one third) waits: it grows with the number of callers."""
-GATHER = 0.008
-"""Seconds between two batches at most."""
+"""With so many proposals open, or in the last batch, their callers are many: new ones are gathered, so that one disk job
+and one message to each follower serve several. Few callers never wait."""
+GATHER = 0.006
+"""Seconds between two batches then."""
 RETRY = 0.02
 """Seconds before a proposal that was not accepted is handed in again."""
 
@@ -73,7 +71,8 @@ class RaftEngine:
         self._open = 0
         """Proposals that the core has and has not answered."""
         self._batch_at = float("-inf")
-        """When the core was given proposals last."""
+        """When the core was given proposals last, and how many."""
+        self._batch = 0
         self._gathering: asyncio.TimerHandle | None = None
         self._pump_due = False
         self._authority: tuple[Authority | None, ...] = ()
@@ -413,7 +412,7 @@ class RaftEngine:
     # ------------------------------------------------------------ proposals
     def _batch_due(self, now: float) -> bool:
         """Shall waiting proposals be handed in now? Otherwise the time is set when they will be."""
-        if self._open < SIBLINGS or SHARE * len(self._waiting) >= self._open or now >= self._batch_at + GATHER:
+        if max(self._open, self._batch) < SIBLINGS or now >= self._batch_at + GATHER:
             return True
         if self._waiting and self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_at(self._batch_at + GATHER, self._gathered)
@@ -421,8 +420,9 @@ class RaftEngine:
 
     def _hand_in(self, core: Core, now: float) -> None:
         """Give waiting proposals to the core while it can take them, and when the next batch is due."""
-        if not self._batch_due(now):
+        if not self._waiting or not self._batch_due(now):
             return
+        self._batch = len(self._waiting)
         while self._waiting and core.takes_proposals():
             proposal = self._waiting.popleft()
             if proposal.future.done():

@@ -139,7 +139,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 async def test_many_callers_share_disk_jobs_and_none_waits_for_ever(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "GATHER", 3600.0)
+    monkeypatch.setattr(engine_module, "GATHER", 0.05)
     engine = cluster.running[cluster.leader() or ""].engine
     batches: list[int] = []
     hand_in = engine._hand_in
