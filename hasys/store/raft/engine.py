@@ -34,8 +34,8 @@ MAX_COMMAND = 4 * 1024 * 1024
 MAX_WAITING = 4096
 """Proposals that wait for a leader."""
 SIBLINGS = 4
-"""With so many proposals open, or in the last batch, their callers are many: new ones are gathered, so that one disk job
-and one message to each follower serve several. Few callers never wait."""
+"""With so many proposals open, or in the last batch, their callers are many: new ones are gathered, so that one disk
+job, one message to each follower and one wake-up of their callers serve several. Few callers never wait."""
 GATHER = 0.006
 """Seconds between two batches then."""
 RETRY = 0.02
