@@ -15,6 +15,7 @@ LABELS = {
     "cli/cert.py": "how long a certificate is still valid",
     "cli/pki.py": "from when to when a new certificate is valid",
     "cli/columns.py": "the age of an object, for people",
+    "monitors/facts.py": "the clock of a machine, shown to people",
     "cli/reach.py": "whether a certificate has expired, for people",
 }
 
