@@ -155,7 +155,7 @@ def test_c3_a_network_without_carrier_is_seen_on_the_node_that_has_it(scene: Sce
     scene.reach("nets", "Ok", node="n2")
 
 
-def test_a5_and_c4_processor_use_over_its_limit_fails_over_and_only_then(scene: Scene) -> None:
+def test_a5_and_c4_processor_use_over_its_limit_fails_over_after_its_start_delay(scene: Scene) -> None:
     scene.watch("memory", memory={"limit": 100})
     scene.watch("cpu", cpu={"limit": 1}, action="Failover", startDelay="1s", failures=3)
     assert scene.reach("cpu", "Waiting")
