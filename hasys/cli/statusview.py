@@ -54,6 +54,7 @@ def _node_json(node: api.NodeView) -> dict[str, Any]:
         "message": node.message or node.guard.message,
         "cut": list(node.cut),
         **({"figures": _figures_json(node.figures)} if node.HasField("figures") else {}),
+        "networks": dict(node.networks),
     }
 
 

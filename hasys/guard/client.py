@@ -23,6 +23,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from hasys.guard import protocol
 from hasys.guard.protocol import PERMITTED, Address, AddressEntry, CgroupEntry, Plan, StoreAt
 from hasys.model.errors import Refused, TimedOut, Unavailable
+from hasys.model.networks import Trouble
 
 __all__ = [
     "Address",
@@ -148,9 +149,9 @@ class GuardClient:
     events: MemoryObjectReceiveStream[GuardEvent]
     """Ends when the connection does."""
 
-    async def hello(self, pid: int, cgroup: str) -> Known:
+    async def hello(self, pid: int, cgroup: str, networks: tuple[Trouble, ...] | None = None) -> Known:
         """Introduce the agent; the guard kills ``cgroup`` first when it fences."""
-        r = _with_oaths(await self._ask(protocol.Hello(pid, cgroup)))
+        r = _with_oaths(await self._ask(protocol.Hello(pid, cgroup, networks)))
         lease = r["lease"]
         return Known(
             r["instance"],
@@ -164,6 +165,10 @@ class GuardClient:
             reports_of(r),
             frozenset(r.get("tokens", ())),
         )
+
+    async def networks(self, troubles: tuple[Trouble, ...]) -> None:
+        """Every interface that is not well: the stores hear of it at once."""
+        await self._ask(protocol.Networks(troubles))
 
     async def gate(self, addresses: Iterable[Address]) -> None:
         """Set the full set of gated addresses: all groups that this node is a candidate for, Standby included.

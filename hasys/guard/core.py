@@ -23,6 +23,7 @@ from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
+from hasys.model.networks import Trouble
 
 LOOK_AGAIN = 10.0
 """Seconds between looks at the whole kernel state: events are hints, this is the truth."""
@@ -107,6 +108,8 @@ class Guard:
         self.agent_seen = parts.clock()
         """When the agent last showed that it works."""
         self._note = ""
+        self.networks: tuple[Trouble, ...] | None = None
+        """What the agent last said of the interfaces; None: no agent has yet."""
         self._timer: Timer | None = None
         self._last_datagram = b""
         self._quiet = ""
@@ -169,10 +172,18 @@ class Guard:
             not message,
             self.parts.watchdog.name,
             self.parts.loop.lag.worst,
-            self.agent_here and self.now() - self.agent_seen < self.parts.agent_grace / 2,
+            self.networks is not None and self.agent_here and self.now() - self.agent_seen < self.parts.agent_grace / 2,
             self.parts.version,
             "; ".join(filter(None, [message, self._note])),
+            self.networks or (),
         )
+
+    def networks_are(self, troubles: tuple[Trouble, ...]) -> None:
+        """The agent's word about the interfaces; news travel at once."""
+        if troubles != self.networks:
+            self.networks = troubles
+            self.parts.keeper.at_once(self.now())
+            self.tick()
 
     # ---- effects of the lease
 

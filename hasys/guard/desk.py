@@ -19,6 +19,7 @@ from hasys.guard.protocol import (
     Forswear,
     Gate,
     Hello,
+    Networks,
     Permit,
     Plan,
     Release,
@@ -96,6 +97,9 @@ class Desk:
                 if left:
                     raise Refusal("; ".join(left), "blocked")
                 return {}
+            case Networks(troubles):
+                guard.networks_are(troubles)
+                return {}
             case Status():
                 return self.status()
             case Swear(group, epoch, cause):
@@ -121,6 +125,8 @@ class Desk:
             self._agent.close()
         self._agent = connection
         guard.agent_here, guard.agent_seen = True, guard.now()
+        if hello.networks is not None:
+            guard.networks_are(hello.networks)
         guard.remember(replace(guard.book, agent=Agent(hello.pid, start_time(hello.pid), hello.cgroup)))
         valid, remaining, epoch = guard.parts.keeper.lease(guard.now())
         plans = guard.book.plans
@@ -179,6 +185,7 @@ class Desk:
             "watchdog": parts.watchdog.name,
             "lag_ms": round(parts.loop.lag.worst * 1000, 3),
             "hardening": self._hardening,
+            "networks": [{"interface": t.interface, "fault": t.fault.name, "text": t.text} for t in health.networks],
             "agent": {"connected": guard.agent_here, "silent_ms": int((now - guard.agent_seen) * 1000)},
             "fencing": [
                 {"groups": [s.plan.group for s in f.groups], "reason": f.reason, "blockers": list(f.blockers)}

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from hasys.model.networks import Fault, Trouble
+
 MAX_LINE = 64 * 1024
 """Longest request in bytes, newline included."""
 MAX_ANSWER = 4 * 1024 * 1024
@@ -100,6 +102,8 @@ class Hello:
 
     pid: int
     cgroup: str
+    networks: tuple[Trouble, ...] | None = None
+    """As in :class:`Networks`, if the agent knows it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,13 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Networks:
+    """Every interface that is not well, for the keep-alives; replaces what was said before."""
+
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """The agent's event loop turns: said whenever the guard pushes a ping, and not answered."""
 
@@ -188,7 +199,9 @@ class Told:
     serial: int
 
 
-Request: TypeAlias = Hello | Gate | Stores | Plan | Permit | Release | Status | Alive | Swear | Forswear | Told
+Request: TypeAlias = (
+    Hello | Gate | Stores | Plan | Permit | Release | Status | Networks | Alive | Swear | Forswear | Told
+)
 
 
 def parse_request(line: bytes) -> tuple[int, Request]:
@@ -228,8 +241,11 @@ def encode(message: Mapping[str, Any], limit: int = MAX_LINE) -> bytes:
 def request_to_json(request: Request) -> dict[str, Any]:
     """The fields of a request, without its id."""
     match request:
-        case Hello(pid, cgroup):
-            return {"op": "hello", "pid": pid, "cgroup": cgroup}
+        case Hello(pid, cgroup, networks):
+            known = {} if networks is None else {"networks": [_trouble_to_json(t) for t in networks]}
+            return {"op": "hello", "pid": pid, "cgroup": cgroup, **known}
+        case Networks(troubles):
+            return {"op": "networks", "networks": [_trouble_to_json(t) for t in troubles]}
         case Gate(addresses):
             return {"op": "gate", "addresses": [{"interface": a.interface, "address": a.address} for a in addresses]}
         case Stores(stores):
@@ -286,7 +302,10 @@ def address(interface: object, text: object, where: str = "address") -> Address:
 def _request(raw: Mapping[str, Any]) -> Request:
     match raw.get("op"):
         case "hello":
-            return Hello(_number(raw, "pid"), _path(raw, "cgroup", "cgroup") if raw.get("cgroup") else "")
+            networks = _troubles(raw) if "networks" in raw else None
+            return Hello(_number(raw, "pid"), _path(raw, "cgroup", "cgroup") if raw.get("cgroup") else "", networks)
+        case "networks":
+            return Networks(_troubles(raw))
         case "gate":
             found = [_mapping(a, f"addresses[{i}]") for i, a in enumerate(_list(raw, "addresses"))]
             parsed = {address(a.get("interface"), a.get("address"), f"addresses[{i}]") for i, a in enumerate(found)}
@@ -312,7 +331,7 @@ def _request(raw: Mapping[str, Any]) -> Request:
         case other:
             raise BadMessage(
                 f"op: {_shown(other)} is unknown: "
-                "use hello, gate, stores, plan, permit, release, swear, forswear, told or status"
+                "use hello, gate, stores, plan, permit, release, networks, swear, forswear, told or status"
             )
 
 
@@ -332,6 +351,25 @@ def _store(raw: Mapping[str, Any], where: str) -> StoreAt:
         raise BadMessage(f"{where}addresses: expected 1 to 8 IP addresses")
     checked = tuple(address("any", a, f"{where}addresses").address for a in addresses)
     return StoreAt(_name(raw, "name", where), checked, int(str(port)))
+
+
+def _trouble_to_json(t: Trouble) -> dict[str, Any]:
+    told = {"interface": t.interface, "fault": t.fault.name, "text": t.text}
+    return {**told, "unheard": list(t.unheard), "gateway": t.gateway}
+
+
+def _troubles(raw: Mapping[str, Any]) -> tuple[Trouble, ...]:
+    return tuple(_trouble(t, f"networks[{i}]") for i, t in enumerate(_list(raw, "networks")))
+
+
+def _trouble(raw: Any, where: str) -> Trouble:
+    raw = _mapping(raw, where)
+    fault, unheard = raw.get("fault"), _list(raw, "unheard")
+    if not isinstance(fault, str) or fault not in Fault.__members__:
+        raise BadMessage(f"{where}.fault: {_shown(fault)} is none of {', '.join(Fault.__members__)}")
+    names = tuple(_name({"name": name}, "name", f"{where}.unheard.") for name in unheard)
+    interface = _text(raw, "interface")
+    return Trouble(interface, Fault[fault], _text(raw, "text"), names, raw.get("gateway") is True)
 
 
 def _entry(raw: Any, where: str) -> Entry:

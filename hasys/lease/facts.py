@@ -37,3 +37,5 @@ class NodeFacts:
     oaths: Mapping[str, int] = field(default_factory=dict)
     """Group -> epoch of an operator's oath that it said renews itself, and which no leader limits yet."""
     health: Health = UNKNOWN_HEALTH
+    networks_since: float | None = None
+    """When what it says of its networks last changed; None: it never spoke."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from hasys.lease.assignments import Assignments, GroupAssignment
@@ -76,6 +76,8 @@ class Guard:
     heard: float | None = None
     held: Mapping[str, int] = field(default_factory=dict)
     confirmed: float | None = None
+    networks_since: float | None = None
+    """When its word about its networks last changed."""
     sworn: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     """Group -> (epoch, whether it renews itself) of an operator's oath, as last said to this store, leading or not."""
     sworn_boot: str = ""
@@ -292,6 +294,8 @@ class Granter:
             guard.held = dict(keepalive.held)
         for group, epoch in keepalive.held:
             self._highest[group] = max(epoch, self._highest.get(group, -1))
+        if last is None or last.health.networks != keepalive.health.networks:
+            guard.networks_since = now
         self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or _differs(last, keepalive)
         guard.last, guard.heard = keepalive, now
         if keepalive.confirmed_age is not None:
@@ -467,6 +471,7 @@ class Granter:
             claims=dict(grant.kept) if grant else {},
             oaths={group: epoch for group, (epoch, free) in guard.sworn.items() if free},
             health=last.health if last else UNKNOWN_HEALTH,
+            networks_since=guard.networks_since,
         )
 
 
@@ -476,5 +481,4 @@ def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:
         return True
     if last.sworn != now.sworn or last.bound != now.bound:
         return True
-    a, b = last.health, now.health
-    return (a.armed, a.watchdog, a.agent, a.message, a.version) != (b.armed, b.watchdog, b.agent, b.message, b.version)
+    return replace(last.health, lag=0.0) != replace(now.health, lag=0.0)

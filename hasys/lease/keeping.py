@@ -249,9 +249,10 @@ class Keeper:
         """A store said that it does not lead: ask everybody, at once."""
         if self._sent and hint.nonce == next(reversed(self._sent)) and not self._asked_all:
             self._everywhere = True
-            self._at_once(now)
+            self.at_once(now)
 
-    def _at_once(self, now: float) -> None:
+    def at_once(self, now: float) -> None:
+        """Send the next keep-alive now, unless that was asked for too often."""
         start, count = self._burst
         if now - start >= self._interval:
             start, count = now, 0
@@ -289,7 +290,7 @@ class Keeper:
         if grant.seq == self._seq:
             self._missing = False
             if grant.probe:
-                self._at_once(now)
+                self.at_once(now)
         self._withheld = bool(grant.withheld) and not grant.probe
         if grant.keepalive > 0:
             self._interval = grant.keepalive

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hasys.model.errors import Refused
+from hasys.model.networks import Fault, Trouble
 
 LARGEST = 60_000
 """Bytes; longer datagrams are refused before anything is read."""
@@ -27,6 +28,7 @@ _KEEPALIVE, _GRANT, _HINT = 1, 2, 3
 _SMALLEST = _HEADER.size + 1 + MAC_LENGTH
 _MOST_GROUPS = 2_000
 _LONGEST_TEXT = 1_000
+_MOST_NETWORKS = 32
 _MICRO = 1_000_000
 
 Named = tuple[str, int]
@@ -55,6 +57,8 @@ class Health:
     version: str = ""
     message: str = ""
     """Why it is not armed, or why it last fenced."""
+    networks: tuple[Trouble, ...] = ()
+    """Interfaces that are not well, as the agent told."""
 
 
 UNKNOWN_HEALTH = Health(armed=False)
@@ -208,7 +212,9 @@ def _body(m: Message) -> tuple[int, list[Any]]:
     if isinstance(m, KeepAlive):
         h = m.health
         confirmed = None if m.confirmed is None else [*m.confirmed, _up(m.confirmed_age or 0.0)]
-        health = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
+        health: list[Any] = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
+        if h.networks:  # left out else: stores of a version that does not know it understand the rest
+            health.append([_told(t) for t in h.networks[:_MOST_NETWORKS]])
         bound = [] if m.bound is None else [m.bound]
         return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn, *bound]
     if isinstance(m, Grant):
@@ -220,6 +226,10 @@ def _body(m: Message) -> tuple[int, list[Any]]:
 def _plain(text: str) -> str:
     """Free text as a receiver accepts it: one printable, bounded line."""
     return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TEXT])
+
+
+def _told(t: Trouble) -> list[Any]:
+    return [_plain(t.interface), int(t.fault), _plain(t.text), t.unheard, t.gateway]
 
 
 def _up(seconds: float) -> int:
@@ -256,13 +266,16 @@ class _Body:
         if confirmed is not None:
             term, seq, micros = self.items(confirmed, 3)
             term_seq, age = (self.number(term), self.number(seq)), self.seconds(micros)
+        networks: object = []
+        if isinstance(health, list) and len(health) == 7:
+            *health, networks = health
         armed, watchdog, lag, agent, version, message = self.items(health, 6)
         return KeepAlive(
             self.cluster, self.node, self.text(boot), self.seq, self.nonce, term_seq, age,
             self.named(held), self.named(released),
             Health(
                 self.flag(armed), self.text(watchdog), self.seconds(lag), self.flag(agent), self.text(version),
-                self.text(message),
+                self.text(message), self.troubles(networks),
             ),
             self.oaths(sworn), self.named(bound[0]) if bound else None,
         )  # fmt: skip
@@ -304,6 +317,16 @@ class _Body:
         for entry in self.many(value):
             group, epoch, free = self.items(entry, 3)
             found.append((self.text(group), self.number(epoch), self.flag(free)))
+        return tuple(found)
+
+    def troubles(self, value: object) -> tuple[Trouble, ...]:
+        found = []
+        for entry in self.many(value):
+            interface, fault, text, unheard, gateway = self.items(entry, 5)
+            if type(fault) is not int or fault not in tuple(Fault):
+                self.refuse("expected a fault")
+            names = tuple(self.text(name) for name in self.many(unheard))
+            found.append(Trouble(self.text(interface), Fault(fault), self.text(text), names, self.flag(gateway)))
         return tuple(found)
 
     def text(self, value: object) -> str:

@@ -40,7 +40,7 @@ _ROWS = (
     Reason("GroupAssigned", N, "{group} goes to {node}: {cause}", "A group without a node was given one."),
     Reason(
         "FailoverStarted", W, "{group} fails over from {previous} to {node}: {cause}",
-        "The holder was lost or gave up; the group goes to another node without waiting for an orderly stop.",
+        "The holder was lost, gave up, or is cut off from clients: the group goes elsewhere as soon as can be.",
     ),
     Reason(
         "MoveStarted", N, "{group} moves from {previous} to {node}: {cause}",
@@ -75,6 +75,14 @@ _ROWS = (
     Reason("NodeReady", N, "{node} is ready", "Its guard is heard, hears us, and its agent works."),
     Reason("NodeNotReady", W, "{node} is not ready: {cause}", "Heard, but not fit to take a group over."),
     Reason("NodeLost", W, "{node} is lost: {cause}", "Silent for longer than the suspicion time."),
+    Reason(
+        "InterfaceLost", W, "{node}: {cause}",
+        "An interface that groups use there. What it serves moves if another node is better off.",
+    ),
+    Reason(
+        "InterfaceBack", N, "{node}: {interface} works again",
+        "And has done so for a while: a bouncing link counts as lost.",
+    ),
     Reason("NodeStopped", N, "{node} is off: it was shut down in order", "It had handed everything over before."),
     Reason(
         "NetworkLost", W, "{node} is not reached at {address} any more: what it has to say goes over its other network",
@@ -143,6 +151,10 @@ _ROWS = (
     Reason(
         "MonitorRestart", W, "monitor {resource} restarts on {node}: {cause}",
         "One attempt to mend it in place: of the resource, or by the command, that the monitor names.",
+    ),
+    Reason(
+        "AddressTaken", C, "another machine answers for {resource} of {node}: {cause}",
+        "A foreign machine uses the address. It was announced again; find the machine by its MAC address and mend it.",
     ),
     Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from hasys.model.networks import LostNetworks, Trouble
 from hasys.model.timing import Timing
 
 
@@ -81,6 +82,12 @@ class NodeInfo:
     """Not empty: this boot of the node left in order and gets nothing."""
     last_state: NodeState | None = None
     """As recorded before, to see the change."""
+    networks: tuple[Trouble, ...] = ()
+    """Its interfaces that are not well, by its own word."""
+    networks_since: float | None = None
+    """When this leader last heard another word about them."""
+    networks_told: Mapping[str, str] = field(default_factory=dict)
+    """Interface -> what is recorded as wrong with it, to see the change."""
     connected: bool = True
     """Its store answers the leader's: all there is to know of a witness."""
     cut: tuple[str, ...] | None = None
@@ -225,6 +232,11 @@ class GroupInfo:
     resources: tuple[ResourceInfo, ...] = ()
     findings: tuple[Finding, ...] = ()
     """Monitors that have failed."""
+    interfaces: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Node -> interfaces that its addresses use there."""
+    lost_networks: LostNetworks = LostNetworks.ANY
+    needs_gateway: bool = True
+    """A node that does not reach its gateway serves worse than one that does."""
     may_hold: frozenset[str] = frozenset()
     """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
     claims: Mapping[str, int] = field(default_factory=dict)

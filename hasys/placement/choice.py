@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hasys.model.networks import Fault
 from hasys.model.view import GroupInfo, View
+from hasys.placement import networks
 from hasys.placement.standing import standing
 
 
@@ -13,27 +15,33 @@ def ranked(group: GroupInfo) -> list[str]:
     return [c.node for c in sorted(group.candidates, key=lambda c: (-c.priority, c.node))]
 
 
-def why_not(node: str, view: View, now: float) -> str:
-    """Why this node cannot take a group now; empty: it can."""
+def why_not(node: str, group: GroupInfo, view: View, now: float) -> str:
+    """Why this node cannot take the group now; empty: it can."""
     info = view.nodes.get(node)
     if info is None:
         return "unknown node"
     if not info.runs_groups:
         return "a witness runs no groups"
     how = standing(info, now, view)
-    return "" if how.ready else f"{how.state.value}, {how.why}"
+    if not how.ready:
+        return f"{how.state.value}, {how.why}"
+    trouble = networks.severe(group, node, view, now)
+    return trouble.text if trouble is not None else ""
 
 
 def able(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> list[str]:
     """Nodes that can take the group now, preferred first."""
     excluded = set(without)
-    return [n for n in ranked(group) if n not in excluded and not why_not(n, view, now)]
+    return [n for n in ranked(group) if n not in excluded and not why_not(n, group, view, now)]
 
 
 def best(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str | None:
-    """The node to use: one against which no monitor speaks, then one where the group has not failed, comes first."""
+    """The node to use: one that reaches its gateway before one that does not, then one against which no monitor speaks,
+    then one where the group has not failed."""
     nodes = able(group, view, now, without=without)
-    return min(nodes, key=lambda n: (bool(group.unfit(n)), n in group.failures), default=None)
+    faults = {n: networks.fault(group, n, view, now) for n in nodes}
+    rank = {n: (faults[n] >= Fault.GATEWAY, bool(group.unfit(n)), n in group.failures, faults[n]) for n in nodes}
+    return min(nodes, key=lambda n: rank[n], default=None)
 
 
 def untried(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str | None:
@@ -45,5 +53,17 @@ def untried(group: GroupInfo, view: View, now: float, *, without: Iterable[str] 
 def obstacles(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str:
     """Why no node can take the group, node by node: "n2: Lost, no keep-alive"."""
     excluded = set(without)
-    parts = [f"{n}: {why_not(n, view, now)}" for n in ranked(group) if n not in excluded and why_not(n, view, now)]
+    reasons = {n: why_not(n, group, view, now) for n in ranked(group) if n not in excluded}
+    return "; ".join(f"{n}: {why}" for n, why in reasons.items() if why) or "it has no other node"
+
+
+def complaints(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> str:
+    """Like :func:`obstacles`, with what is wrong with nodes that can take it."""
+    excluded = set(without)
+    parts = []
+    for node in ranked(group):
+        trouble = networks.lost(group, node, view, now)
+        why = why_not(node, group, view, now) or (trouble.text if trouble is not None else "it failed there")
+        if node not in excluded:
+            parts.append(f"{node}: {why}")
     return "; ".join(parts) or "it has no other node"

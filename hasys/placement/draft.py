@@ -6,6 +6,7 @@ computed from the assignment just made. Not shared, not kept: one draft per call
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hasys.model import events
@@ -22,6 +23,7 @@ from hasys.placement.effects import (
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
+    SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
@@ -115,6 +117,10 @@ class Draft:
     def cut(self, name: str, addresses: tuple[str, ...]) -> None:
         self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
         self._add("Node", name, SetCut(name, addresses))
+
+    def networks(self, name: str, told: Mapping[str, str]) -> None:
+        self.nodes[name] = replace(self.nodes[name], networks_told=told)
+        self._add("Node", name, SetNetworks(name, told))
 
     def drain(self, name: str, drained: bool) -> None:
         self.nodes[name] = replace(self.nodes[name], drained=drained)

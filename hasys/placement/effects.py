@@ -7,6 +7,7 @@ that lost a race changes nothing, and the next look decides again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hasys.model.view import Assignment, Failure, NodeState, Phase
@@ -62,6 +63,14 @@ class SetCut:
 
     node: str
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetNetworks:
+    """Interface -> what is wrong with it."""
+
+    node: str
+    networks: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,7 @@ Effect = (
     | Purge
     | SetNodeState
     | SetCut
+    | SetNetworks
     | SetDrained
     | SetShutdown
     | SetFenceConfirmed

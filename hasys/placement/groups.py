@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hasys.model.view import Failure, GroupInfo, Phase
-from hasys.placement import choice
+from hasys.placement import choice, networks
 from hasys.placement.draft import Draft
 from hasys.placement.phase import phase_of
 from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
@@ -17,6 +17,8 @@ from hasys.placement.standing import first_look, lost_at
 
 Verdict = tuple[Phase, str] | None
 
+CUT_OFF_STOP = 2.0
+"""Seconds that an orderly stop may take where nobody is served meanwhile: then it is fenced there."""
 STABLE = 600.0
 """Seconds of Running after which earlier failures are forgotten: each node is tried once in that time."""
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
@@ -117,7 +119,19 @@ def _stay(draft: Draft, name: str, seen: str) -> Verdict:
         if draft.now >= calm:
             for node in list(group.failures):
                 draft.failure(name, node, None)
-    return None
+    return _badly_connected(draft, name)
+
+
+def _badly_connected(draft: Draft, name: str) -> Verdict:
+    """Its network is lost there, and nowhere better: it stays, and says why it may not be reached."""
+    group = draft.groups[name]
+    view, now, holder = draft.view, draft.now, group.assignment.node
+    trouble = networks.to_leave(group, view, now)
+    phase, _ = phase_of(group, moved=draft.moved(name))
+    if trouble is None or now < networks.settled(group, trouble, view) or phase not in (Phase.RUNNING, Phase.DEGRADED):
+        return None
+    elsewhere = choice.complaints(group, view, now, without=[holder])
+    return Phase.DEGRADED, f"{holder}: {trouble.text}; no node is better: {elsewhere}"
 
 
 def _place(draft: Draft, name: str, seen: str) -> Verdict:
@@ -183,7 +197,7 @@ def _start_again(draft: Draft, name: str, seen: str, *, elsewhere: bool) -> Verd
     group = draft.groups[name]
     holder = group.assignment.node
     soon = group.epoch_since is not None and draft.now < group.epoch_since + FENCED_AGAIN
-    if draft.standing(holder).ready and not soon:
+    if not choice.why_not(holder, group, draft.view, draft.now) and not soon:
         _take_over(draft, name, holder, seen)
         return None
     other = choice.best(group, draft.view, draft.now, without=[holder]) if elsewhere else None
@@ -216,6 +230,19 @@ def _move(draft: Draft, name: str, seen: str) -> Verdict:
     info = draft.nodes.get(holder)
     if info is None or info.shutdown_boot_id or group.candidate(holder) is None:
         return _stop(draft, name, f"{seen} and no other node can take it")
+    return None
+
+
+def _escape(draft: Draft, name: str, seen: str) -> Verdict:
+    """Away from a node where nobody is served: as a planned move, for its guard is heard and its release is sooner than
+    the end of its lease; the stop gets less time (see ``_finish_move``)."""
+    group = draft.groups[name]
+    holder = group.assignment.node
+    node = choice.best(group, draft.view, draft.now, without=[holder])
+    if group.moving or node is None:
+        return None
+    draft.assign(name, group.assignment.moved(node, seen, revoke=False))
+    draft.group_event(name, "FailoverStarted", node=node, previous=holder, cause=seen)
     return None
 
 
@@ -354,6 +381,8 @@ _BLOCKED: dict[Situation, Callable[[Draft, str, str], Verdict]] = {
     Situation.NOBODY: _wait_to_start,
     Situation.LOST: _wait_to_move,
     Situation.GAVE_UP: _wait_to_move,
+    Situation.CUT_OFF: _wait_to_move,
+    Situation.NO_GATEWAY: _wait_to_move,
     Situation.FAILED: _wait_to_retry,
 }
 
@@ -368,6 +397,7 @@ _ACT: dict[Outcome, Callable[[Draft, str, str], Verdict]] = {
     Outcome.HALT: _halt,
     Outcome.STAY_UNFIT: _stay_unfit,
     Outcome.MOVE: _move,
+    Outcome.ESCAPE: _escape,
     Outcome.STOP: _stop,
 }
 
@@ -384,7 +414,10 @@ def _finish_move(draft: Draft, name: str) -> None:
             draft.assign(name, a.let_go())  # its grant ended without a release: the new node need not wait for one
         return
     previous = draft.nodes.get(a.previous_node)
-    overdue = draft.begun(group.epoch_since) + group.stop_timeout
+    cut_off = networks.severe(group, a.previous_node, draft.view, draft.now) is not None
+    overdue = draft.begun(group.epoch_since) + (
+        min(group.stop_timeout, CUT_OFF_STOP) if cut_off else group.stop_timeout
+    )
     if previous is None or draft.standing(a.previous_node).lost:
         cause = f"{a.previous_node} was lost meanwhile"
     elif draft.now >= overdue:
@@ -436,7 +469,11 @@ def _settle(draft: Draft, name: str, verdict: Verdict) -> None:
 
 
 def _watch_holder(draft: Draft, name: str) -> None:
-    """Look again when the holder would count as lost."""
-    node = draft.nodes.get(draft.groups[name].assignment.node)
+    """Look again when the holder would count as lost, or its network as lost for good."""
+    group = draft.groups[name]
+    node = draft.nodes.get(group.assignment.node)
     if node is not None:
         draft.look_at(lost_at(node, draft.view))
+        trouble = networks.to_leave(group, draft.view, draft.now)
+        if trouble is not None:
+            draft.look_at(networks.settled(group, trouble, draft.view))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from hasys.model.networks import Fault
 from hasys.model.view import NodeState
+from hasys.placement import networks
 from hasys.placement.draft import Draft
 from hasys.placement.standing import NO_AGENT, NOT_HEARD, in_contact, lost_at
 
@@ -25,6 +27,8 @@ def look(draft: Draft, name: str) -> None:
         draft.node_event(name, "NodeUndrained", cause="it was started again")
     if node.cut is not None and node.cut != node.last_cut:
         _note_networks(draft, name, node.cut, node.last_cut)
+    if here and node.agent_alive:
+        _interfaces(draft, name)
     how = draft.standing(name)
     if node.runs_groups:
         draft.look_at(lost_at(draft.nodes[name], draft.view))
@@ -47,3 +51,19 @@ def _note_networks(draft: Draft, name: str, cut: tuple[str, ...], before: tuple[
         draft.node_event(name, "NetworkLost", address=address)
     for address in (a for a in before if a not in cut):
         draft.node_event(name, "NetworkBack", address=address)
+
+
+def _interfaces(draft: Draft, name: str) -> None:
+    """Record what the node lost and what it has back for good: a bouncing link is lost until it is steady."""
+    told = draft.nodes[name].networks_told
+    found = {t.interface: t for t in networks.troubles(name, draft.view, draft.now)}
+    now = {i: told.get(i, "") if t.fault is Fault.UNSTEADY else t.text for i, t in sorted(found.items())}
+    now = {interface: text for interface, text in now.items() if text}
+    if now == told:
+        return
+    draft.networks(name, now)
+    for interface, text in now.items():
+        if told.get(interface) != text:
+            draft.node_event(name, "InterfaceLost", cause=text)
+    for interface in told.keys() - now.keys():
+        draft.node_event(name, "InterfaceBack", interface=interface)

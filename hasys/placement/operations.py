@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hasys.model.view import GroupInfo, NodeState, OperationInfo, OperationType, Phase
-from hasys.placement import choice
+from hasys.placement import choice, networks
 from hasys.placement.draft import Draft
+from hasys.placement.policy import Policy, policy_of
 
 START_ALLOWANCE = 300.0
 """Seconds that a start may take before the operation that asked for it ends as failed (the start itself goes on)."""
@@ -80,7 +81,7 @@ def _switchover(draft: Draft, op: OperationInfo) -> str:
     if op.node:
         if group.candidate(op.node) is None:
             return f"{op.node} is not one of the nodes of {op.group}: {', '.join(choice.ranked(group))}"
-        why = choice.why_not(op.node, draft.view, draft.now)
+        why = choice.why_not(op.node, group, draft.view, draft.now)
         if why:
             return f"{op.node} cannot take {op.group}: {why}"
     target = op.node or choice.best(group, draft.view, draft.now, without=[a.node])
@@ -101,7 +102,11 @@ def _force(draft: Draft, op: OperationInfo) -> str:
         return f"{op.group} is already on {op.node}"
     node = draft.nodes[op.node]
     if draft.standing(op.node).lost or node.leaving or not node.runs_groups:
-        return f"{op.node} cannot take {op.group}: {choice.why_not(op.node, draft.view, draft.now)}"
+        return f"{op.node} cannot take {op.group}: {choice.why_not(op.node, group, draft.view, draft.now)}"
+    trouble = networks.severe(group, op.node, draft.view, draft.now)
+    others = choice.able(group, draft.view, draft.now, without=[op.node])
+    if trouble is not None and others and policy_of(group) is Policy.AUTO:
+        return f"{op.node} would give {op.group} away again, {trouble.text}: hasys pause {op.group} first"
     return _move(draft, op, op.node, revoke=True)
 
 
@@ -261,7 +266,7 @@ def _run(draft: Draft, op: OperationInfo) -> str:
     if not node.runs_groups:
         return f"{op.node} is a witness: no agent runs there"
     if draft.standing(op.node).lost or not node.agent_alive:
-        return f"{op.node} is not there to run it: {choice.why_not(op.node, draft.view, draft.now) or 'no agent'}"
+        return f"{op.node} is not there to run it: {draft.standing(op.node).why or 'no agent'}"
     draft.start(op)
     return ""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from hasys.model.networks import SEVERE
 from hasys.model.view import GroupInfo, MonitorAction, ResourceState, View
+from hasys.placement import choice, networks
 from hasys.placement.standing import standing
 
 
@@ -20,6 +22,8 @@ class Situation(StrEnum):
     LOST = "the node is lost, or deaf"
     GAVE_UP = "the node's guard has fenced the group"
     LEAVING = "the node is drained, shuts down, or is no longer a candidate"
+    CUT_OFF = "nobody is reached through the group's network there, and another node serves better"
+    NO_GATEWAY = "the gateway is not reached from there, and is from another node"
     FAILED = "a resource failed there after its restarts in place"
     HALTED = "a monitor with action Stop failed there"
     UNFIT = "a monitor with action Failover failed there"
@@ -47,6 +51,7 @@ class Outcome(StrEnum):
     HALT = "stops in order and is paused until the operator resumes it"
     STAY_UNFIT = "stays, Degraded, until the operator moves it"
     MOVE = "stops there in order, then starts elsewhere"
+    ESCAPE = "stops there in order but soon, then starts elsewhere"
     STOP = "stops in order"
     BLOCK = "waits for the operator"
 
@@ -70,6 +75,12 @@ TABLE: dict[tuple[Situation, Policy], Outcome] = {
     (S.LEAVING, P.AUTO): O.MOVE,
     (S.LEAVING, P.MANUAL): O.MOVE,
     (S.LEAVING, P.PAUSED): O.MOVE,
+    (S.CUT_OFF, P.AUTO): O.ESCAPE,
+    (S.CUT_OFF, P.MANUAL): O.BLOCK,
+    (S.CUT_OFF, P.PAUSED): O.BLOCK,
+    (S.NO_GATEWAY, P.AUTO): O.MOVE,
+    (S.NO_GATEWAY, P.MANUAL): O.BLOCK,
+    (S.NO_GATEWAY, P.PAUSED): O.BLOCK,
     (S.FAILED, P.AUTO): O.RETREAT,
     (S.FAILED, P.MANUAL): O.BLOCK,
     (S.FAILED, P.PAUSED): O.BLOCK,
@@ -113,6 +124,12 @@ def situation_of(group: GroupInfo, view: View, now: float) -> tuple[Situation, s
         return Situation.LEAVING, f"{holder} is no longer one of its nodes"
     if node.leaving:
         return Situation.LEAVING, f"{holder} is drained" if node.drained else f"{holder} shuts down"
+    trouble = networks.to_leave(group, view, now)
+    if trouble is not None and now >= networks.settled(group, trouble, view):
+        able = choice.able(group, view, now, without=[holder])
+        if networks.better(group, trouble, able, view, now):
+            situation = Situation.CUT_OFF if trouble.fault >= SEVERE else Situation.NO_GATEWAY
+            return situation, f"{holder}: {trouble.text}"
     failure = failed(group)
     if failure:
         return Situation.FAILED, failure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hasys.model.view import GroupInfo, NodeState, Phase, View
-from hasys.placement import choice
+from hasys.placement import choice, networks
 from hasys.placement.standing import standing
 
 ACTIVE, STANDBY, STARTING, STOPPING, FAILED = "Active", "Standby", "Starting", "Stopping", "Failed"
@@ -26,6 +26,8 @@ def role_of(node: str, group: GroupInfo, view: View, now: float) -> str:
         return STOPPING
     if how is not NodeState.READY:
         return how.value
+    if networks.severe(group, node, view, now) is not None:
+        return NodeState.NOT_READY.value
     return FAILED if node in group.failures else STANDBY
 
 

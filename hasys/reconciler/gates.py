@@ -28,13 +28,14 @@ class Gates:
             seen = self._cache.shape, self._guard.session
             if seen == self._seen:
                 return
-            wanted = frozenset(self._addresses())
+            wanted = frozenset(self.addresses())
             if (self._guard.session, wanted) != self._told:
                 await self._guard.gate(sorted(wanted))
                 self._told = seen[1], wanted
             self._seen = seen
 
-    def _addresses(self) -> set[Address]:
+    def addresses(self) -> set[Address]:
+        """Every address of every group that this node is a candidate for, on its interface here."""
         found = set()
         for name, group in self._cache.groups.items():
             if all(candidate.name != self._node for candidate in group.spec.nodes):

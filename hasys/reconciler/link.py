@@ -23,6 +23,7 @@ from hasys.guard.client import (
 )
 from hasys.guard.protocol import Address, Plan, StoreAt
 from hasys.model.errors import HasysError
+from hasys.model.networks import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class GuardLink:
         """The guard has reports about oaths that the store may not know."""
         self._connect = connect
         self._introduction = (pid, cgroup)
+        self._networks: tuple[Trouble, ...] | None = None
         self._wake = wake
         self._revoked = revoked
         self._client: GuardClient | None = None
@@ -71,7 +73,7 @@ class GuardLink:
         while True:
             try:
                 async with self._connect() as client:
-                    self._begin(client, await client.hello(*self._introduction))
+                    self._begin(client, await client.hello(*self._introduction, self._networks))
                     complained = ""
                     async for event in client.events:
                         self._take(event)
@@ -116,6 +118,16 @@ class GuardLink:
     async def told(self, serial: int) -> None:
         await self._guard().told(serial)
         self.untold = False
+
+    async def networks(self, troubles: tuple[Trouble, ...]) -> None:
+        """Every interface that is not well. A guard that is not there hears it when it comes."""
+        self._networks = troubles
+        if self._client is None:
+            return
+        try:
+            await self._client.networks(troubles)
+        except HasysError as e:
+            log.warning("guard: not told of the networks: %s", e)
 
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._guard().gate(addresses)

@@ -32,6 +32,7 @@ from hasys.reconciler.group import GroupReconciler, Machine
 from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.link import GuardLink
 from hasys.reconciler.members import Members
+from hasys.reconciler.networks import Networks
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runs import Runs
@@ -107,14 +108,18 @@ class Agent:
         self._records = records = Records(config.run_dir / "resources")
         mounts = KernelMounts()
         self.runs = Runs(config.name, own, records, self._outputs, cluster.report)
+        gates = Gates(self.cache, self.link, config.name)
+        self.networks = Networks(config, self.cache, gates, self.addresses, self.link)
         self._machine = Machine(
             node=config.name,
             cache=self.cache,
             guard=self.link,
-            gates=Gates(self.cache, self.link, config.name),
+            gates=gates,
             reporter=self.reporter,
             leftovers=Leftovers(self.addresses, base, records, self._outputs, mounts),
-            driver=Drivers(base, self.addresses, records, self._outputs, mounts, RealSystemctl()).make,
+            driver=Drivers(
+                base, self.addresses, records, self._outputs, mounts, RealSystemctl(), self.networks.monitor
+            ).make,
             tasks=tasks,
             wake=self.runtime.wake,
         )
@@ -138,6 +143,7 @@ class Agent:
             self.addresses, self.runtime, self.link, self.reporter, self._outputs, self.last_known, self.witnessing,
             self.members,
             self.watching,
+            self.networks,
         )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
@@ -178,6 +184,7 @@ class Agent:
             if self.cache.synced and (nodes or batch.synced):
                 self.members.look()
             if batch.synced:
+                self.networks.monitor.look()
                 self.reporter.forget()
                 self.witnessing.look()
                 if first:

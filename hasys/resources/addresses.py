@@ -106,6 +106,10 @@ class KernelAddresses:
     def holders(self, address: str) -> tuple[Held, ...]:
         return self._by_address.get(address, ())
 
+    def on(self, name: str) -> tuple[tuple[str, int], ...]:
+        """(address, prefix length) of each address on an interface."""
+        return tuple((h.address, h.prefix) for h in sorted(self._held) if h.interface == name)
+
     async def changed(self, since: int) -> None:
         while self.revision <= since:
             await self._news.wait()

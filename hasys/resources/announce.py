@@ -10,12 +10,12 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from hasys.model import arp
 from hasys.resources.addresses import Link
 
 BURST = (0.0, 0.1, 0.4, 0.9)
 """Seconds after a take-over at which to announce: at once, and again in case a switch was still learning."""
 
-_BROADCAST = b"\xff" * 6
 _ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
 _ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 _ICMPV6 = 58
@@ -28,7 +28,8 @@ def frames(address: str, mac: bytes) -> tuple[bytes, ...]:
     if isinstance(ip, ipaddress.IPv6Address):
         return (_advertisement(ip.packed, mac),)
     # Some systems update their tables from requests only, some from replies only: send both.
-    return _arp(1, ip.packed, mac), _arp(2, ip.packed, mac)
+    sender = ip.packed
+    return arp.frame(arp.REQUEST, mac, sender, sender), arp.frame(arp.REPLY, mac, sender, sender, mac)
 
 
 def send(address: str, link: Link) -> None:
@@ -40,12 +41,6 @@ def send(address: str, link: Link) -> None:
         packets.bind((link.name, 0))
         for frame in frames(address, link.mac):
             packets.send(frame)
-
-
-def _arp(operation: int, ip: bytes, mac: bytes) -> bytes:
-    target = mac if operation == 2 else b"\0" * 6
-    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation)
-    return _BROADCAST + mac + b"\x08\x06" + head + mac + ip + target + ip
 
 
 def _advertisement(ip: bytes, mac: bytes) -> bytes:

@@ -18,7 +18,7 @@ from hasys.resources.records import Records
 from hasys.resources.service import Home
 from hasys.resources.shared_disk import SharedDisk
 from hasys.resources.systemd_unit import Systemctl, SystemdUnit
-from hasys.resources.virtual_ip import VirtualIP
+from hasys.resources.virtual_ip import Claims, VirtualIP
 from hasys.v1 import objects_pb2 as pb
 
 
@@ -32,12 +32,13 @@ class Drivers:
     outputs: Outputs
     mounts: Mounts
     systemctl: Systemctl
+    claims: Claims | None = None
 
     def make(self, resource: Resource, around: Surroundings) -> Driver:
         """The driver of a resource."""
         match resource:
             case pb.VirtualIP():
-                return VirtualIP(around, resource.spec, self.addresses)
+                return VirtualIP(around, resource.spec, self.addresses, claims=self.claims)
             case pb.Application():
                 return Application(around, resource.spec, self._home(around))
             case pb.Database():

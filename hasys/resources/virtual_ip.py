@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Protocol
 
 import anyio
 
@@ -18,11 +19,32 @@ from hasys.resources.port import AddressTrace, Driver, State, Surroundings, Temp
 from hasys.v1 import objects_pb2
 
 LINK_GRACE = 1.0
-"""Seconds a missing or unplugged interface is forgiven before the resource counts as failed: boot, a bouncing switch
-port. An interface that was set down by hand is not forgiven: nobody does that by accident."""
+"""Seconds for which a missing or unplugged interface changes nothing: boot, a bouncing switch port. An interface that
+was set down by hand is not forgiven: nobody does that by accident."""
+CLAIM_GRACE = 0.5
+"""Seconds after the first announcement in which another claim may be a late word of the node that had it before."""
+DEFEND = 0.25
+"""Shortest time in seconds between two announcements against a foreign machine."""
+CLAIM_OVER = 60.0
+"""Seconds of silence after which a foreign machine that speaks again is an event again."""
 
 RETRY = 0.2
 """Seconds until the next attempt when the kernel refuses."""
+
+
+class Claims(Protocol):
+    """Hears who else claims an address."""
+
+    def defended(self, interface: str, address: str, challenged: Callable[[str], None]) -> AbstractContextManager[None]:
+        """``challenged`` is called with the MAC address of a foreign machine that claims it, while the block lasts."""
+        ...
+
+
+class Unheard:
+    """:class:`Claims` where nobody listens."""
+
+    def defended(self, interface: str, address: str, challenged: Callable[[str], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class VirtualIP(Driver):
@@ -36,6 +58,7 @@ class VirtualIP(Driver):
         spec: objects_pb2.VirtualIPSpec,
         addresses: Addresses,
         send: Callable[[str, Link], None] = announce.send,
+        claims: Claims | None = None,
     ) -> None:
         super().__init__(around)
         parsed = ipaddress.ip_interface(spec.address)
@@ -45,6 +68,10 @@ class VirtualIP(Driver):
         self._send = send
         self._schedule = announce.Schedule(settings.seconds(spec, "announce_interval"))
         self._link_lost: float | None = None
+        self._claims = claims or Unheard()
+        self._claim = ("", float("-inf"))
+        """Last foreign machine, and when it spoke last."""
+        self._defended = float("-inf")
 
     def traces(self) -> tuple[Trace, ...]:
         if not self.wanted.interface:
@@ -66,11 +93,12 @@ class VirtualIP(Driver):
             return
         if self.condition.state is not State.RUNNING:
             self.become(State.STARTING)
-        while True:
-            revision = self._addresses.revision
-            wait = await self._settle(anyio.current_time())
-            with anyio.move_on_after(wait):
-                await self._addresses.changed(revision)
+        with self._claims.defended(self.wanted.interface, self.wanted.address, self._challenged):
+            while True:
+                revision = self._addresses.revision
+                wait = await self._settle(anyio.current_time())
+                with anyio.move_on_after(wait):
+                    await self._addresses.changed(revision)
 
     def continues(self, earlier: Driver) -> bool:
         return isinstance(earlier, VirtualIP) and earlier.wanted == self.wanted
@@ -91,11 +119,10 @@ class VirtualIP(Driver):
         trouble, grace = self._trouble(now)
         if trouble:
             self._schedule.begun = None  # to be announced anew when the link is back
-            if grace > 0 and self.condition.state is not State.FAILED:
-                self.become(self.condition.state, f"waiting: {trouble}")
-                return grace
-            self.become(State.FAILED, trouble)
-            return None
+            # Not a failure of the resource: whether another node is better off is the leader's to judge.
+            forgiven = grace > 0 and self.condition.state is State.RUNNING
+            self.become(State.RUNNING if forgiven else State.STARTING, f"waiting: {trouble}")
+            return grace if forgiven else None
         try:
             await self._place()
         except Temporary as e:
@@ -147,3 +174,18 @@ class VirtualIP(Driver):
             self._send(self.wanted.address, link)
         except OSError:
             return  # the link went away: its event is on the way, the schedule repeats
+
+    def _challenged(self, mac: str) -> None:
+        """A foreign machine claims the address: neighbours hear at once where it really is, and an operator too."""
+        now, begun = anyio.current_time(), self._schedule.begun
+        link = self._addresses.link(self.wanted.interface)
+        if self.condition.state is not State.RUNNING or begun is None or now < begun + CLAIM_GRACE or link is None:
+            return
+        last, spoke = self._claim
+        self._claim = mac, now
+        if now >= self._defended + DEFEND:
+            self._defended = now
+            with suppress(OSError):  # the link went away: its event is on the way
+                self._send(self.wanted.address, link)
+        if mac != last or now > spoke + CLAIM_OVER:
+            self.around.record("AddressTaken", f"{mac} on {self.wanted.interface} claims {self.wanted.address}")

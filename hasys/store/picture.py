@@ -14,6 +14,7 @@ from hasys.api.convert import seconds
 from hasys.api.kinds import RESOURCE_KINDS, Ref, resource
 from hasys.lease.facts import NodeFacts
 from hasys.model.lines import one_line
+from hasys.model.networks import LostNetworks
 from hasys.model.timing import Timing
 from hasys.model.view import (
     Assignment,
@@ -237,6 +238,9 @@ def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
         fence_boot_id=status.fence_boot_id,
         shutdown_boot_id=status.shutdown_boot_id,
         last_state=NodeState(status.state) if status.state else None,
+        networks=facts.health.networks,
+        networks_since=facts.networks_since,
+        networks_told=dict(status.networks),
         connected=connected,
         last_cut=tuple(status.cut),
     )
@@ -270,8 +274,20 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
         failures={node: Failure(f.epoch, f.message, f.count) for node, f in status.failures.items()},
         resources=tuple(resource_info(ref, obj) for ref, obj in sorted(members.items()) if ref.kind in RESOURCE_KINDS),
         findings=tuple(finding for _, obj in sorted(members.items()) for finding in findings(obj)),
+        interfaces=interfaces_of(group, members),
+        lost_networks=LostNetworks(pb.GroupNetwork.Lost.Name(spec.network.lost)),
+        needs_gateway=spec.network.gateway == pb.GroupNetwork.Check,
         deleting=group.metadata.HasField("deleting"),
     )
+
+
+def interfaces_of(group: pb.Group, members: Mapping[Ref, pb.Object]) -> dict[str, frozenset[str]]:
+    """Node -> interfaces that the group's addresses use there."""
+    wanted = [o.virtual_ip.spec.interface for o in members.values() if o.WhichOneof("kind") == "virtual_ip"]
+    return {
+        node.name: frozenset(name for i in wanted if (name := i.per_node.get(node.name, "") or i.name))
+        for node in group.spec.nodes
+    }
 
 
 def resource_info(ref: Ref, obj: pb.Object) -> ResourceInfo:

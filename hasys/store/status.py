@@ -11,6 +11,7 @@ from hasys.api.kinds import RESOURCE_KINDS, Ref, inner, kind_name, resource
 from hasys.api.monitors import watched
 from hasys.lease.facts import NodeFacts
 from hasys.model.view import GroupInfo, NodeInfo, NodeState, Phase, View
+from hasys.placement import networks
 from hasys.placement.roles import ACTIVE, redundant, role_of
 from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
@@ -93,6 +94,9 @@ class StatusSource:
         answer.state, answer.message = how.state.value, how.why
         if not info.connected and not answer.message and info.role.value != "Observer":
             answer.message = "its store does not answer" + (f": {info.message}" if info.message else "")
+        for trouble in networks.troubles(name, view, now):
+            answer.networks[trouble.interface] = trouble.text
+            answer.message = answer.message or trouble.text
         answer.cut.extend(info.cut or ())
         if answer.cut and not answer.message:
             answer.message = f"not reached at {', '.join(answer.cut)}"

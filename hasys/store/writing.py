@@ -20,6 +20,7 @@ from hasys.placement.effects import (
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
+    SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
@@ -162,6 +163,10 @@ class _Writer:
                 status.state_since.CopyFrom(self._stamp)
             case SetCut(node, addresses):
                 self._node(node).cut[:] = addresses
+            case SetNetworks(node, networks):
+                told = self._node(node).networks
+                told.clear()
+                told.update(networks)
             case SetDrained(node, drained):
                 self._copy(Ref("Node", "", node), self._spec).node.spec.drained = drained
             case SetShutdown(node, boot_id):

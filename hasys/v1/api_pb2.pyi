@@ -702,6 +702,26 @@ Global___ClusterView: _TypeAlias = ClusterView  # noqa: Y015
 class NodeView(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class NetworksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -711,6 +731,7 @@ class NodeView(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     role: _builtins.str
     state: _builtins.str
@@ -729,6 +750,10 @@ class NodeView(_message.Message):
     def figures(self) -> _monitors_pb2.NodeFigures:
         """absent: the agent has told none lately"""
 
+    @_builtins.property
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """interface -> what is wrong with it now; empty: all is well"""
+
     def __init__(
         self,
         *,
@@ -741,10 +766,11 @@ class NodeView(_message.Message):
         message: _builtins.str = ...,
         cut: _abc.Iterable[_builtins.str] | None = ...,
         figures: _monitors_pb2.NodeFigures | None = ...,
+        networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "guard", b"guard", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "figures", b"figures", "guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "figures", b"figures", "guard", b"guard", "lease", b"lease", "message", b"message", "name", b"name", "networks", b"networks", "role", b"role", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -255,25 +255,83 @@ class GroupSpec(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     FAILOVER_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     mode: Global___GroupSpec.Mode.ValueType
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupNode]: ...
     @_builtins.property
     def failover(self) -> Global___Failover: ...
+    @_builtins.property
+    def network(self) -> Global___GroupNetwork: ...
     def __init__(
         self,
         *,
         mode: Global___GroupSpec.Mode.ValueType = ...,
         nodes: _abc.Iterable[Global___GroupNode] | None = ...,
         failover: Global___Failover | None = ...,
+        network: Global___GroupNetwork | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failover", b"failover"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failover", b"failover", "network", b"network"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover", b"failover", "mode", b"mode", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover", b"failover", "mode", b"mode", "network", b"network", "nodes", b"nodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupSpec: _TypeAlias = GroupSpec  # noqa: Y015
+
+@_typing.final
+class GroupNetwork(_message.Message):
+    """When the networks of the group's addresses make it leave a node for a better one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Lost:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LostEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GroupNetwork._Lost.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        Any: GroupNetwork._Lost.ValueType  # 0
+        All: GroupNetwork._Lost.ValueType  # 1
+        Never: GroupNetwork._Lost.ValueType  # 2
+
+    class Lost(_Lost, metaclass=_LostEnumTypeWrapper): ...
+    Any: GroupNetwork.Lost.ValueType  # 0
+    All: GroupNetwork.Lost.ValueType  # 1
+    Never: GroupNetwork.Lost.ValueType  # 2
+
+    class _Gateway:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _GatewayEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GroupNetwork._Gateway.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        Check: GroupNetwork._Gateway.ValueType  # 0
+        Ignore: GroupNetwork._Gateway.ValueType  # 1
+
+    class Gateway(_Gateway, metaclass=_GatewayEnumTypeWrapper): ...
+    Check: GroupNetwork.Gateway.ValueType  # 0
+    Ignore: GroupNetwork.Gateway.ValueType  # 1
+
+    LOST_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    lost: Global___GroupNetwork.Lost.ValueType
+    """one of the interfaces that its addresses use, all of them, or never"""
+    gateway: Global___GroupNetwork.Gateway.ValueType
+    """whether a node that does not reach its default gateway serves worse"""
+    def __init__(
+        self,
+        *,
+        lost: Global___GroupNetwork.Lost.ValueType = ...,
+        gateway: Global___GroupNetwork.Gateway.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupNetwork: _TypeAlias = GroupNetwork  # noqa: Y015
 
 @_typing.final
 class GroupNode(_message.Message):
@@ -1420,6 +1478,26 @@ Global___NodeSpec: _TypeAlias = NodeSpec  # noqa: Y015
 class NodeStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class NetworksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FENCE_CONFIRMED_FIELD_NUMBER: _builtins.int
     FENCE_BOOT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -1428,6 +1506,7 @@ class NodeStatus(_message.Message):
     STATE_SINCE_FIELD_NUMBER: _builtins.int
     SHUTDOWN_BOOT_ID_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     fence_confirmed: _builtins.bool
     """the operator swears that it is off; cleared when its guard is heard with another boot id"""
     fence_boot_id: _builtins.str
@@ -1443,6 +1522,10 @@ class NodeStatus(_message.Message):
     def cut(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """its addresses that the leader does not reach, while it reaches another"""
 
+    @_builtins.property
+    def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """interface -> what is wrong with it, as the leader last saw it change"""
+
     def __init__(
         self,
         *,
@@ -1454,10 +1537,11 @@ class NodeStatus(_message.Message):
         state_since: _timestamp_pb2.Timestamp | None = ...,
         shutdown_boot_id: _builtins.str = ...,
         cut: _abc.Iterable[_builtins.str] | None = ...,
+        networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "networks", b"networks", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

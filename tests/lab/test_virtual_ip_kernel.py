@@ -145,11 +145,11 @@ async def test_a_copy_on_another_interface_is_removed(cable: socket.socket) -> N
         assert vip.events == ["ForeignAddressRemoved"]
 
 
-async def test_an_interface_that_goes_down_is_a_failure_and_coming_back_is_noticed(cable: socket.socket) -> None:
+async def test_an_interface_that_goes_down_is_waited_for_and_coming_back_is_noticed(cable: socket.socket) -> None:
     async with running("10.9.0.100/24") as vip:
         ip("link", "set", "eth0", "down")
-        await vip.reach(State.FAILED)
-        assert vip.driver.condition.message == "interface eth0 is down: ip link set eth0 up"
+        await vip.reach(State.STARTING)
+        assert vip.driver.condition.message == "waiting: interface eth0 is down: ip link set eth0 up"
         ip("link", "set", "eth0", "up")
         await vip.reach(State.RUNNING)
 
@@ -157,8 +157,8 @@ async def test_an_interface_that_goes_down_is_a_failure_and_coming_back_is_notic
 async def test_a_pulled_cable_is_forgiven_for_a_moment_only(cable: socket.socket) -> None:
     async with running("10.9.0.100/24") as vip:
         ip("link", "set", "far", "down")
-        await vip.reach(State.FAILED)
-        assert vip.driver.condition.message == "interface eth0 has no carrier: cable or switch port"
+        await vip.reach(State.STARTING)
+        assert vip.driver.condition.message == "waiting: interface eth0 has no carrier: cable or switch port"
 
 
 async def test_stopping_takes_every_copy_away_and_stopping_twice_is_no_error(cable: socket.socket) -> None:
@@ -182,6 +182,6 @@ async def test_a_missing_interface_is_named(cable: socket.socket) -> None:
         tasks.start_soon(addresses.run)
         vip = Recorder(addresses, "10.9.0.100/24")
         tasks.start_soon(vip.driver.run)
-        await vip.reach(State.FAILED)
-        assert vip.driver.condition.message == "interface eth0 does not exist"
+        await vip.reach(State.STARTING)
+        assert vip.driver.condition.message == "waiting: interface eth0 does not exist"
         tasks.cancel_scope.cancel()

@@ -11,7 +11,8 @@
 Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, ``was GROUP NODE@EPOCH``,
 ``delete GROUP``, ``cut|join NODE at ADDRESS``, ``advance TIME``,
 ``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
-``disarm NODE``, ``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
+``disarm NODE``, ``network NODE link|silent|gateway|unsteady|well [asked MEMBER...] [gateway]`` (of eth0),
+``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
 ``lose leader|quorum``, ``regain quorum``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE]
 [because WORDS]``, ``show``.
 """
@@ -22,12 +23,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hasys.model.networks import Fault, LostNetworks, Trouble
 from hasys.model.view import Assignment, Candidate, GroupInfo, OperationInfo, OperationType, Phase, ResourceInfo, Role
 from hasys.placement.roles import role_of
 from hasys.placement.standing import standing
 from tests.scenarios.world import World
 
 DASHES = "----"
+_SAID = {
+    "link": "eth0 has no carrier",
+    "silent": "nobody answers on eth0",
+    "gateway": "the gateway does not answer on eth0",
+    "unsteady": "eth0 came back a moment ago",
+}
 OPERATIONS = {t.value.lower(): t for t in OperationType} | {"fence-confirm": OperationType.FENCE_CONFIRM}
 
 
@@ -108,6 +116,9 @@ class Story:
             name,
             tuple(candidates),
             manual="manual" in words,
+            interfaces={c.node: frozenset({"eth0"}) for c in candidates},
+            lost_networks=LostNetworks.NEVER if "net=Never" in words else LostNetworks.ANY,
+            needs_gateway="gateway=Ignore" not in words,
             stop_timeout=seconds(stops[0][5:]) if stops else 60.0,
             resources=tuple(
                 ResourceInfo("Application", word.rstrip("~"), vital=not word.endswith("~")) for word in words[cut + 1 :]
@@ -174,6 +185,17 @@ class Story:
 
     def _disarm(self, words: list[str], line: str) -> None:
         self.world.machines[words[0]].armed = False
+
+    def _network(self, words: list[str], line: str) -> None:
+        """What the agent finds out about eth0; the guard tells it at once."""
+        machine, kind = self.world.machines[words[0]], words[1]
+        machine.networks.clear()
+        if kind != "well":
+            asked = tuple(words[3:]) if "asked" in words else ()
+            members = tuple(name for name in asked if name != "gateway")
+            machine.networks["eth0"] = Trouble("eth0", Fault[kind.upper()], _SAID[kind], members, "gateway" in asked)
+        if machine.keeper is not None:
+            machine.keeper.at_once(self.world.now)
 
     def _break(self, words: list[str], line: str) -> None:
         self.world.machines[words[2].rstrip(":")].broken[words[0]] = line.partition(": ")[2]

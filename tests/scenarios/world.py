@@ -17,6 +17,7 @@ from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, Permit, Revoke
 from hasys.lease.tokens import TokenGranter, TokenKeeper
 from hasys.lease.wire import Health
+from hasys.model.networks import Trouble
 from hasys.model.timing import PROFILES, Timing
 from hasys.model.view import (
     Failure,
@@ -39,6 +40,7 @@ from hasys.placement.effects import (
     SetDrained,
     SetFailure,
     SetFenceConfirmed,
+    SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
@@ -74,6 +76,8 @@ class Machine:
     """Resource -> what it says when it fails to start."""
     hanging: set[str] = field(default_factory=set)
     """Resources whose start never ends."""
+    networks: dict[str, Trouble] = field(default_factory=dict)
+    """Interface -> what is wrong with it."""
     stuck: set[str] = field(default_factory=set)
     """Resources that do not stop."""
     running: dict[str, dict[str, tuple[ResourceState, float]]] = field(default_factory=dict)
@@ -189,12 +193,13 @@ class World:
             self._obey(m, keeper, keeper.give_up_all("the agent stayed away"))
         if not keeper.keepalive_due(self.now):
             return
-        health = Health(armed=m.armed, agent=m.agent, message="" if m.armed else "its gate is missing")
-        message, _ = keeper.keepalive(self.now, health)
+        message = "" if m.armed else "its gate is missing"
+        health = Health(armed=m.armed, agent=m.agent, message=message, networks=tuple(m.networks.values()))
+        keepalive, _ = keeper.keepalive(self.now, health)
         self._obey(m, keeper, keeper.renew(self.now))
         if m.silent or not self.leading:
             return
-        grant = self._granter.heard(message, self.now, self._evidence(), self._assignments)
+        grant = self._granter.heard(keepalive, self.now, self._evidence(), self._assignments)
         if self._granter.take_news():
             self._next_look = self.now
         if grant is not None and not m.deaf:
@@ -384,6 +389,8 @@ class World:
                 self.nodes[name] = replace(self.nodes[name], last_state=state)
             case SetCut(name, addresses):
                 self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
+            case SetNetworks(name, networks):
+                self.nodes[name] = replace(self.nodes[name], networks_told=networks)
             case SetDrained(name, drained):
                 self.nodes[name] = replace(self.nodes[name], drained=drained)
             case SetShutdown(name, boot_id):
@@ -433,6 +440,8 @@ def _known(node: NodeInfo, facts: NodeFacts) -> NodeInfo:
         agent_alive=facts.health.agent,
         message=facts.health.message,
         boot_id=facts.boot,
+        networks=facts.health.networks,
+        networks_since=facts.networks_since,
         released=facts.released,
     )
 

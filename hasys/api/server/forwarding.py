@@ -45,6 +45,7 @@ class Forwarder:
         self._running: set[Any] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._leaderless_since: float | None = None
+        self._detour = False
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Where a leader may be, from now on."""
@@ -56,16 +57,26 @@ class Forwarder:
         news.set()
         self._follow_leader()
 
+    def take_detour(self, detour: bool) -> None:
+        """The way to the leader by its first address is known to be lost: do not wait until it shows. When it is back
+        what goes round stays there."""
+        before, self._detour = self._detour, detour
+        if detour and not before:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        channel, self._channel = self._channel, None
+        for call in tuple(self._running):
+            call.cancel()
+        self._retire(channel, None)
+
     def _follow_leader(self) -> None:
         leader = self._engine.status().leader
         self._note_leader(leader)
         if leader == self._leader:
             return
         self._leader = leader
-        channel, self._channel = self._channel, None
-        for call in tuple(self._running):
-            call.cancel()
-        self._retire(channel, None)
+        self._hang_up()
 
     def _retire(self, channel: grpc.aio.Channel | None, grace: float | None) -> None:
         if channel is not None:
@@ -156,7 +167,7 @@ class Forwarder:
         if self._channel is None:
             self._shown = self._mine.number
             self._channel = grpc.aio.secure_channel(
-                _target(member),
+                _target(member, last_first=self._detour),
                 self._mine.client(),
                 options=[*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", leader)],
             )
@@ -184,10 +195,12 @@ def _seen(engine: Engine, name: str) -> str:
     return f"{len(there)} of {len(status.voters)} voters see each other ({', '.join(there)})"
 
 
-def _target(member: Member) -> str:
+def _target(member: Member, *, last_first: bool = False) -> str:
     """All addresses of one family: gRPC takes the first that answers."""
     family = "ipv6" if ":" in member.addresses[0] else "ipv4"
     same = [address for address in member.addresses if (":" in address) == (family == "ipv6")]
+    if last_first:
+        same.reverse()
     host: Callable[[str], str] = (lambda a: f"[{a}]") if family == "ipv6" else str
     return f"{family}:{','.join(f'{host(address)}:{member.api_port}' for address in same)}"
 

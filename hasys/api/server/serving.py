@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from hasys.api.auth import FORWARDED, Authenticator, Caller
 from hasys.api.errors import to_status
+from hasys.api.kinds import Ref
 from hasys.api.server.calls import Call, Method, Writer
 from hasys.api.server.forwarding import Forwarder, no_leader
 from hasys.api.server.operations import OperationsService
@@ -26,7 +27,7 @@ from hasys.api.tls import SERVER_OPTIONS, server_credentials
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError, Refused, Unavailable
 from hasys.store.figures import Figures
-from hasys.store.machine import Machine
+from hasys.store.machine import Changed, Machine
 from hasys.store.port import Engine
 from hasys.store.watch import WatchHub
 from hasys.v1 import api_pb2
@@ -76,6 +77,8 @@ class ApiServer:
         self.listening = asyncio.Event()
         """Set once there is one on every own address that this machine has."""
         engine.on_change(self._on_change)
+        self._machine = machine
+        machine.subscribe(self._on_applied)
 
     def set_members(self, members: Sequence[Member]) -> None:
         """Believe and reach these members from now on."""
@@ -137,8 +140,19 @@ class ApiServer:
             self._hub.end_all("this server leads no longer: ask another")
             self._status.end_all()
         self._led = leads
+        self._look_for_detour()
         self._forwarder.leader_changed()
         self._status.poke()
+
+    def _on_applied(self, index: int, changes: Sequence[Changed]) -> None:
+        if not changes or any(change.ref.kind == "Node" for change in changes):
+            self._look_for_detour()
+
+    def _look_for_detour(self) -> None:
+        """A node that lost an interface is recorded within milliseconds; the silence of a connection takes a second."""
+        ends = (self._config.name, self._engine.status().leader or "")
+        nodes = [self._machine.get(Ref("Node", "", name)) for name in ends]
+        self._forwarder.take_detour(any(node is not None and node.node.status.networks for node in nodes))
 
     # ------------------------------------------------------------ one call
 

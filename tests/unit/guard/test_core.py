@@ -214,6 +214,7 @@ def test_a_gate_that_cannot_be_repaired_fences_what_it_held(bench: Bench) -> Non
 
 def test_an_agent_that_is_connected_but_answers_nothing_is_not_said_to_be_alive(bench: Bench) -> None:
     bench.guard.agent_here, bench.guard.agent_seen = True, bench.loop.time
+    bench.guard.networks_are(())
     bench.loop.advance(TIMING.agent_grace / 2 - 0.1)
     assert bench.guard.health().agent
     bench.loop.advance(0.2)

@@ -18,6 +18,7 @@ from hasys.guard.protocol import (
     Gate,
     Hello,
     MountEntry,
+    Networks,
     Permit,
     Plan,
     Release,
@@ -27,6 +28,7 @@ from hasys.guard.protocol import (
     parse_request,
     request_to_json,
 )
+from hasys.model.networks import Fault, Trouble
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 numbers = st.integers(0, protocol.MAX_NUMBER)
@@ -42,11 +44,18 @@ plans = st.builds(Plan, names, numbers, numbers, st.lists(entries, max_size=5, u
 gates = st.lists(st.builds(Address, interfaces, ips), max_size=5, unique=True).map(lambda a: Gate(tuple(sorted(a))))
 stores = st.builds(StoreAt, names, st.lists(ips, min_size=1, max_size=3).map(tuple), st.integers(1, 65535))
 store_lists = st.lists(stores, min_size=1, max_size=5, unique_by=lambda s: s.name).map(lambda s: Stores(tuple(s)))
+troubles = st.lists(
+    st.builds(
+        Trouble, interfaces, st.sampled_from(Fault), names, st.lists(names, max_size=3).map(tuple), st.booleans()
+    ),
+    max_size=3,
+).map(tuple)
 requests = st.one_of(
+    st.builds(Networks, troubles),
     plans,
     gates,
     store_lists,
-    st.builds(Hello, numbers, paths | st.just("")),
+    st.builds(Hello, numbers, paths | st.just(""), st.none() | troubles),
     st.builds(Permit, names, numbers),
     st.builds(Release, names, numbers),
     st.just(Status()),
@@ -57,9 +66,9 @@ json_values = st.recursive(
     lambda v: st.lists(v) | st.dictionaries(st.text(), v),
 )
 fields = st.sampled_from(
-    ["id", "op", "group", "epoch", "version", "entries", "addresses", "pid", "cgroup", "kind", "stores"]
+    ["networks", "id", "op", "group", "epoch", "version", "entries", "addresses", "pid", "cgroup", "kind", "stores"]
 )
-ops = st.sampled_from(["hello", "gate", "stores", "plan", "permit", "release", "status", "alive"])
+ops = st.sampled_from(["networks", "hello", "gate", "stores", "plan", "permit", "release", "status", "alive"])
 
 
 @given(numbers, requests)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hasys.lease import wire
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, KeepAlive, decode, derive_key, encode
 from hasys.model.errors import Refused
+from hasys.model.networks import Fault, Trouble
 
 SECRET = bytes(range(32))
 KEY = derive_key(SECRET, "n1")
@@ -22,7 +23,12 @@ numbers = st.integers(0, 2**64 - 1)
 seconds = st.floats(0, 1e6)
 named = st.lists(st.tuples(names, numbers), max_size=20).map(tuple)
 texts = st.text(max_size=60).map(lambda t: "".join(c if c.isprintable() else " " for c in t))
-healths = st.builds(Health, st.booleans(), texts, seconds, st.booleans(), texts, texts)
+troubles = st.builds(
+    Trouble, names, st.sampled_from(Fault), texts, st.lists(names, max_size=5).map(tuple), st.booleans()
+)
+healths = st.builds(
+    Health, st.booleans(), texts, seconds, st.booleans(), texts, texts, st.lists(troubles, max_size=4).map(tuple)
+)
 keepalives = st.one_of(
     st.builds(
         KeepAlive, st.just("c1"), st.just("n1"), names, numbers, numbers, st.tuples(numbers, numbers), seconds,
@@ -71,6 +77,7 @@ def test_a_keepalive_arrives_as_it_was_sent_with_ages_rounded_up(message: KeepAl
     )
     assert (got.held, got.released, got.bound) == (message.held, message.released, message.bound)
     assert got.health.message == message.health.message
+    assert got.health.networks == message.health.networks
     if message.confirmed_age is not None:
         assert got.confirmed_age is not None
         assert 0 <= got.confirmed_age - message.confirmed_age + 1e-9 < 2e-6
@@ -150,3 +157,15 @@ def test_a_secret_is_64_hex_digits() -> None:
     for text in ("", "xyz", "ab" * 31, "ab" * 33):
         with pytest.raises(Refused, match="64 hexadecimal"):
             wire.parse_secret(text)
+
+
+def test_a_node_with_nothing_to_complain_of_is_understood_by_stores_that_know_no_networks() -> None:
+    body = json.loads(encode(KEEPALIVE, KEY)[wire._HEADER.size + 2 : -wire.MAC_LENGTH])
+    assert len(body[4]) == 6
+
+
+@pytest.mark.parametrize("told", [[["eth0", 9, "", [], False]], [["eth0", True, "", [], False]], [["eth0", 4]], 7])
+def test_a_fault_that_is_none_is_refused(told: object) -> None:
+    body = json.loads(encode(KEEPALIVE, KEY)[wire._HEADER.size + 2 : -wire.MAC_LENGTH])
+    body[4] = [*body[4], told]
+    assert reason(signed(1, json.dumps(body).encode())) == "malformed"

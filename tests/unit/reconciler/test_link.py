@@ -26,7 +26,7 @@ class FakeClient:
         self.permits = True
         self.say, self.events = anyio.create_memory_object_stream[GuardEvent](10)
 
-    async def hello(self, pid: int, cgroup: str) -> Known:
+    async def hello(self, pid: int, cgroup: str, networks: object = None) -> Known:
         return self.known
 
     async def plan(self, plan: Plan) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import anyio
@@ -11,7 +11,7 @@ import pytest
 
 from hasys.resources.addresses import Held, Link
 from hasys.resources.port import AddressTrace, Condition, Place, State, Surroundings
-from hasys.resources.virtual_ip import LINK_GRACE, VirtualIP
+from hasys.resources.virtual_ip import CLAIM_GRACE, CLAIM_OVER, DEFEND, LINK_GRACE, VirtualIP
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.reconciler.fakes import FakeAddresses
 
@@ -35,11 +35,16 @@ class Subject:
             record=lambda reason, cause: self.events.append(reason),
         )
         spec = pb.VirtualIPSpec(address=address, interface=interface or pb.Interface(name="eth0"))
-        self.driver = VirtualIP(around, spec, self.addresses, self._send)
+        self.driver = VirtualIP(around, spec, self.addresses, self._send, self)
         self.begun = anyio.current_time()
 
     def _send(self, address: str, link: Link) -> None:
         self.announced.append(round(anyio.current_time() - self.begun, 3))
+
+    @contextmanager
+    def defended(self, interface: str, address: str, challenged: Callable[[str], None]) -> Iterator[None]:
+        self.challenge = challenged
+        yield
 
     @property
     def condition(self) -> Condition:
@@ -78,24 +83,28 @@ async def test_a_bouncing_cable_is_no_failure_and_the_address_is_announced_again
         assert len(ip.announced) == 1
 
 
-async def test_a_cable_that_stays_out_is_a_failure_that_heals_itself() -> None:
+async def test_a_cable_that_stays_out_is_waited_for_and_no_failure() -> None:
+    """Whether another node is better off is the leader's to judge."""
     async with running(Subject()) as ip:
         ip.set_link(carrier=False)
         await anyio.sleep(LINK_GRACE + 0.01)
-        assert ip.condition.state is State.FAILED
+        waiting = "waiting: interface eth0 has no carrier: cable or switch port"
+        assert ip.condition == Condition(State.STARTING, waiting)
+        await anyio.sleep(3600)
+        assert ip.condition == Condition(State.STARTING, waiting)
         ip.set_link()
         await anyio.sleep(0.01)
         assert ip.condition == Condition(State.RUNNING)
 
 
-async def test_a_link_that_was_set_down_is_a_failure_at_once() -> None:
+async def test_a_link_that_was_set_down_is_not_forgiven_for_a_moment() -> None:
     async with running(Subject()) as ip:
         ip.set_link(up=False)
         await anyio.sleep(0.001)
-        assert ip.condition == Condition(State.FAILED, "interface eth0 is down: ip link set eth0 up")
+        assert ip.condition == Condition(State.STARTING, "waiting: interface eth0 is down: ip link set eth0 up")
 
 
-async def test_a_missing_interface_is_waited_for_before_it_is_a_failure() -> None:
+async def test_a_missing_interface_is_waited_for() -> None:
     ip = Subject()
     link = ip.addresses.links.pop("eth0")
     async with running(ip):
@@ -158,3 +167,34 @@ async def test_it_is_announced_anew_when_neighbours_may_have_been_led_astray_and
         await anyio.sleep(0.01)
         ip.driver.announce()
         assert len(ip.announced) == 1
+
+
+async def test_a_foreign_claim_is_answered_at_once_and_is_one_event() -> None:
+    async with running(Subject()) as ip:
+        await anyio.sleep(5)
+        ip.announced.clear()
+        for _ in range(10):
+            ip.challenge("02:00:00:00:00:99")
+        assert ip.announced == [5.001]
+        await anyio.sleep(DEFEND)
+        ip.challenge("02:00:00:00:00:99")
+        assert len(ip.announced) == 2
+        assert ip.events == ["AddressTaken"]
+
+
+async def test_another_foreign_machine_or_the_same_after_a_silence_is_another_event() -> None:
+    async with running(Subject()) as ip:
+        await anyio.sleep(5)
+        ip.challenge("02:00:00:00:00:99")
+        ip.challenge("02:00:00:00:00:98")
+        assert ip.events == ["AddressTaken"] * 2
+        await anyio.sleep(CLAIM_OVER + 1)
+        ip.challenge("02:00:00:00:00:98")
+        assert ip.events == ["AddressTaken"] * 3
+
+
+async def test_a_late_word_of_the_node_that_had_it_before_is_no_foreign_claim() -> None:
+    async with running(Subject()) as ip:
+        await anyio.sleep(CLAIM_GRACE - 0.1)
+        ip.challenge("02:00:00:00:00:02")
+        assert ip.events == []

@@ -1,0 +1,292 @@
+"""Watches the interfaces that this node's groups use, and says what is wrong with them.
+
+Three witnesses: the link (a kernel event: told at once), the default gateways and the other members on the same link
+(asked a few times a second). On the same ears it hears a foreign machine that answers for one of our addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from hasys.model.arp import Told
+from hasys.model.networks import Trouble
+from hasys.monitors import routes
+from hasys.monitors.ears import ArpEar, Ear, NeighbourEar
+from hasys.monitors.health import Health, Neighbour
+
+log = logging.getLogger(__name__)
+
+PERIOD = 0.3
+"""Seconds between two questions to a neighbour."""
+EACH_CLAIM = 3
+"""In each so many rounds it is asked who else has an address of ours."""
+EACH_ROUTE = 4
+"""In each so many rounds the routes are read again."""
+
+
+class Link(Protocol):
+    """A network interface."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def mac(self) -> bytes: ...
+    @property
+    def up(self) -> bool: ...
+    @property
+    def carrier(self) -> bool: ...
+
+
+class Links(Protocol):
+    """The interfaces of this machine; ``revision`` grows when anything about them or their addresses changed."""
+
+    @property
+    def revision(self) -> int: ...
+
+    def link(self, name: str) -> Link | None: ...
+
+    def on(self, name: str) -> Sequence[tuple[str, int]]:
+        """(address, prefix length) of each address on the interface."""
+        ...
+
+    async def changed(self, since: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the node's groups need."""
+
+    interfaces: frozenset[str]
+    virtual: frozenset[str] = frozenset()
+    """Addresses of groups: they come and go, so nobody is asked in their name."""
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The other members of the cluster and their addresses."""
+
+
+Challenged = Callable[[str], None]
+"""Called with the MAC address of a foreign machine."""
+
+
+@dataclass(slots=True)
+class _Interface:
+    """One watched interface and its ears."""
+
+    health: Health
+    index: int = 0
+    ears: dict[int, tuple[Ear, anyio.CancelScope]] = field(default_factory=dict)
+    """By IP version; with what ends the hearing."""
+    neighbours: tuple[Neighbour, ...] = ()
+    own: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...] = ()
+    """Its addresses that are nobody else's."""
+
+
+class NetworkMonitor:
+    """One per agent. ``watched`` answers None while it is not known."""
+
+    def __init__(
+        self,
+        links: Links,
+        watched: Callable[[], Watched | None],
+        tell: Callable[[tuple[Trouble, ...]], Awaitable[None]],
+        gateways: Callable[[], dict[str, tuple[str, ...]]] = routes.gateways,
+    ) -> None:
+        self._links = links
+        self._watched = watched
+        self._tell = tell
+        self._gateways = gateways
+        self._routes: dict[str, tuple[str, ...]] = {}
+        self._interfaces: dict[str, _Interface] = {}
+        self._defended: dict[tuple[str, str], Challenged] = {}
+        self._told: tuple[Trouble, ...] | None = None
+        self._untold: tuple[Trouble, ...] | None = None
+        self._news = anyio.Event()
+        self._to_tell = anyio.Event()
+
+    # ------------------------------------------------------------ for drivers
+    @contextmanager
+    def defended(self, interface: str, address: str, challenged: Challenged) -> Iterator[None]:
+        """As long as the block lasts: hear of machines that claim this address of ours."""
+        key = interface, address
+        self._defended[key] = challenged
+        try:
+            yield
+        finally:
+            if self._defended.get(key) is challenged:
+                del self._defended[key]
+
+    # ------------------------------------------------------------ life
+    def look(self) -> None:
+        """What is watched may have changed."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow_links)
+            tasks.start_soon(self._telling)
+            try:
+                await self._rounds(tasks)
+            finally:
+                for one in self._interfaces.values():
+                    _close(one)
+
+    async def _rounds(self, tasks: TaskGroup) -> None:
+        number, due = 0, anyio.current_time()
+        while True:
+            news, now = self._news, anyio.current_time()
+            if news.is_set():
+                self._news = anyio.Event()
+            watched = self._watched()
+            if watched is not None:
+                if now >= due and number % EACH_ROUTE == 0:
+                    self._routes = await to_thread.run_sync(self._gateways)
+                self._match(watched, tasks)
+                if now >= due:
+                    self._ask(claims=number % EACH_CLAIM == 0)
+                self._judge(now)
+            if now >= due:
+                number, due = number + 1, now + PERIOD
+            with anyio.move_on_after(due - now):
+                await self._news.wait()
+
+    async def _follow_links(self) -> None:
+        revision = self._links.revision
+        while True:
+            await self._links.changed(revision)
+            revision = self._links.revision
+            self.look()
+
+    async def _telling(self) -> None:
+        while True:
+            await self._to_tell.wait()
+            self._to_tell = anyio.Event()
+            if self._untold is not None:
+                await self._tell(self._untold)
+
+    # ------------------------------------------------------------ what there is
+    def _match(self, watched: Watched, tasks: TaskGroup) -> None:
+        """Health and ears for what is watched now."""
+        for name in self._interfaces.keys() - watched.interfaces:
+            _close(self._interfaces.pop(name))
+        for name in watched.interfaces:
+            one = self._interfaces.setdefault(name, _Interface(Health(name)))
+            found = [ipaddress.ip_interface(f"{a}/{prefix}") for a, prefix in self._links.on(name)]
+            one.own = tuple(i for i in found if str(i.ip) not in watched.virtual)
+            one.neighbours = self._neighbours(name, one, watched)
+            link = self._links.link(name)
+            if one.index != (link.index if link else 0):
+                _close(one)
+                one.index = link.index if link else 0
+            if link is not None and link.up:
+                self._listen(name, one, tasks)
+
+    def _neighbours(self, name: str, one: _Interface, watched: Watched) -> tuple[Neighbour, ...]:
+        found = [Neighbour(address) for address in self._routes.get(name, ())]
+        nets = [i.network for i in one.own]
+        for member, addresses in watched.members.items():
+            on_link = [a for a in addresses if any(ipaddress.ip_address(a) in net for net in nets)]
+            found += [Neighbour(address, member) for address in on_link[:1]]
+        return tuple(sorted(found))
+
+    def _listen(self, name: str, one: _Interface, tasks: TaskGroup) -> None:
+        """Open the ears that are needed and can be opened; the others are tried again in the next round."""
+        needed = {_version(n.address) for n in one.neighbours}
+        needed |= {_version(address) for interface, address in self._defended if interface == name}
+        for version in needed - one.ears.keys():
+            try:
+                ear: Ear = ArpEar(name) if version == 4 else NeighbourEar(name)
+            except OSError as e:
+                log.debug("%s: cannot listen: %s", name, e)
+                continue
+            one.ears[version] = ear, anyio.CancelScope()
+            tasks.start_soon(self._hear, name, one, *one.ears[version])
+
+    async def _hear(self, name: str, one: _Interface, ear: Ear, scope: anyio.CancelScope) -> None:
+        with scope:
+            while True:
+                await anyio.wait_readable(ear.socket)
+                try:
+                    for told in ear.hear():
+                        self._heard(name, one, told)
+                except OSError as e:  # the link went down: the next one tells that it is up
+                    log.debug("%s: cannot hear: %s", name, e)
+
+    # ------------------------------------------------------------ rounds
+    def _ask(self, *, claims: bool) -> None:
+        for name, one in self._interfaces.items():
+            link = self._links.link(name)
+            if link is None or not (link.up and link.carrier):
+                continue
+            for neighbour in one.neighbours:
+                if _asked(one, neighbour.address, link.mac):
+                    one.health.asked(neighbour)
+            for interface, address in self._defended if claims else ():
+                if interface == name:
+                    _asked(one, address, link.mac, in_nobodys_name=True)
+
+    def _heard(self, name: str, one: _Interface, told: Told) -> None:
+        if one.health.answered(told.address):
+            self.look()
+        challenged = self._defended.get((name, told.address))
+        link = self._links.link(name)
+        if challenged is not None and link is not None and told.mac != link.mac.hex(":"):
+            challenged(told.mac or "a machine that does not name itself")
+
+    def _judge(self, now: float) -> None:
+        found = []
+        for name, one in sorted(self._interfaces.items()):
+            trouble = one.health.look(self._link_trouble(name), one.neighbours, now)
+            if trouble is not None:
+                found.append(trouble)
+        if tuple(found) != self._told:
+            self._told = self._untold = tuple(found)
+            self._to_tell.set()
+
+    def _link_trouble(self, name: str) -> str:
+        link = self._links.link(name)
+        if link is None:
+            return f"interface {name} does not exist"
+        if not link.up:
+            return f"interface {name} is down: ip link set {name} up"
+        return "" if link.carrier else f"interface {name} has no carrier: cable or switch port"
+
+
+def _asked(one: _Interface, target: str, mac: bytes, *, in_nobodys_name: bool = False) -> bool:
+    """Did a question leave? One that cannot even be asked proves nothing."""
+    version = _version(target)
+    ear, _ = one.ears.get(version, (None, None))
+    ours = [i for i in one.own if i.version == version]
+    if version == 6:
+        ours = [i for i in ours if i.is_link_local]
+    elif not in_nobodys_name:
+        ours = [i for i in ours if ipaddress.ip_address(target) in i.network]
+    sender = str(ours[0].ip) if ours else ""
+    if version == 4 and in_nobodys_name:
+        sender = ""
+    if ear is None or len(mac) != 6 or (version == 6 and not sender):
+        return False
+    try:
+        ear.ask(target, sender, mac)
+    except OSError:
+        return False
+    return True
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _close(one: _Interface) -> None:
+    for ear, scope in one.ears.values():
+        scope.cancel()
+        ear.socket.close()
+    one.ears.clear()
