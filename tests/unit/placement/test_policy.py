@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hasys.model.networks import Fault, LostNetworks, Trouble
 from hasys.model.timing import PROFILES
 from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, ResourceInfo, ResourceState, View
 from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
@@ -43,7 +44,7 @@ def test_a_pause_moves_nothing_by_itself(situation: Situation) -> None:
 
 
 def test_manual_never_changes_the_node_after_a_fault() -> None:
-    for fault in (Situation.LOST, Situation.GAVE_UP, Situation.FAILED):
+    for fault in (Situation.LOST, Situation.GAVE_UP, Situation.CUT_OFF, Situation.NO_GATEWAY, Situation.FAILED):
         assert TABLE[fault, Policy.MANUAL] in (Outcome.BLOCK, Outcome.RESTART_HERE)
 
 
@@ -59,7 +60,43 @@ def test_a_pause_is_stronger_than_the_failover_mode() -> None:
 
 FAILED = ResourceInfo("Application", "app", "n1", 3, ResourceState.FAILED, "exit code 1", version=7)
 
+LINK = Trouble("eth0", Fault.LINK, "eth0 is down")
+NO_GATEWAY = Trouble("eth0", Fault.GATEWAY, "no gateway on eth0")
+ON_ETH0 = {"n1": frozenset({"eth0"}), "n2": frozenset({"eth0"})}
+
+
+def troubled(name: str, trouble: Trouble, since: float = NOW - 5) -> NodeInfo:
+    return node(name, networks=(trouble,), networks_since=since)
+
+
+NET = group(interfaces=ON_ETH0)
+TWO = group(interfaces={n: frozenset({"eth0", "eth2"}) for n in ("n1", "n2")}, lost_networks=LostNetworks.ALL)
+
 SITUATIONS = {
+    "link lost, the other node has one": (NET, [troubled("n1", LINK), node("n2")], Situation.CUT_OFF),
+    "link lost a moment ago": (NET, [troubled("n1", LINK, NOW - 0.01), node("n2")], Situation.SERVING),
+    "link lost on both nodes": (NET, [troubled("n1", LINK), troubled("n2", LINK)], Situation.SERVING),
+    "link lost, the other node lacks a gateway": (
+        NET, [troubled("n1", LINK), troubled("n2", NO_GATEWAY)], Situation.CUT_OFF,
+    ),
+    "link lost, the other node is unsteady": (
+        NET, [troubled("n1", LINK), troubled("n2", Trouble("eth0", Fault.UNSTEADY, ""))], Situation.SERVING,
+    ),
+    "link lost that no address uses": (group(), [troubled("n1", LINK), node("n2")], Situation.SERVING),
+    "link lost, which moves nothing here": (
+        replace(NET, lost_networks=LostNetworks.NEVER), [troubled("n1", LINK), node("n2")], Situation.SERVING,
+    ),
+    "one of two links lost, all must be": (TWO, [troubled("n1", LINK), node("n2")], Situation.SERVING),
+    "both links lost, all must be": (
+        TWO, [replace(troubled("n1", LINK), networks=(LINK, replace(LINK, interface="eth2"))), node("n2")],
+        Situation.CUT_OFF,
+    ),
+    "gateway lost": (NET, [troubled("n1", NO_GATEWAY), node("n2")], Situation.NO_GATEWAY),
+    "gateway lost that is not needed": (
+        replace(NET, needs_gateway=False), [troubled("n1", NO_GATEWAY), node("n2")], Situation.SERVING,
+    ),
+    "unsteady": (NET, [troubled("n1", Trouble("eth0", Fault.UNSTEADY, "")), node("n2")], Situation.SERVING),
+    "lost counts before cut off": (NET, [replace(troubled("n1", LINK), confirmed=None), node("n2")], Situation.LOST),
     "serving": (group(), [node("n1")], Situation.SERVING),
     "nobody": (group(assignment=Assignment()), [node("n1")], Situation.NOBODY),
     "silent": (group(), [node("n1", heard=NOW - 2, confirmed=NOW - 2)], Situation.LOST),
