@@ -27,6 +27,8 @@ DEFEND = 0.25
 """Shortest time in seconds between two announcements against a foreign machine."""
 CLAIM_OVER = 60.0
 """Seconds of silence after which a foreign machine that speaks again is an event again."""
+CLAIM_EVENTS = 10.0
+"""Shortest time in seconds between two events, however many machines are forged."""
 
 RETRY = 0.2
 """Seconds until the next attempt when the kernel refuses."""
@@ -69,9 +71,9 @@ class VirtualIP(Driver):
         self._schedule = announce.Schedule(settings.seconds(spec, "announce_interval"))
         self._link_lost: float | None = None
         self._claims = claims or Unheard()
-        self._claim = ("", float("-inf"))
-        """Last foreign machine, and when it spoke last."""
-        self._defended = float("-inf")
+        self._claim_told = ("", float("-inf"))
+        """The foreign machine of the last event, and when that was."""
+        self._claim_heard = self._defended = float("-inf")
 
     def traces(self) -> tuple[Trace, ...]:
         if not self.wanted.interface:
@@ -181,11 +183,13 @@ class VirtualIP(Driver):
         link = self._addresses.link(self.wanted.interface)
         if self.condition.state is not State.RUNNING or begun is None or now < begun + CLAIM_GRACE or link is None:
             return
-        last, spoke = self._claim
-        self._claim = mac, now
+        told, told_at = self._claim_told
+        again = now > self._claim_heard + CLAIM_OVER
+        self._claim_heard = now
         if now >= self._defended + DEFEND:
             self._defended = now
             with suppress(OSError):  # the link went away: its event is on the way
                 self._send(self.wanted.address, link)
-        if mac != last or now > spoke + CLAIM_OVER:
+        if (mac != told or again) and now >= told_at + CLAIM_EVENTS:
+            self._claim_told = mac, now
             self.around.record("AddressTaken", f"{mac} on {self.wanted.interface} claims {self.wanted.address}")

@@ -11,7 +11,7 @@ import pytest
 
 from hasys.resources.addresses import Held, Link
 from hasys.resources.port import AddressTrace, Condition, Place, State, Surroundings
-from hasys.resources.virtual_ip import CLAIM_GRACE, CLAIM_OVER, DEFEND, LINK_GRACE, VirtualIP
+from hasys.resources.virtual_ip import CLAIM_EVENTS, CLAIM_GRACE, CLAIM_OVER, DEFEND, LINK_GRACE, VirtualIP
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.reconciler.fakes import FakeAddresses
 
@@ -186,11 +186,21 @@ async def test_another_foreign_machine_or_the_same_after_a_silence_is_another_ev
     async with running(Subject()) as ip:
         await anyio.sleep(5)
         ip.challenge("02:00:00:00:00:99")
+        await anyio.sleep(CLAIM_EVENTS)
         ip.challenge("02:00:00:00:00:98")
         assert ip.events == ["AddressTaken"] * 2
         await anyio.sleep(CLAIM_OVER + 1)
         ip.challenge("02:00:00:00:00:98")
         assert ip.events == ["AddressTaken"] * 3
+
+
+async def test_forged_claims_of_many_machines_are_few_events() -> None:
+    async with running(Subject()) as ip:
+        await anyio.sleep(5)
+        for number in range(1000):
+            ip.challenge(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}")
+            await anyio.sleep(0.02)
+        assert len(ip.events) <= 20 / CLAIM_EVENTS + 1
 
 
 async def test_a_late_word_of_the_node_that_had_it_before_is_no_foreign_claim() -> None:
