@@ -108,8 +108,7 @@ class Guard:
         self.agent_seen = parts.clock()
         """When the agent last showed that it works."""
         self._note = ""
-        self.networks: tuple[Trouble, ...] | None = None
-        """What the agent last said of the interfaces; None: no agent has yet."""
+        self.networks: tuple[Trouble, ...] | None = None  # as the agent last said; None: no agent has yet
         self._timer: Timer | None = None
         self._last_datagram = b""
         self._quiet = ""
@@ -179,7 +178,7 @@ class Guard:
         )
 
     def networks_are(self, troubles: tuple[Trouble, ...]) -> None:
-        """The agent's word about the interfaces; news travel at once."""
+        """The agent's word; news travel at once."""
         if troubles != self.networks:
             self.networks = troubles
             self.parts.keeper.at_once(self.now())

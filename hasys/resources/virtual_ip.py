@@ -180,16 +180,14 @@ class VirtualIP(Driver):
     def _challenged(self, mac: str) -> None:
         """A foreign machine claims the address: neighbours hear at once where it really is, and an operator too."""
         now, begun = anyio.current_time(), self._schedule.begun
-        link = self._addresses.link(self.wanted.interface)
-        if self.condition.state is not State.RUNNING or begun is None or now < begun + CLAIM_GRACE or link is None:
+        if self.condition.state is not State.RUNNING or begun is None or now < begun + CLAIM_GRACE:
             return
         told, told_at = self._claim_told
         again = now > self._claim_heard + CLAIM_OVER
         self._claim_heard = now
         if now >= self._defended + DEFEND:
             self._defended = now
-            with suppress(OSError):  # the link went away: its event is on the way
-                self._send(self.wanted.address, link)
+            self.announce()
         if (mac != told or again) and now >= told_at + CLAIM_EVENTS:
             self._claim_told = mac, now
             self.around.record("AddressTaken", f"{mac} on {self.wanted.interface} claims {self.wanted.address}")
