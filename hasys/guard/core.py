@@ -110,8 +110,7 @@ class Guard:
         self._note = ""
         self.networks: tuple[Trouble, ...] | None = None  # as the agent last said; None: no agent has yet
         self._timer: Timer | None = None
-        self._last_datagram = b""
-        self._quiet = ""
+        self._last_datagram, self._quiet = b"", ""
 
     # ---- life
 
@@ -165,8 +164,8 @@ class Guard:
 
     def health(self) -> Health:
         """What every keep-alive says about this guard."""
-        stuck = [b for f in self.fencings if f.looks > 3 for b in f.blockers]
-        message = "; ".join(filter(None, [*self.troubles.values(), *stuck]))
+        stuck = (b for f in self.fencings if f.looks > 3 for b in f.blockers)
+        message = "; ".join(filter(None, (*self.troubles.values(), *stuck)))
         return Health(
             not message,
             self.parts.watchdog.name,
