@@ -46,7 +46,7 @@ def load(path: Path) -> dict[str, int]:
 
 
 def save(path: Path, tokens: Mapping[str, int]) -> None:
-    """Replace the file as a whole; durable when it returns. Raises ``OSError``."""
+    """Replace the file as a whole; durable when it returns. Raises ``OSError``, ``Refused`` for a folder of others."""
     private_folder(path.parent)
     beside = path.with_suffix(".new")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -90,6 +90,8 @@ class Disk:
                 self._save(self._path, tokens)
             except OSError as e:
                 error = e
+            except Refused as e:  # the folder is not ours any more
+                error = OSError(0, str(e))
             self._done.put(error)
             self._wake.send(b"x")
 

@@ -173,6 +173,24 @@ def loop() -> Loop:
     return Loop(time.monotonic)
 
 
+def test_a_folder_that_others_may_write_to_is_told_and_tried_again(tmp_path: Path, loop: Loop) -> None:
+    folder, done = tmp_path / "data", list[OSError | None]()
+    folder.mkdir()
+    folder.chmod(0o777)
+    disk = tokens.Disk(folder / "tokens", loop)
+    disk.put({"web": 1}, done.append)
+    while not done:
+        loop.once()
+    assert done[0] is not None
+    assert "can be written by others" in str(done[0].strerror)
+    folder.chmod(0o700)
+    disk.put({"web": 1}, done.append)
+    while len(done) < 2:
+        loop.once()
+    assert done[1] is None
+    assert tokens.load(folder / "tokens") == {"web": 1}
+
+
 def test_a_disk_that_hangs_does_not_hold_the_guard_up(tmp_path: Path, loop: Loop) -> None:
     hangs, done = threading.Event(), list[OSError | None]()
     written = list[Mapping[str, int]]()
