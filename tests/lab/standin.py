@@ -17,7 +17,7 @@ from typing import Any
 from hasys.api import kinds
 from hasys.config import LEASE_PORT
 from hasys.guard import protocol
-from hasys.guard.protocol import Alive, Gate, Hello, Permit, Plan, Release, Stores
+from hasys.guard.protocol import Alive, Gate, Hello, Networks, Permit, Plan, Release, Stores
 from hasys.lease import wire
 from hasys.lease.granting import Granter
 from hasys.model.timing import PROFILES
@@ -83,7 +83,7 @@ class StandInGuard:
                 self.released[group] = (epoch, time.monotonic())
                 self.plans.pop(group, None)
                 return {}
-            case Gate() | Stores():
+            case Gate() | Stores() | Networks():
                 return {}
             case _:
                 raise AssertionError(request)
