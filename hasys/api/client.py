@@ -7,7 +7,6 @@ deadline, and raises ``hasys.model.errors``.
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from google.protobuf.message import Message
 from hasys.api.context import TIMEOUT, Context, from_node_config, load_context
 from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
+from hasys.api.repeating import NOBODY, Backoff, Patience
 from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
 from hasys.model.errors import HasysError, NoMajority, NotFound, TimedOut, Unavailable, Unknown, Unreached
@@ -35,58 +35,19 @@ STAGGER = 0.15
 """Seconds after which the next server is tried beside one that has not answered."""
 CONNECT = 1.0
 """Seconds that one server may take to connect before it counts as down."""
-NOBODY = 1.0
-"""Seconds after which a caller in front of a terminal is told that no server can be connected."""
 ELSEWHERE = 1.2
 """Seconds during which others are asked when a server says that there is no majority: it may only be cut off itself."""
 RETIRE = 30.0
 """Seconds that calls of a connection go on once our certificate was renewed; watches are then resumed anew."""
+HOME = 0.25
+"""Seconds between two looks whether the own node's server serves again, while a watch is served elsewhere."""
 SHUN = 2.0
 """Seconds during which a server that failed is asked after all others: it may be cut off while another one is not."""
-PAUSE, LONGEST_PAUSE = 0.02, 0.2
-"""Seconds between attempts: the first and the longest; each pause is a random part of a growing one."""
-
 LEADER = "hasys-leader"
 _AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)
 """Answers after which another attempt may succeed; all but a sure UNAVAILABLE leave open whether it was done."""
 
 Answer = TypeVar("Answer", bound=Message)
-
-
-class _Backoff:
-    """Growing pauses, each a random part of its length, so that clients do not come back in step."""
-
-    def __init__(self) -> None:
-        self._next = PAUSE
-
-    def reset(self) -> None:
-        """It works again: the next pause is the shortest."""
-        self._next = PAUSE
-
-    async def pause(self, at_most: float = LONGEST_PAUSE) -> None:
-        """Sleep, not longer than this."""
-        length = self._next * random.uniform(0.5, 1.0)  # noqa: S311  (no secret)
-        self._next = min(2 * self._next, LONGEST_PAUSE)
-        await asyncio.sleep(max(0.0, min(length, at_most)))
-
-
-class _Patience:
-    """How long a watch waits for its first answer; once there was one, it is resumed for ever."""
-
-    def __init__(self, seconds: float | None) -> None:
-        now = asyncio.get_running_loop().time()
-        self._until = None if seconds is None else now + seconds
-        self._nobody = now + min(seconds or NOBODY, NOBODY)
-
-    def answered(self) -> None:
-        """There was an answer."""
-        self._until = None
-
-    def check(self, error: HasysError) -> None:
-        """Raises the error when the time is over."""
-        nobody = isinstance(error, Unreached)
-        if self._until is not None and asyncio.get_running_loop().time() >= (self._nobody if nobody else self._until):
-            raise error
 
 
 @dataclass(slots=True)
@@ -270,12 +231,13 @@ class Client:
         history is gone it lists again by itself and gives only the differences (DELETED for what went meanwhile).
         Raises what repeating cannot mend (``Denied``, ``Invalid``), and ``Unavailable`` when even the first answer does
         not come within the context's patience."""
-        merger, backoff, patience = Merger(), _Backoff(), _Patience(self._context.patience)
+        merger, backoff, patience = Merger(), Backoff(), Patience(self._context.patience)
         while True:
             request = api_pb2.WatchRequest(kinds=kinds, group=group, **{"from": merger.version})
             try:
                 server, alive = await self._find(), False
                 call = server.stream("/hasys.v1.Resources/Watch", api_pb2.WatchResponse)(request)
+                homeward = self._homeward(server, call)
                 try:
                     async for answer in call:
                         backoff.reset()
@@ -288,7 +250,14 @@ class Client:
                     if not alive:
                         _shun(server)
                     raise from_status(e) from None
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if homeward is None or not homeward.done() or task is None or task.cancelling():
+                        raise
+                    continue  # nobody cancelled us: our own server serves again
                 finally:
+                    if homeward is not None:
+                        homeward.cancel()
                     call.cancel()
             except Relist:
                 merger.begin_again()
@@ -362,7 +331,7 @@ class Client:
 
     async def watch_status(self, group: str = "") -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and each second; resumed for ever. Raises as ``watch`` does."""
-        backoff, patience = _Backoff(), _Patience(self._context.patience)
+        backoff, patience = Backoff(), Patience(self._context.patience)
         while True:
             try:
                 server, alive = await self._find(), False
@@ -407,7 +376,7 @@ class Client:
         deadline = started + timeout
         second_best: Answer | None = None
         last: HasysError | None = None
-        lost, backoff = False, _Backoff()
+        lost, backoff = False, Backoff()
         while (left := deadline - loop.time()) > 0:
             server: _Server | None = None
             try:
@@ -456,6 +425,20 @@ class Client:
                 if target in self._known:
                     self._preferred = self._known[target]
                     return
+
+    def _homeward(self, server: _Server, call: Any) -> asyncio.Task[None] | None:
+        """Ends a watch that ``server`` serves as soon as our own node's server serves again, which notices first when a
+        network is lost. None when there is nothing to go back to."""
+        if self._context.follow_leader or server is self._preferred:
+            return None
+
+        async def until_home() -> None:
+            loop = asyncio.get_running_loop()
+            while self._preferred.shunned > loop.time() or not self._preferred.ready():  # noqa: ASYNC110  (no event)
+                await asyncio.sleep(HOME)
+            call.cancel()
+
+        return asyncio.ensure_future(until_home())
 
     def _order(self, now: float) -> Sequence[_Server]:
         """Whom to ask first: the preferred one; last those that failed, and of these whoever did so last."""

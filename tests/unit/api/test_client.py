@@ -7,9 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hasys.api import client as client_module
 from hasys.api.client import Client, Context, from_node_config, load_context
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref
@@ -133,6 +135,37 @@ async def test_an_agent_stays_with_its_own_server(cluster: Cluster) -> None:
     client = await cluster.client("node", "n2", "n2", "n1", follow_leader=False)
     await client.list("Node")
     assert client._preferred.target.startswith("127.0.0.2:")
+
+
+async def test_a_watch_of_an_agent_goes_home_when_its_own_server_is_back(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    original = client_module._Server.stream
+
+    def stream(server: client_module._Server, path: str, response: Any) -> Any:
+        opened.append(server.target)
+        return original(server, path, response)
+
+    async def until_served_by(target: str) -> None:
+        async with asyncio.timeout(10):
+            while not opened or opened[-1] != target:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(client_module._Server, "stream", stream)
+    client = await cluster.client("node", "n2", "n2", "n3", follow_leader=False)
+    own, other = client._context.servers
+    watch = client.watch(["Group"])
+    await anext(watch)  # there is none yet
+    first_group = asyncio.ensure_future(anext(watch))
+    await until_served_by(own)
+    await cluster.members["n2"].stop()
+    await until_served_by(other)
+    await cluster.members["n2"].start()
+    await until_served_by(own)
+    await (await cluster.client()).apply([group()])
+    answer = await asyncio.wait_for(first_group, 5)
+    assert [change.object.group.metadata.name for change in answer.changes] == ["web"]
 
 
 async def test_the_same_request_id_creates_one_operation(cluster: Cluster) -> None:
