@@ -4,6 +4,7 @@ told to. The agent under test is the real process."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -53,13 +54,16 @@ class StandInGuard:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        while line := await reader.readline():
-            id, request = protocol.parse_request(line)
-            if isinstance(request, Alive):
-                continue
+        with contextlib.suppress(ConnectionResetError):  # it ended with answers unread
+            while line := await reader.readline():
+                self._take(line)
+        writer.close()
+
+    def _take(self, line: bytes) -> None:
+        id, request = protocol.parse_request(line)
+        if not isinstance(request, Alive):
             self._push({"id": id, "ok": True, **self._answer(request)})
             self.news.set()
-        writer.close()
 
     def _answer(self, request: protocol.Request) -> dict[str, Any]:
         match request:
