@@ -6,6 +6,7 @@ The file seeds; what may change in operation (timings, placement) is a replicate
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import stat
@@ -24,6 +25,8 @@ API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 
 POLICIES = ("safe",)
 """What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
+WATCHDOGS = ("off", "auto", "required")
+"""How a node uses the watchdog of its machine: not at all; if there is one; or never without (docs/fencing.md)."""
 ROLES = ("Voter", "Witness", "Observer")
 LABEL = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
@@ -50,6 +53,17 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Watchdog:
+    """How the guard uses the machine's watchdog."""
+
+    mode: str = "off"
+    """One of :data:`WATCHDOGS`."""
+    device: Path = Path("/dev/watchdog")
+    timeout: int = 10
+    """Seconds without a pet until the machine is reset; the driver may grant another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """The checked content of node.yaml. Paths are absolute."""
 
@@ -71,6 +85,7 @@ class NodeConfig:
     """Two voters alone: what stands in for the third, one of :data:`POLICIES`. Empty: a majority decides."""
     common_start: CommonStart | None = None
     common_stop: CommonStop | None = None
+    watchdog: Watchdog = Watchdog()
 
     @property
     def me(self) -> Member:
@@ -180,7 +195,7 @@ class _Reader:
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
         "policy",
-        "commonStart", "commonStop",
+        "commonStart", "commonStop", "watchdog",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -294,12 +309,33 @@ class _Reader:
             policy=self.policy(members),
             common_start=self.common_start(),
             common_stop=self.common_stop(),
+            watchdog=self.watchdog(PROFILES[profile].ttl),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)
         if config.lease_secret.exists():  # voters
             self.private("leaseSecret", config.lease_secret)
         return config
+
+    def watchdog(self, ttl: float) -> Watchdog:
+        """``off``, ``auto``, ``required``, or a mapping with ``mode``, ``device`` and ``timeout``."""
+        raw = self.raw.get("watchdog", "off")
+        raw = dict(raw) if isinstance(raw, dict) else {"mode": raw}
+        for key in raw:
+            if key not in ("mode", "device", "timeout"):
+                self.refuse(f"watchdog.{key}", "unknown field; known are mode, device, timeout")
+        if raw.get("mode") is False:  # an unquoted off is a boolean in YAML
+            raw["mode"] = "off"
+        if raw.get("mode") not in WATCHDOGS:
+            self.refuse("watchdog.mode", f"{raw.get('mode')!r}: use one of {', '.join(WATCHDOGS)}")
+        device = self.text(raw, "device", "watchdog.device", "/dev/watchdog")
+        if not device.startswith("/dev/"):
+            self.refuse("watchdog.device", f"{device!r} is no device: name it like /dev/watchdog0")
+        timeout = self.seconds(raw, "watchdog", "timeout", "10s")
+        if timeout != int(timeout) or not 2 * ttl <= timeout <= 600:
+            least = f"{math.ceil(2 * ttl)}s (twice the lease of this profile)"
+            self.refuse("watchdog.timeout", f"{timeout:g}s: use whole seconds, from {least} to 600s")
+        return Watchdog(raw["mode"], Path(device), int(timeout))
 
     def common_start(self) -> CommonStart | None:
         raw = self.program("commonStart", ("command", "timeout", "wait", "onFailure"))

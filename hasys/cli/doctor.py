@@ -69,6 +69,8 @@ def _node(config: NodeConfig) -> Iterable[Finding]:
     yield machine.certificate("authority", config.ca)
     yield machine.addresses(config)
     yield machine.ports(config)
+    if config.me.runs_groups:
+        yield machine.watchdog(config.watchdog)
     if config.me.votes:
         yield machine.disk(_existing(config.data_dir), config.seed_timing().fsync)
         yield _space(_existing(config.data_dir))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hasys.cli.seed import socket_name
-from hasys.config import NodeConfig
+from hasys.config import NodeConfig, Watchdog
 from hasys.guard import cgroup
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import show
@@ -33,6 +33,7 @@ _TIMEX_BYTES = 512
 """Room for ``struct timex`` (208 bytes on 64-bit Linux); all zero it only asks."""
 _TIME_ERROR = 5
 """Answer of adjtimex(2): the clock is not synchronised."""
+_WATCHDOGS = Path("/sys/class/watchdog")
 _SOON_DAYS = 60
 _SYNCS = 20
 
@@ -57,6 +58,34 @@ def root() -> Finding:
 def python() -> Finding:
     """An older one does not get this far."""
     return Finding(GOOD, "python", f"{platform.python_version()} ({sys.executable})")
+
+
+def watchdog(settings: Watchdog) -> Finding:
+    """Opening the device would arm it: this looks at what the kernel shows. Whether the guard has armed it is told by
+    ``hasys status``."""
+    there = settings.device.is_char_device()
+    name = "watchdog0" if settings.device.name == "watchdog" else settings.device.name
+    kind = _line(_WATCHDOGS / name / "identity") or "a watchdog"
+    if settings.mode == "off":
+        mend = "" if not there else "write 'watchdog: auto' into node.yaml: it resets a node whose guard hangs"
+        return Finding(
+            WARN if there else GOOD, "watchdog", "off" + (f"; this machine has {kind}" if there else ""), mend
+        )
+    if not there:
+        bad = settings.mode == "required"
+        mend = "load its driver (modprobe softdog, or iTCO_wdt, sp5100_tco, i6300esb), or write 'watchdog: off'"
+        return Finding(BAD if bad else WARN, "watchdog", f"{settings.mode}, and there is no {settings.device}", mend)
+    if _line(_WATCHDOGS / name / "nowayout") == "1":
+        mend = "an orderly stop of the node would end in a reset: load the driver with nowayout=0"
+        return Finding(WARN, "watchdog", f"{kind} at {settings.device} cannot be stopped", mend)
+    return Finding(GOOD, "watchdog", f"{settings.mode}: {kind} at {settings.device}, {settings.timeout} s")
+
+
+def _line(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def kernel() -> Finding:

@@ -179,7 +179,7 @@ def _guard_cell(guard: api.GuardView) -> Text:
     if not guard.armed:
         return styled("guard must run")
     watchdog = guard.watchdog or "none"
-    return Text("armed", style="green") + Text("" if watchdog == "none" else f", watchdog {watchdog}")
+    return Text("armed", style="green") + Text("" if watchdog == "none" else f", {watchdog}")
 
 
 def _group_rows(group: api.GroupView) -> Iterable[list[str | Text]]:

@@ -6,21 +6,20 @@ Everything runs in one thread. Order in every path: durable first, then the effe
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from hasys.guard.fence import Fencing, Machine
-from hasys.guard.gate import Gate, GateChanged, GateFailed
-from hasys.guard.loop import Loop, Timer
-from hasys.guard.netlink import Link
+from hasys.guard.fence import Fencing
+from hasys.guard.gate import GateChanged, GateFailed
+from hasys.guard.loop import Timer
 from hasys.guard.oaths import Oaths
+from hasys.guard.parts import Parts
 from hasys.guard.plan import Book, Stored
 from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
-from hasys.guard.tokens import Disk, Tokens
-from hasys.guard.watchdog import Watchdog
+from hasys.guard.tokens import Tokens
 from hasys.lease.durable import TokenDropped, TokenTaken
-from hasys.lease.keeping import Effect, Extend, Ignored, Keeper, LeaseChanged, OathTaken, Permit, Revoke
+from hasys.lease.keeping import Effect, Extend, Ignored, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
 from hasys.model.networks import Trouble
@@ -30,55 +29,6 @@ LOOK_AGAIN = 10.0
 ASK_AGENT = 1.0
 """Seconds between pings of the agent."""
 KEPT_FENCES = 16
-
-
-class Store(Protocol):
-    """Where the book is kept. ``save`` raises ``OSError``."""
-
-    def save(self, book: Book) -> None: ...
-
-
-class Links(Protocol):
-    """Which interfaces there are. Raises ``OSError``."""
-
-    def links(self) -> list[Link]: ...
-
-
-class Sender(Protocol):
-    """Carries datagrams to stores by name."""
-
-    def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None: ...
-
-    def set_stores(self, stores: Iterable[StoreAt]) -> None: ...
-
-
-@dataclass
-class Parts:
-    """What a guard is made of; tests put fakes in."""
-
-    cluster: str
-    node: str
-    key: bytes
-    version: str
-    agent_grace: float
-    """Seconds that the lease is kept without an agent."""
-    clock: Callable[[], float]
-    loop: Loop
-    keeper: Keeper
-    gate: Gate | None
-    """None: this machine cannot gate addresses; ``gateless`` says why."""
-    gateless: str
-    machine: Machine
-    links: Links
-    store: Store
-    network: Sender
-    watchdog: Watchdog
-    push: Callable[[Mapping[str, Any]], None]
-    """Say something to the agent, if it is there."""
-    tokens: Disk | None = None
-    """Two nodes without a third voter: where tokens outlive the machine's power."""
-    note: Callable[[], str] = lambda: ""
-    """What else is wrong with this node and does not concern the guard: it says so in keep-alives."""
 
 
 class Refused(Exception):
@@ -111,6 +61,9 @@ class Guard:
         self.networks: tuple[Trouble, ...] | None = None  # as the agent last said; None: no agent has yet
         self._timer: Timer | None = None
         self._last_datagram, self._quiet = b"", ""
+        parts.watchdog.held = lambda: bool(self.held())
+        parts.watchdog.fencing = lambda: bool(self.fencings)
+        parts.watchdog.lost = lambda why: self.apply(parts.keeper.give_up_all(why))
 
     # ---- life
 
@@ -125,6 +78,7 @@ class Guard:
                 self.apply(
                     self.parts.keeper.plan(stored.plan.group, stored.plan.epoch, stored.plan.version, self.now())[1]
                 )
+        self.parts.watchdog.start()
         self.tick()
         self._look()
         self._ask_agent()
@@ -165,7 +119,7 @@ class Guard:
     def health(self) -> Health:
         """What every keep-alive says about this guard."""
         stuck = (b for f in self.fencings if f.looks > 3 for b in f.blockers)
-        message = "; ".join(filter(None, (*self.troubles.values(), *stuck)))
+        message = "; ".join(filter(None, (*self.troubles.values(), self.parts.watchdog.refusal, *stuck)))
         return Health(
             not message,
             self.parts.watchdog.name,
@@ -212,6 +166,10 @@ class Guard:
         if revoked:
             self.fence([(r.group, r.epoch) for r in revoked], revoked[0].reason)
 
+    def held(self) -> frozenset[str]:
+        """Groups of which something may be here."""
+        return frozenset(group for group, stored in self.book.plans.items() if stored.permitted)
+
     def _permit(self, permit: Permit) -> None:
         stored = self.book.plans.get(permit.group)
         if stored is None or stored.plan.epoch != permit.epoch or permit.group in self.muted:
@@ -221,7 +179,6 @@ class Guard:
             return
         if not self._hold(permit, [e.address for e in stored.plan.entries if isinstance(e, AddressEntry)]):
             return
-        self.parts.watchdog.pet()
         if permit.group != self._quiet:
             self.parts.push({"event": "permitted", "group": permit.group, "epoch": permit.epoch})
 
@@ -259,8 +216,8 @@ class Guard:
             lost = [(group, held[group].epoch) for group in failed if group in held]
             if lost:
                 self.fence(lost, "; ".join({str(e) for e in failed.values()}))
-        if not self.fencings:
-            self.parts.watchdog.pet()
+        if until.keys() >= self.held():
+            self.parts.watchdog.granted()
 
     # ---- fencing
 
@@ -377,7 +334,7 @@ class Guard:
         self.parts.push({"event": "ping"})
         self._note = self.parts.note()
         gone = self.now() - self.agent_seen
-        if gone > self.parts.agent_grace and any(s.permitted for s in self.book.plans.values()):
+        if gone > self.parts.agent_grace and self.held():
             self.apply(self.parts.keeper.give_up_all(f"the agent has not been heard for {gone:.1f} s"))
         self.parts.loop.at(self.now() + ASK_AGENT, self._ask_agent)
 
@@ -396,6 +353,8 @@ class Guard:
             raise Refused(f"group {group} is being fenced here: wait for its end")
         if self.parts.gate is None and any(isinstance(e, AddressEntry) for e in plan.entries):
             raise Refused(f"addresses cannot be gated here: {self.parts.gateless}")
+        if self.parts.watchdog.refusal:
+            raise Refused(self.parts.watchdog.refusal)
         before = self.book
         known = before.plans.get(group)
         if known is None or known.plan != plan or known.leftovers:

@@ -183,6 +183,7 @@ class Desk:
             "gate": self._gate(),
             "tokens": dict(guard.book.tokens),
             "watchdog": parts.watchdog.name,
+            "watchdog_missing": parts.watchdog.missing,
             "lag_ms": round(parts.loop.lag.worst * 1000, 3),
             "hardening": self._hardening,
             "networks": [{"interface": t.interface, "fault": t.fault.name, "text": t.text} for t in health.networks],

@@ -32,11 +32,14 @@ class Lag:
     """By how much timers ran late: the worst of the last minute, in seconds."""
 
     def __init__(self) -> None:
+        self.last = 0.0
+        """Of the last timer."""
         self._since = 0.0
         self._before = self._current = 0.0
 
     def saw(self, late: float, now: float) -> None:
         """A timer ran ``late`` seconds after its time."""
+        self.last = late
         if now - self._since > WINDOW:
             self._before = self._current if now - self._since < 2 * WINDOW else 0.0
             self._since, self._current = now, 0.0

@@ -19,7 +19,7 @@ from pathlib import Path
 import hasys
 from hasys.config import NodeConfig, private_folder
 from hasys.guard import cgroup, realtime, tokens
-from hasys.guard.core import Guard, Parts
+from hasys.guard.core import Guard
 from hasys.guard.desk import Desk
 from hasys.guard.elements import Elements
 from hasys.guard.fence import LinuxMachine
@@ -29,9 +29,10 @@ from hasys.guard.loop import Loop
 from hasys.guard.netlink import NftEvents, Route, RouteEvents
 from hasys.guard.network import Network
 from hasys.guard.nft import Nft, NftError, NftMissing
+from hasys.guard.parts import Parts
 from hasys.guard.plan import Book, Damaged, PlanFile
 from hasys.guard.ruleset import table_name
-from hasys.guard.watchdog import NoWatchdog
+from hasys.guard.watchdog import WatchdogKeeper
 from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import parse_secret
@@ -127,7 +128,7 @@ class Process:
             links=self.route,
             store=self.file,
             network=self.network,
-            watchdog=NoWatchdog(),
+            watchdog=WatchdogKeeper(config.watchdog, self.loop, config.seed_timing().ttl / 2),
             push=lambda event: self.desk.push(event),
             tokens=disk,
             note=lambda: read_note(config.store_trouble),
@@ -147,10 +148,15 @@ class Process:
         self.guard.start()
         server = Server(self.config.guard_socket, self.loop, self.desk)
         self._collect()
+        watchdog = self.guard.parts.watchdog
         say(f"guard of {self.config.instance} runs" + "".join(f"; {line}" for line in missing))
+        if watchdog.missing:
+            say(f"watchdog not armed: {watchdog.missing}" + (": this node runs no group" if watchdog.refusal else ""))
         self.loop.run()
         server.close()
         self.network.close()
+        if said := watchdog.stop():
+            say(said)
         held = sorted(self.guard.parts.keeper.holdings())
         say(
             "guard stops"

@@ -60,6 +60,15 @@ class Health:
     networks: tuple[Trouble, ...] = ()
     """Interfaces that are not well, as the agent told."""
 
+    @property
+    def watchdog_timeout(self) -> float:
+        """Seconds of the armed watchdog, which is told as ``NAME 10s``; 0 for ``none``."""
+        timeout = self.watchdog.rpartition(" ")[2]
+        try:
+            return max(0.0, float(timeout.removesuffix("s"))) if timeout.endswith("s") else 0.0
+        except ValueError:
+            return 0.0
+
 
 UNKNOWN_HEALTH = Health(armed=False)
 """Of a guard that said nothing yet."""

@@ -94,6 +94,10 @@ class NodeInfo:
     """Addresses of its store that the leader's store does not reach, while it reaches another; None: not known."""
     last_cut: tuple[str, ...] = ()
     """As recorded before, to see the change."""
+    watchdog: float = 0.0
+    """Seconds of the armed watchdog that its guard reports; 0: none."""
+    last_watchdog: float = 0.0
+    """As recorded before: what a leader goes by when the guard is silent."""
 
     @property
     def runs_groups(self) -> bool:

@@ -28,6 +28,7 @@ from hasys.placement.effects import (
     SetPaused,
     SetPhase,
     SetShutdown,
+    SetWatchdog,
     StartOperation,
 )
 from hasys.placement.standing import Standing, standing
@@ -117,6 +118,10 @@ class Draft:
     def cut(self, name: str, addresses: tuple[str, ...]) -> None:
         self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
         self._add("Node", name, SetCut(name, addresses))
+
+    def watchdog(self, name: str, timeout: float) -> None:
+        self.nodes[name] = replace(self.nodes[name], last_watchdog=timeout)
+        self._add("Node", name, SetWatchdog(name, timeout))
 
     def networks(self, name: str, told: Mapping[str, str]) -> None:
         self.nodes[name] = replace(self.nodes[name], networks_told=told)

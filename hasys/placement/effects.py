@@ -66,6 +66,14 @@ class SetCut:
 
 
 @dataclass(frozen=True, slots=True)
+class SetWatchdog:
+    """Seconds of the armed watchdog of the node; 0: none."""
+
+    node: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetNetworks:
     """Interface -> what is wrong with it."""
 
@@ -134,6 +142,7 @@ Effect = (
     | Purge
     | SetNodeState
     | SetCut
+    | SetWatchdog
     | SetNetworks
     | SetDrained
     | SetShutdown

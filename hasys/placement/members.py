@@ -27,6 +27,8 @@ def look(draft: Draft, name: str) -> None:
         draft.node_event(name, "NodeUndrained", cause="it was started again")
     if node.cut is not None and node.cut != node.last_cut:
         _note_networks(draft, name, node.cut, node.last_cut)
+    if here and node.watchdog != node.last_watchdog:
+        draft.watchdog(name, node.watchdog)
     if here and node.agent_alive:
         _interfaces(draft, name)
     how = draft.standing(name)

@@ -18,7 +18,8 @@ UNMOUNT_TIMEOUT = 5.0
 
 
 class Assigned:
-    """The :class:`Assignments` of a state machine. ``watchdog`` tells a node's armed watchdog timeout in seconds."""
+    """The :class:`Assignments` of a state machine. ``watchdog`` tells the seconds of a node's armed watchdog, as its
+    guard says it to this store."""
 
     def __init__(self, machine: Machine, watchdog: Callable[[str], float] = lambda node: 0.0) -> None:
         self._machine = machine
@@ -70,10 +71,15 @@ class Assigned:
         members = self._machine.members_of(group)
         if not any(_outlives(ref, obj) for ref, obj in members.items()):
             return 0.0
-        timeout = max((self._watchdog(node) for node in (a.node, a.previous_node) if node), default=0.0)
+        timeout = max((self._bites(node) for node in (a.node, a.previous_node) if node), default=0.0)
         waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
         unmounted = self._ttl() + max(waits) if waits else 0.0
         return max(timeout + WATCHDOG_MARGIN if timeout else 0.0, unmounted)
+
+    def _bites(self, node: str) -> float:
+        """Seconds of the node's watchdog: as it says now, or as recorded, which a new leader knows of a lost node."""
+        obj = self._machine.get(Ref("Node", "", node))
+        return max(self._watchdog(node), seconds(obj.node.status.watchdog) if obj is not None else 0.0)
 
     def _ttl(self) -> float:
         """Longest time that a lease may last after its last proof."""

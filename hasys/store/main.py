@@ -17,7 +17,6 @@ from hasys.api.server import ApiServer
 from hasys.api.server.calls import Method, Writer
 from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
-from hasys.lease.facts import NodeFacts
 from hasys.model.errors import HasysError
 from hasys.model.lines import log_to_stderr
 from hasys.model.timing import show
@@ -122,19 +121,10 @@ class Store:
 
     def _read_watchdogs(self) -> None:
         """Armed watchdogs delay a takeover: the grants must know them."""
-        found = {name: watchdog_timeout(facts) for name, facts in self.leases.facts(self._clock()).items()}
+        found = {name: facts.health.watchdog_timeout for name, facts in self.leases.facts(self._clock()).items()}
         if found != self._watchdogs:
             self._watchdogs = found
             self.assigned.refresh()
-
-
-def watchdog_timeout(facts: NodeFacts) -> float:
-    """Seconds of the node's armed watchdog, which its guard reports as ``NAME 10s``; 0 for ``none``."""
-    timeout = facts.health.watchdog.rpartition(" ")[2]
-    try:
-        return max(0.0, float(timeout.removesuffix("s"))) if timeout.endswith("s") else 0.0
-    except ValueError:
-        return 0.0
 
 
 async def serve(config: NodeConfig, stop: asyncio.Event) -> None:

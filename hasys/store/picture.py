@@ -243,6 +243,8 @@ def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
         networks_told=dict(status.networks),
         connected=connected,
         last_cut=tuple(status.cut),
+        watchdog=facts.health.watchdog_timeout,
+        last_watchdog=seconds(status.watchdog),
     )
 
 

@@ -25,6 +25,7 @@ from hasys.placement.effects import (
     SetPaused,
     SetPhase,
     SetShutdown,
+    SetWatchdog,
     StartOperation,
 )
 from hasys.store.machine import Machine
@@ -163,6 +164,10 @@ class _Writer:
                 status.state_since.CopyFrom(self._stamp)
             case SetCut(node, addresses):
                 self._node(node).cut[:] = addresses
+            case SetWatchdog(node, timeout):
+                self._node(node).ClearField("watchdog")
+                if timeout:
+                    self._node(node).watchdog.CopyFrom(duration(timeout))
             case SetNetworks(node, networks):
                 told = self._node(node).networks
                 told.clear()

@@ -1507,6 +1507,7 @@ class NodeStatus(_message.Message):
     SHUTDOWN_BOOT_ID_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
+    WATCHDOG_FIELD_NUMBER: _builtins.int
     fence_confirmed: _builtins.bool
     """the operator swears that it is off; cleared when its guard is heard with another boot id"""
     fence_boot_id: _builtins.str
@@ -1526,6 +1527,10 @@ class NodeStatus(_message.Message):
     def networks(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """interface -> what is wrong with it, as the leader last saw it change"""
 
+    @_builtins.property
+    def watchdog(self) -> _duration_pb2.Duration:
+        """of its armed watchdog: what it may have running is over so long after its last grant"""
+
     def __init__(
         self,
         *,
@@ -1538,10 +1543,11 @@ class NodeStatus(_message.Message):
         shutdown_boot_id: _builtins.str = ...,
         cut: _abc.Iterable[_builtins.str] | None = ...,
         networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        watchdog: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "networks", b"networks", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "networks", b"networks", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

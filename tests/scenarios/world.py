@@ -45,6 +45,7 @@ from hasys.placement.effects import (
     SetPaused,
     SetPhase,
     SetShutdown,
+    SetWatchdog,
     StartOperation,
 )
 from hasys.store.port import Authority
@@ -389,6 +390,8 @@ class World:
                 self.nodes[name] = replace(self.nodes[name], last_state=state)
             case SetCut(name, addresses):
                 self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
+            case SetWatchdog(name, timeout):
+                self.nodes[name] = replace(self.nodes[name], last_watchdog=timeout)
             case SetNetworks(name, networks):
                 self.nodes[name] = replace(self.nodes[name], networks_told=networks)
             case SetDrained(name, drained):

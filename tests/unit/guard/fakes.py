@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from hasys.guard.core import Guard, Parts
+from hasys.config import Watchdog
+from hasys.guard.core import Guard
 from hasys.guard.gate import Gate, GateCounts, GateFailed
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
+from hasys.guard.parts import Parts
 from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import MountEntry, StoreAt
 from hasys.guard.tokens import Disk
-from hasys.guard.watchdog import NoWatchdog
+from hasys.guard.watchdog import WatchdogKeeper
 from hasys.lease.keeping import Keeper, KeeperState, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
@@ -184,6 +186,36 @@ class FakeNetwork:
         self.to.append(tuple(stores))
 
 
+class FakeWatchdog:
+    """The watchdog of a machine: remembers when it was petted, so that a test can ask when it would bark."""
+
+    def __init__(self, clock: Callable[[], float], *, there: bool = True, stoppable: bool = True) -> None:
+        self.timeout, self.stoppable = 10.0, stoppable
+        self.clock = clock
+        self.there, self.armed = there, False
+        self.pets: list[float] = []
+
+    def open(self, settings: Watchdog) -> FakeWatchdog:
+        if not self.there:
+            raise FileNotFoundError(2, "No such file or directory")
+        self.armed, self.timeout = True, float(settings.timeout)
+        self.pets.append(self.clock())
+        return self
+
+    def pet(self) -> None:
+        if not self.there:
+            raise OSError(19, "No such device")
+        self.pets.append(self.clock())
+
+    def disarm(self) -> None:
+        self.armed = not self.stoppable
+
+    @property
+    def barks(self) -> float:
+        """When it resets the machine."""
+        return self.pets[-1] + self.timeout
+
+
 class Bench:
     """A guard and everything around it."""
 
@@ -194,11 +226,15 @@ class Bench:
         *,
         disk: Disk | None = None,
         kept: Mapping[str, int] | None = None,
+        watchdog: FakeWatchdog | None = None,
+        mode: str = "off",
     ) -> None:
         book = book or Book()
         self.loop, self.gate, self.machine = VirtualLoop(), FakeGate(), FakeMachine()
         self.store, self.links, self.network = FakeStore(), FakeLinks(), FakeNetwork()
         self.store.saved = book
+        self.device = watchdog or FakeWatchdog(lambda: self.loop.time)
+        self.watchdog = WatchdogKeeper(Watchdog(mode), self.loop, TIMING.ttl / 2, self.device.open)
         self.pushed: list[Mapping[str, Any]] = []
         nonces = itertools.count(1)
         permitted = {g: Planned(s.plan.epoch, s.plan.version) for g, s in book.plans.items() if s.permitted}
@@ -217,7 +253,7 @@ class Bench:
         parts = Parts(
             cluster="demo", node="n1", key=KEY, version="1", agent_grace=TIMING.agent_grace,
             clock=lambda: self.loop.time, loop=self.loop, keeper=self.keeper, gate=self.gate, gateless="",
-            machine=self.machine, links=self.links, store=self.store, network=self.network, watchdog=NoWatchdog(),
+            machine=self.machine, links=self.links, store=self.store, network=self.network, watchdog=self.watchdog,
             push=self.pushed.append, tokens=disk,
         )  # fmt: skip
         self.guard = Guard(parts, book)

@@ -7,6 +7,7 @@ import pytest
 from hasys.model.timing import PROFILES
 from hasys.store.assigned import Assigned
 from hasys.v1 import objects_pb2 as pb
+from hasys.v1.store_pb2 import Mutation
 from tests.unit.store.build import Log, delay, group, vip
 
 TTL = PROFILES["default"].ttl
@@ -41,6 +42,15 @@ def test_processes_may_live_until_a_watchdog_has_stopped_the_machine(log: Log) -
     log.must(delay("a"))
     assert outlives(log) == 0.0
     assert outlives(log, watchdog=10.0) == 10.5
+
+
+def test_a_leader_that_never_heard_the_lost_node_knows_its_watchdog_from_the_record(log: Log) -> None:
+    node = pb.Object()
+    node.node.metadata.name = "n1"
+    node.node.status.watchdog.FromSeconds(10)
+    log.must(delay("a"), node)
+    log.apply(Mutation(put_status=node))
+    assert outlives(log) == 10.5
 
 
 def test_a_mount_may_stay_for_the_longest_unmount_timeout_after_the_lease(log: Log) -> None:

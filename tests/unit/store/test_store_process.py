@@ -13,7 +13,6 @@ import pytest
 
 from hasys.api.client import Client, Context
 from hasys.config import Member, NodeConfig
-from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
 from hasys.model.lines import OneLine
 from hasys.store import main
@@ -115,4 +114,4 @@ def test_a_log_record_is_one_line() -> None:
     ("said", "timeout"), [("none", 0.0), ("watchdog 10s", 10.0), ("iTCO 2.5s", 2.5), ("odds and ends", 0.0), ("", 0.0)]
 )
 def test_the_timeout_of_an_armed_watchdog_is_understood(said: str, timeout: float) -> None:
-    assert main.watchdog_timeout(NodeFacts(0.0, health=Health(watchdog=said))) == timeout
+    assert Health(watchdog=said).watchdog_timeout == timeout
