@@ -121,6 +121,11 @@ class NodeConfig:
         """What this node may start alone (docs/two-nodes.md); outlives the machine's power."""
         return self.data_dir / "tokens"
 
+    @property
+    def guard_notes(self) -> Path:
+        """What the guard holds, for the time after a reset (hasys.guard.notes)."""
+        return self.data_dir / "guard.notes"
+
     def seed_timing(self) -> Timing:
         """The timing that a new cluster starts with."""
         return PROFILES[self.profile].check()

@@ -111,7 +111,27 @@ class OathReport:
     cause: str
 
 
-GuardEvent: TypeAlias = Permitted | Revoked | LeaseChanged | SwornTo | OathEnded
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the guard did, or found after a reset: to be told to the store, then confirmed by
+    :meth:`GuardClient.noted`."""
+
+    serial: int
+    time: float
+    """Wall clock."""
+    reason: str
+    """Of the catalogue of events."""
+    groups: str
+    epoch: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteTaken:
+    """There is another :class:`Note`."""
+
+
+GuardEvent: TypeAlias = Permitted | Revoked | LeaseChanged | SwornTo | OathEnded | NoteTaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +150,7 @@ class Known:
     """(group, epoch): at this epoch and below nothing will be permitted again."""
     oaths: tuple[SwornTo, ...] = ()
     reports: tuple[OathReport, ...] = ()
+    notes: tuple[Note, ...] = ()
     tokens: frozenset[str] = frozenset()
     """Groups that this node held last and may hold though no store answers (hasys.lease.tokens)."""
 
@@ -163,6 +184,7 @@ class GuardClient:
             tuple((g, e) for g, e in r["released"]),
             tuple(SwornTo(o["group"], o["epoch"], o["leaving"]) for o in r["oaths"]),
             reports_of(r),
+            notes_of(r),
             frozenset(r.get("tokens", ())),
         )
 
@@ -205,6 +227,10 @@ class GuardClient:
     async def told(self, serial: int) -> None:
         """The store knows of every report up to this one."""
         await self._ask(protocol.Told(serial))
+
+    async def noted(self, serial: int) -> None:
+        """The store knows of every note up to this one."""
+        await self._ask(protocol.Noted(serial))
 
     async def stores(self, stores: Iterable[StoreAt]) -> None:
         """Where keep-alives go from now on. Raises ``Refused`` where the guard's version does not know this."""
@@ -275,6 +301,8 @@ class GuardClient:
                 self._send_events.send_nowait(SwornTo(raw["group"], raw["epoch"], raw["leaving"]))
             case "oath-ended":
                 self._send_events.send_nowait(OathEnded(raw["group"], raw["epoch"]))
+            case "note":
+                self._send_events.send_nowait(NoteTaken())
             case _:
                 pass  # a newer guard may say more; what matters is read again on each connection
 
@@ -304,6 +332,13 @@ def reports_of(answer: dict[str, Any]) -> tuple[OathReport, ...]:
     """The reports in an answer to hello or status."""
     return tuple(
         OathReport(r["serial"], r["time"], r["group"], r["epoch"], r["begun"], r["cause"]) for r in answer["reports"]
+    )
+
+
+def notes_of(answer: dict[str, Any]) -> tuple[Note, ...]:
+    """The notes in an answer to hello or status; an older guard has none."""
+    return tuple(
+        Note(n["serial"], n["time"], n["reason"], n["groups"], n["epoch"], n["cause"]) for n in answer.get("notes", ())
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from hasys.guard.fence import Fencing
 from hasys.guard.gate import GateChanged, GateFailed
 from hasys.guard.loop import Timer
+from hasys.guard.notes import Notes
 from hasys.guard.oaths import Oaths
 from hasys.guard.parts import Parts
 from hasys.guard.plan import Book, Stored
@@ -42,6 +43,7 @@ class Guard:
         self.parts = parts
         self.book = book
         self.oaths = Oaths(self)
+        self.notes = Notes(self, parts.notes)
         self.tokens: Tokens | None = None
         if parts.tokens is not None and isinstance(parts.keeper, TokenKeeper):
             self.tokens = Tokens(self, parts.keeper, parts.tokens)
@@ -69,6 +71,7 @@ class Guard:
 
     def start(self) -> None:
         """Gate what must be gated, fence what has no time left, then send the first keep-alive."""
+        self.notes.start()
         self.sync_gate()
         self.oaths.start()
         if self.tokens is not None:
@@ -238,6 +241,7 @@ class Guard:
         agent = self.book.agent if any(j.permitted and j.entries for j in jobs) else None
         job = Fencing(tuple(jobs), agent, reason, self.now(), self._drop_from_gate, self.parts.machine)
         self.fencings.append(job)
+        self.notes.look()
         self._step(job)
         for j in jobs:
             self.parts.push({"event": "revoked", "group": j.plan.group, "epoch": j.plan.epoch, "reason": reason})
@@ -252,6 +256,7 @@ class Guard:
 
     def _step(self, job: Fencing) -> None:
         if not job.step(self.parts.clock):
+            self.notes.look()
             self.parts.loop.at(self.now() + job.pause, lambda: self._step(job))
             return
         book = self.book
@@ -266,6 +271,7 @@ class Guard:
             "reason": job.reason,
             "ms": {name: round(t * 1000, 3) for name, t in job.steps.items()},
         })  # fmt: skip
+        self.notes.fenced(job)
         for stored in job.groups:
             self.apply(self.parts.keeper.released(stored.plan.group, stored.plan.epoch, self.now()))
         self.tick()
@@ -447,6 +453,7 @@ class Guard:
             return False
         self.troubles["plan"] = ""
         self.book = book
+        self.notes.look()
         return True
 
 

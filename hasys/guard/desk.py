@@ -20,6 +20,7 @@ from hasys.guard.protocol import (
     Gate,
     Hello,
     Networks,
+    Noted,
     Permit,
     Plan,
     Release,
@@ -110,6 +111,9 @@ class Desk:
             case Told(serial):
                 guard.oaths.told(serial)
                 return {}
+            case Noted(serial):
+                guard.notes.told(serial)
+                return {}
             case Alive():
                 return None
 
@@ -137,6 +141,7 @@ class Desk:
             "permitted": [[g, s.plan.epoch] for g, s in plans.items() if self._permitted(g, s.plan.epoch)],
             "released": [[g, e] for g, e in guard.book.floors.items()],
             "tokens": dict(guard.book.tokens),
+            "notes": guard.notes.to_json(),
             **guard.oaths.to_json(),
         }
 
@@ -194,6 +199,7 @@ class Desk:
             ],
             "fences": list(guard.fences),
             "config": self._config,
+            "notes": guard.notes.to_json(),
             **guard.oaths.to_json(),
             "counts": dict(guard.counts),
         }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hasys
 from hasys.config import NodeConfig, private_folder
-from hasys.guard import cgroup, realtime, tokens
+from hasys.guard import cgroup, notes, realtime, tokens
 from hasys.guard.core import Guard
 from hasys.guard.desk import Desk
 from hasys.guard.elements import Elements
@@ -131,6 +131,12 @@ class Process:
             watchdog=WatchdogKeeper(config.watchdog, self.loop, config.seed_timing().ttl / 2),
             push=lambda event: self.desk.push(event),
             tokens=disk,
+            notes=notes.Notebook(
+                tokens.Disk(config.guard_notes, self.loop),
+                BOOT_ID.read_text().strip(),
+                notes.read(config.guard_notes),
+                notes.barked(config.watchdog.device),
+            ),
             note=lambda: read_note(config.store_trouble),
         )
 

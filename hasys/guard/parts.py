@@ -10,6 +10,7 @@ from hasys.guard.fence import Machine
 from hasys.guard.gate import Gate
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
+from hasys.guard.notes import Notebook
 from hasys.guard.plan import Book
 from hasys.guard.protocol import StoreAt
 from hasys.guard.tokens import Disk
@@ -62,5 +63,7 @@ class Parts:
     """Say something to the agent, if it is there."""
     tokens: Disk | None = None
     """Two nodes without a third voter: where tokens outlive the machine's power."""
+    notes: Notebook | None = None
+    """Where the guard writes down what it holds, for the time after a reset."""
     note: Callable[[], str] = lambda: ""
     """What else is wrong with this node and does not concern the guard: it says so in keep-alives."""

@@ -199,8 +199,15 @@ class Told:
     serial: int
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The store knows of every note up to this serial number."""
+
+    serial: int
+
+
 Request: TypeAlias = (
-    Hello | Gate | Stores | Plan | Permit | Release | Status | Networks | Alive | Swear | Forswear | Told
+    Hello | Gate | Stores | Plan | Permit | Release | Status | Networks | Alive | Swear | Forswear | Told | Noted
 )
 
 
@@ -267,6 +274,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "forswear", "group": group, "cause": cause}
         case Told(serial):
             return {"op": "told", "serial": serial}
+        case Noted(serial):
+            return {"op": "noted", "serial": serial}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -328,10 +337,12 @@ def _request(raw: Mapping[str, Any]) -> Request:
             return Forswear(_name(raw, "group"), _text(raw, "cause"))
         case "told":
             return Told(_number(raw, "serial"))
+        case "noted":
+            return Noted(_number(raw, "serial"))
         case other:
             raise BadMessage(
                 f"op: {_shown(other)} is unknown: "
-                "use hello, gate, stores, plan, permit, release, networks, swear, forswear, told or status"
+                "use hello, gate, stores, plan, permit, release, networks, swear, forswear, told, noted or status"
             )
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hasys.config import private_folder
 from hasys.guard.loop import Loop
@@ -45,7 +45,7 @@ def load(path: Path) -> dict[str, int]:
         ) from None
 
 
-def save(path: Path, tokens: Mapping[str, int]) -> None:
+def save(path: Path, tokens: Mapping[str, Any]) -> None:
     """Replace the file as a whole; durable when it returns. Raises ``OSError``, ``Refused`` for a folder of others."""
     private_folder(path.parent)
     beside = path.with_suffix(".new")
@@ -66,10 +66,10 @@ def save(path: Path, tokens: Mapping[str, int]) -> None:
 class Disk:
     """Writes in order, in a thread of its own; says so in the guard's."""
 
-    def __init__(self, path: Path, loop: Loop, save: Callable[[Path, Mapping[str, int]], None] = save) -> None:
+    def __init__(self, path: Path, loop: Loop, save: Callable[[Path, Mapping[str, Any]], None] = save) -> None:
         self._path = path
         self._save = save
-        self._asked: queue.SimpleQueue[Mapping[str, int]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
         self._wake, self._woken = socket.socketpair()
         self._calls: list[Callable[[OSError | None], None]] = []
@@ -78,7 +78,7 @@ class Disk:
         threading.Thread(target=self._run, name="tokens", daemon=True).start()
         threading.stack_size(size)
 
-    def put(self, tokens: Mapping[str, int], done: Callable[[OSError | None], None]) -> None:
+    def put(self, tokens: Mapping[str, Any], done: Callable[[OSError | None], None]) -> None:
         """Make this the content; ``done`` is called from the loop, with what went wrong."""
         self._calls.append(done)
         self._asked.put(dict(tokens))

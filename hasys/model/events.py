@@ -156,6 +156,19 @@ _ROWS = (
         "AddressTaken", C, "another machine answers for {resource} of {node}: {cause}",
         "A foreign machine uses the address. It was announced again; find the machine by its MAC address and mend it.",
     ),
+    # ------------------------------------------------------------ guards: told by the agent when it can
+    Reason(
+        "GuardFenced", W, "the guard of {node} took down {group}: {cause}",
+        "It fenced these groups; in brackets when each step was done, counted from the beginning.",
+    ),
+    Reason(
+        "NodeFencedItself", W, "{node} fenced itself: {cause}",
+        "Told after the boot, from the note that the guard left: a fence that did not end, or a watchdog that barked.",
+    ),
+    Reason(
+        "NodeWentDown", W, "{node} is back: {cause}",
+        "Told after the boot, from the note that the guard left: nothing was handed over before.",
+    ),
     Reason("Fenced", W, "{group} was fenced on {node}: {cause}", "The guard took everything of it down."),
 )  # fmt: skip
 

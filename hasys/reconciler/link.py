@@ -14,11 +14,14 @@ from hasys.guard.client import (
     GuardGone,
     Known,
     LeaseChanged,
+    Note,
+    NoteTaken,
     OathEnded,
     OathReport,
     Permitted,
     Revoked,
     SwornTo,
+    notes_of,
     reports_of,
 )
 from hasys.guard.protocol import Address, Plan, StoreAt
@@ -50,7 +53,7 @@ class GuardLink:
     ) -> None:
         self.session = 0
         self.untold = False
-        """The guard has reports about oaths that the store may not know."""
+        """The guard has reports or notes that the store may not know."""
         self._connect = connect
         self._introduction = (pid, cgroup)
         self._networks: tuple[Trouble, ...] | None = None
@@ -115,6 +118,13 @@ class GuardLink:
         """What happened under oaths and the store may not know."""
         return reports_of(await self._guard().status())
 
+    async def notes(self) -> Sequence[Note]:
+        """What the guard did, or found after a reset, and the store may not know."""
+        return notes_of(await self._guard().status())
+
+    async def noted(self, serial: int) -> None:
+        await self._guard().noted(serial)
+
     async def told(self, serial: int) -> None:
         await self._guard().told(serial)
         self.untold = False
@@ -172,7 +182,7 @@ class GuardLink:
         self._released = dict(known.released)
         self._oaths = {oath.group: oath for oath in known.oaths}
         self._tokens = known.tokens
-        self.untold |= bool(known.reports)
+        self.untold |= bool(known.reports or known.notes)
         log.info("guard: connected, %d groups planned, lease %s", len(known.plans), _valid(known.lease_valid))
         self._wake(None)
 
@@ -195,6 +205,9 @@ class GuardLink:
             case OathEnded(group, epoch):
                 self._end_oath(group, epoch)
                 self._wake(group)
+            case NoteTaken():
+                self.untold = True
+                self._wake(None)
             case LeaseChanged(valid):
                 log.info("guard: lease %s", _valid(valid))
                 if not valid:

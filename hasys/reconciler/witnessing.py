@@ -1,4 +1,5 @@
-"""Tells the store what an operator did here while there was no majority, when it is back: nothing of it is lost."""
+"""Tells the store what an operator did here while there was no majority, and what the guard did or found after a
+reset, when the store is there: nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import anyio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api.kinds import Ref
-from hasys.guard.client import OathReport
+from hasys.guard.client import Note, OathReport
 from hasys.model import events
 from hasys.model.errors import HasysError
 from hasys.reconciler.ports import Report
@@ -31,6 +32,10 @@ class Source(Protocol):
     async def reports(self) -> Sequence[OathReport]: ...
 
     async def told(self, serial: int) -> None: ...
+
+    async def notes(self) -> Sequence[Note]: ...
+
+    async def noted(self, serial: int) -> None: ...
 
 
 class Witnessing:
@@ -54,7 +59,7 @@ class Witnessing:
             try:
                 await self._tell()
             except HasysError as e:
-                log.info("an oath is not reported yet: %s", e)
+                log.info("what the guard has to say is not reported yet: %s", e)
                 self._news.set()
                 await anyio.sleep(AGAIN)
 
@@ -62,8 +67,12 @@ class Witnessing:
         if not self._source.untold:
             return
         reports = await self._source.reports()
-        if reports:
-            await self._report(Report(events=tuple(self._event(r) for r in reports)))
+        notes = await self._source.notes()
+        if reports or notes:
+            events = [*map(self._event, reports), *map(self._of_note, notes)]
+            await self._report(Report(events=tuple(events)))
+        if notes:
+            await self._source.noted(notes[-1].serial)
         await self._source.told(reports[-1].serial if reports else 0)
 
     def _event(self, report: OathReport) -> pb.Event:
@@ -77,4 +86,17 @@ class Witnessing:
             regarding=Ref("Group", "", report.group).key(),
             epoch=report.epoch,
             time=Timestamp(seconds=int(report.time), nanos=int(report.time % 1 * 1e9)),
+        )
+
+    def _of_note(self, note: Note) -> pb.Event:
+        row = events.CATALOGUE.get(note.reason, events.reason("GuardFenced"))  # a newer guard may have more reasons
+        return pb.Event(
+            type=row.grade.value,
+            reason=row.name,
+            message=events.text(row.name, group=note.groups, node=self._node, cause=note.cause),
+            actor=f"guard/{self._node}",
+            node=self._node,
+            regarding=Ref("Node", "", self._node).key(),
+            epoch=note.epoch,
+            time=Timestamp(seconds=int(note.time), nanos=int(note.time % 1 * 1e9)),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from hasys.guard.core import Guard
 from hasys.guard.gate import Gate, GateCounts, GateFailed
 from hasys.guard.loop import Loop
 from hasys.guard.netlink import Link
+from hasys.guard.notes import Notebook
 from hasys.guard.parts import Parts
 from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import MountEntry, StoreAt
@@ -216,6 +218,26 @@ class FakeWatchdog:
         return self.pets[-1] + self.timeout
 
 
+class FakeDisk(Disk):
+    """Where the guard's notes are: written at once, or never, or with an error."""
+
+    def __init__(self, *, hangs: bool = False) -> None:
+        self.content: Mapping[str, Any] = {}
+        self.hangs = hangs
+        self.error: OSError | None = None
+
+    def book(self, boot: str, *, barked: bool = False) -> Notebook:
+        """What a guard of this boot of the machine finds."""
+        return Notebook(self, boot, json.loads(json.dumps(self.content)), barked)
+
+    def put(self, tokens: Mapping[str, Any], done: Callable[[OSError | None], None]) -> None:
+        if self.hangs:
+            return
+        if self.error is None:
+            self.content = dict(tokens)
+        done(self.error)
+
+
 class Bench:
     """A guard and everything around it."""
 
@@ -228,6 +250,7 @@ class Bench:
         kept: Mapping[str, int] | None = None,
         watchdog: FakeWatchdog | None = None,
         mode: str = "off",
+        notes: Notebook | None = None,
     ) -> None:
         book = book or Book()
         self.loop, self.gate, self.machine = VirtualLoop(), FakeGate(), FakeMachine()
@@ -254,7 +277,7 @@ class Bench:
             cluster="demo", node="n1", key=KEY, version="1", agent_grace=TIMING.agent_grace,
             clock=lambda: self.loop.time, loop=self.loop, keeper=self.keeper, gate=self.gate, gateless="",
             machine=self.machine, links=self.links, store=self.store, network=self.network, watchdog=self.watchdog,
-            push=self.pushed.append, tokens=disk,
+            push=self.pushed.append, tokens=disk, notes=notes,
         )  # fmt: skip
         self.guard = Guard(parts, book)
         self._version = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hasys.guard.client import OathReport, SwornTo
+from hasys.guard.client import Note, OathReport, SwornTo
 from hasys.reconciler import lastknown
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.duty import Duty, wish
@@ -131,13 +131,19 @@ class Source:
     untold = True
 
     def __init__(self) -> None:
-        self.serial = 0
+        self.serial = self.note = 0
 
     async def reports(self) -> Sequence[OathReport]:
         return (OathReport(7, 1_700_000_000.5, "web", 5, True, "by root on n1: fire"),)
 
     async def told(self, serial: int) -> None:
         self.serial, self.untold = serial, False
+
+    async def notes(self) -> Sequence[Note]:
+        return (Note(9, 1_700_000_001.5, "NodeWentDown", "web (epoch 5)", 5, "it lost power"),)
+
+    async def noted(self, serial: int) -> None:
+        self.note = serial
 
 
 async def test_a_report_is_confirmed_only_when_the_store_has_it(tmp_path: Path) -> None:
@@ -153,6 +159,9 @@ async def test_a_report_is_confirmed_only_when_the_store_has_it(tmp_path: Path) 
         assert source.serial == 7
         (report,) = w.cluster.reports
         assert isinstance(report, Report)
-        (event,) = report.events
+        event, note = report.events
         assert (event.reason, event.epoch, event.time.seconds) == ("OathSworn", 5, 1_700_000_000)
         assert "fire" in event.message
+        assert (note.reason, note.type, note.message) == ("NodeWentDown", "Warning", f"{NODE} is back: it lost power")
+        assert (note.regarding.kind, note.regarding.name, note.epoch) == ("Node", NODE, 5)
+        assert source.note == 9
