@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from hasys.store.machine import Changed
 from hasys.store.machine import Machine as StateMachine
 from hasys.store.raft.core import Core
@@ -133,6 +135,22 @@ class SilentBeyondItsUptime(Core):
         self._last_ack -= 100.0
 
 
+class MisreadsOlderVotes(Core):
+    """A vote without ``silence``, as an older version gives it, counts as one of a voter that never heard a leader."""
+
+    def _on_vote(self, peer: str, message: pb.Message) -> None:
+        message.vote.silence = message.vote.silence or 1e6
+        super()._on_vote(peer, message)
+
+
+class RefusesNewerMessages(Core):
+    """What has fields that this version does not know is not read."""
+
+    def receive(self, now: float, peer: str, message: pb.Message, network: int = 0) -> None:
+        if not len(UnknownFieldSet(message)):
+            super().receive(now, peer, message, network)
+
+
 # ---------------------------------------------------------------------- replication
 
 
@@ -235,6 +253,8 @@ FAULTS: Mapping[str, Fault] = {
     "silence ignored": Fault(Parts(core=IgnoresTheVotersSilence), "term|leases"),
     "silence faked": Fault(Parts(core=FakesItsSilence), "term|leases"),
     "silence beyond uptime": Fault(Parts(core=SilentBeyondItsUptime), "term|leases"),
+    "an older version's vote misread": Fault(Parts(core=MisreadsOlderVotes), "term|leases", ("isolate",)),
+    "a newer version's messages refused": Fault(Parts(core=RefusesNewerMessages), "not within"),
     "skip the term tag": Fault(
         Parts(core=SkipsTheTermTag), "term|durability|leader|log|leases", ("late_answers", "cut_one_way", "burst")
     ),

@@ -421,7 +421,7 @@ class StoreWorld(World):
             self.start(member.name)
         self.run_until(self._quiet, limit)
         for name in sorted(self.present - set(self.membership())):
-            self.retire(name)  # one that was let go while nobody led: it serves watchers what it knew, for ever
+            self.retire(name)  # it could not learn of its removal; its API would refuse, watchers here ask the hub
         self.load.stop()
         self.run_until(self._one_state, 10.0)
         self.run_until(lambda: all(w.has_seen_all() for w in self.watchers), 30.0)
