@@ -19,6 +19,9 @@ FORWARDED = "hasys-forwarded"
 """Request metadata ``role/name``: the caller that a store passes on. Believed from members that vote only: they could
 write the replicated log anyway."""
 
+NO_MEMBER = "is no member of this cluster"
+"""What a node is told whose certificate is right and whose name the members do not have: it was removed."""
+
 _ATTRIBUTE = re.compile(r"(?P<key>[A-Za-z0-9.]+)=(?P<value>(?:[^,+\"\\<>;#=]|\\[,+\"\\<>;#= ])*)(?:,|$)")
 
 
@@ -71,7 +74,7 @@ class Authenticator:
         if role not in (ADMIN, NODE) or not name:
             raise Denied("the client certificate names no role of hasys")
         if role == NODE and name not in self._members:
-            raise Denied(f"node {name!r} is no member of this cluster")
+            raise Denied(f"node {name!r} {NO_MEMBER}")
         if forwarded is None:
             return Caller(role, name)
         if role != NODE or not self._members[name]:

@@ -6,7 +6,11 @@ import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 
+import anyio
+
+from hasys.api.auth import NO_MEMBER
 from hasys.api.client import Client
+from hasys.api.errors import Denied
 from hasys.api.kinds import MEMBER_KINDS
 from hasys.model.errors import Refused
 from hasys.reconciler.ports import Batch, Report
@@ -16,6 +20,8 @@ from hasys.v1 import objects_pb2 as pb
 log = logging.getLogger(__name__)
 
 _UNKNOWN = re.compile(r"kind '(\w+)' is unknown")
+REMOVED = 5.0
+"""Seconds between two attempts of an agent whose node was removed: it may be added again."""
 KINDS = ("Group", "Node", "Event", *MEMBER_KINDS)
 
 
@@ -25,12 +31,13 @@ class ApiCluster:
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
+        self._removed = False
 
     async def watch(self) -> AsyncIterator[Batch]:
         kinds = list(KINDS)
         while True:
             try:
-                async for answer in self._client.watch(kinds):
+                async for answer in self._watch(kinds):
                     yield batch(answer)
                 return
             except Refused as e:
@@ -47,10 +54,34 @@ class ApiCluster:
 
     async def operations(self) -> AsyncIterator[pb.Operation]:
         """Every operation as it is now, and again whenever it changes; until cancelled."""
-        async for answer in self._client.watch(["Operation"]):
+        async for answer in self._watch(["Operation"]):
             for change in answer.changes:
                 if change.type != api_pb2.WatchResponse.DELETED and change.object.HasField("operation"):
                     yield change.object.operation
+
+    async def _watch(self, kinds: Sequence[str]) -> AsyncIterator[api_pb2.WatchResponse]:
+        """The client's watch. While this node is no member it waits, instead of an agent that ends again and again."""
+        while True:
+            try:
+                async for answer in self._client.watch(kinds):
+                    self._note(removed=False)
+                    yield answer
+                return
+            except Denied as e:
+                if NO_MEMBER not in str(e):
+                    raise
+            self._note(removed=True)
+            await anyio.sleep(REMOVED)
+
+    def _note(self, *, removed: bool) -> None:
+        if removed and not self._removed:
+            log.error(
+                "%s is no member of the cluster any more: stop hasys here and remove its folder, or add it again",
+                self._node,
+            )
+        elif self._removed and not removed:
+            log.warning("%s is a member of the cluster again", self._node)
+        self._removed = removed
 
     async def report(self, report: Report) -> Sequence[str]:
         statuses = [api_pb2.StatusReport(key=ref.key(), status=s) for ref, s in report.statuses.items()]

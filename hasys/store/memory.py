@@ -29,6 +29,7 @@ class MemoryEngine:
         self._leader: str | None = name
         self._term = 1
         self._log = _Log(machine)
+        self._member = True
         self._changed: list[Callable[[], None]] = []
         self._applied: list[Callable[[int], None]] = []
 
@@ -77,6 +78,7 @@ class MemoryEngine:
             voters=(self._name,),
             connected=(self._name,),
             quorum=self._leader is not None,
+            member=self._member,
         )
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -95,6 +97,11 @@ class MemoryEngine:
 
     async def hand_over(self) -> None:
         """Nobody to hand over to."""
+
+    def dismiss(self) -> None:
+        """The others have removed this member, and it knows."""
+        self._member = False
+        self.elect(None)
 
     def elect(self, leader: str | None) -> None:
         """Another term with this leader (a name; None: nobody)."""

@@ -109,7 +109,10 @@ class StatusSource:
 
     def _seen_alone(self, name: str) -> tuple[str, str]:
         """State and message of a member while there is no leader to say more."""
-        if name == self._name or name in self._engine.status().connected:
+        engine = self._engine.status()
+        if name == self._name and engine.message:
+            return NodeState.NOT_READY.value, engine.message
+        if name == self._name or name in engine.connected:
             return NodeState.NOT_READY.value, "there is no leader"
         return NodeState.LOST.value, f"{self._name} does not reach it"
 

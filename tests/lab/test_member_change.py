@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import anyio
 import pytest
+import yaml
 
 from hasys.guard import client as guard_client
 from hasys.lab.cluster import Cluster, address_manifest, group_manifest, hasys_command
@@ -72,3 +74,29 @@ def test_the_witness_is_replaced_while_a_group_runs_and_the_new_one_grants(lab: 
     after = cluster.group("web")
     assert (after["active"], after["epoch"]) == (before["active"], before["epoch"])
     assert [change for change in after["resources"] if change["state"] != "Running"] == []
+
+
+def test_a_removed_node_says_so_once_goes_on_without_ending_and_tells_it_in_its_status(lab: Lab) -> None:
+    cluster = Cluster(lab)
+    cluster.start()
+    cluster.wait_ready()
+    removed = cluster.machine("n2")
+    agents = removed.processes("agent")
+    cluster.hasys("member", "remove", "n2")
+    line = "hasys.reconciler.cluster: n2 is no member of the cluster any more: stop hasys here"
+    until(lambda: line in removed.log.read_text(), 15, "its agent to say so")
+
+    settings = cluster.client_settings
+    alone = settings.with_name("n2.yaml")
+    told = yaml.safe_load(settings.read_text())
+    told["servers"] = [server for server in told["servers"] if server.startswith(removed.address())]
+    alone.write_text(yaml.safe_dump(told))
+
+    def status() -> str:
+        argv = lab.client.command(*hasys_command(), "--context", str(alone), "status")
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+    until(lambda: "is no member any more" in status(), 15, "its store to tell")
+    assert removed.processes("agent") == agents
+    assert removed.log.read_text().count(line) == 1
+    assert {node["name"] for node in cluster.status()["nodes"]} == {"n1", "w"}

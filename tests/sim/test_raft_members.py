@@ -107,6 +107,21 @@ def followers(world: ChangingWorld) -> list[str]:
     return [n for n in world.voters() if n != world.leader()]
 
 
+def test_who_may_not_lead_names_no_leader_either_once_it_hears_none() -> None:
+    """Whoever asks a learner would be passed on to a leader of the past for ever."""
+    world = cluster()
+    world.start("n4")
+    world.add("n4")
+    newcomer = core_of(world, "n4")
+    world.run_until(lambda: newcomer.leader is not None, 3.0)
+    world.isolate("n4")
+    assert not newcomer.electable
+    world.run(world.timing.election_max + HANDFUL)
+    assert newcomer.leader is None
+    world.heal()
+    world.run_until(lambda: newcomer.leader is not None and newcomer.electable, 5.0)
+
+
 def test_an_added_member_copies_the_log_then_votes() -> None:
     world = cluster()
     for _ in range(100):

@@ -61,6 +61,7 @@ class ApiServer:
         self._config = config
         self._engine = engine
         self._hub = hub
+        self._members = {m.name for m in config.members}
         self._auth = Authenticator(config.cluster_id, {m.name: m.votes for m in config.members})
         self._forwarder = Forwarder(config, engine)
         writer = Writer(engine, config.name)
@@ -82,8 +83,12 @@ class ApiServer:
 
     def set_members(self, members: Sequence[Member]) -> None:
         """Believe and reach these members from now on."""
+        went = self._members - {m.name for m in members}
+        self._members = {m.name for m in members}
         self._auth.set_members({m.name: m.votes for m in members})
         self._forwarder.set_members(members)
+        if went:  # a watch asks who it is for at its beginning alone
+            self._end_watches("a member was removed: ask again")
 
     def status_changed(self) -> None:
         """Tell watchers of the status at once about a change outside the replicated state (leases)."""
@@ -104,8 +109,7 @@ class ApiServer:
                     await asyncio.Event().wait()
                 await asyncio.sleep(BIND_AGAIN)
         finally:
-            self._hub.end_all("the server stops")
-            self._status.end_all()
+            self._end_watches("the server stops")
             await asyncio.gather(*(server.stop(STOP_GRACE) for server in servers.values()))
             await self._forwarder.close()
 
@@ -137,12 +141,15 @@ class ApiServer:
     def _on_change(self) -> None:
         leads = self.leads()
         if self._led and not leads:
-            self._hub.end_all("this server leads no longer: ask another")
-            self._status.end_all()
+            self._end_watches("this server leads no longer: ask another")
         self._led = leads
         self._look_for_detour()
         self._forwarder.leader_changed()
         self._status.poke()
+
+    def _end_watches(self, reason: str) -> None:
+        self._hub.end_all(reason)
+        self._status.end_all(reason)
 
     def _on_applied(self, index: int, changes: Sequence[Changed]) -> None:
         if not changes or any(change.ref.kind == "Node" for change in changes):
@@ -153,6 +160,15 @@ class ApiServer:
         ends = (self._config.name, self._engine.status().leader or "")
         nodes = [self._machine.get(Ref("Node", "", name)) for name in ends]
         self._forwarder.take_detour(any(node is not None and node.node.status.networks for node in nodes))
+
+    def _alone(self) -> bool:
+        """Is there nobody to ask, so that this member tells the status that it knows?"""
+        return self._forwarder.leaderless() or not self._engine.status().member
+
+    def _check_member(self) -> None:
+        """Raises ``Unavailable`` on a member that was removed: what it has grows old, and nobody may go by it."""
+        if not self._engine.status().member:
+            raise Unavailable(f"{self._config.name} is no member of the cluster any more: ask another server")
 
     # ------------------------------------------------------------ one call
 
@@ -206,10 +222,11 @@ class ApiServer:
 
         async def handle(request: bytes, context: Any) -> bytes:
             try:
-                if path == STATUS_GET and self._forwarder.leaderless():
+                if path == STATUS_GET and self._alone():
                     call = Call(self.caller(context), context.time_remaining())
                     status = await self._status.get(api_pb2.StatusRequest.FromString(request), call)
                     return status.SerializeToString()
+                self._check_member()
                 if (stale := stale_request(method, request)) is not None:
                     found = await serve(stale, Call(self.caller(context), context.time_remaining()))
                     return found.SerializeToString()
@@ -225,12 +242,13 @@ class ApiServer:
 
         async def handle(request: bytes, context: Any) -> AsyncIterator[bytes]:
             try:
-                if path == STATUS_WATCH and self._forwarder.leaderless():
+                if path == STATUS_WATCH and self._alone():
                     self.caller(context)
                     async for answer in self._status.alone(api_pb2.StatusRequest.FromString(request)):
                         yield answer.SerializeToString()
-                        if not self._forwarder.leaderless():
+                        if not self._alone():
                             raise Unavailable("there is a leader again: ask anew")
+                self._check_member()
                 async for item in self._forwarder.stream(path, request, self.caller(context), context):
                     yield item
             except HasysError as e:

@@ -28,7 +28,8 @@ class StatusService:
         self._source = source
         self._streams = streams
         self._changed = asyncio.Event()
-        self._ended = 0
+        self._generation = 0
+        self._ended = ""
         machine.subscribe(self._on_change)
 
     def methods(self) -> Iterator[Method]:
@@ -37,9 +38,10 @@ class StatusService:
         yield Method(base + "Get", api_pb2.StatusRequest, api_pb2.StatusResponse, self.get)
         yield Method(base + "Watch", api_pb2.StatusRequest, api_pb2.StatusResponse, stream=self.watch)
 
-    def end_all(self) -> None:
-        """End every stream: this server serves them no longer."""
-        self._ended += 1
+    def end_all(self, reason: str) -> None:
+        """End every present stream; new ones may begin at once."""
+        self._generation += 1
+        self._ended = reason
         self._notify()
 
     def poke(self) -> None:
@@ -53,7 +55,7 @@ class StatusService:
     async def watch(self, request: api_pb2.StatusRequest, call: Call) -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and at least each second."""
         with self._streams.opened(call.caller):
-            ended = self._ended
+            generation = self._generation
             while True:
                 changed = self._changed
                 yield self._read(request.group)
@@ -63,8 +65,8 @@ class StatusService:
                         await changed.wait()
                 except TimeoutError:
                     pass
-                if self._ended != ended:
-                    raise Unavailable("this server leads no longer: ask another")
+                if self._generation != generation:
+                    raise Unavailable(self._ended)
 
     async def alone(self, request: api_pb2.StatusRequest) -> AsyncIterator[api_pb2.StatusResponse]:
         """As ``watch``, from what this member has stored, while there is no leader; the caller ends it."""

@@ -128,7 +128,7 @@ class Core(Changing):
             return self._next_round
         if self._undecided():
             return self._next_question
-        return self._deadline if self.electable else math.inf
+        return self._deadline if self.electable or self.leader is not None else math.inf
 
     def set_timing(self, timing: Timing) -> None:
         """Use other durations from now on."""

@@ -56,7 +56,10 @@ class Elections(Standing):
         return self.leader is not None and self.now - self._leader_heard < self.timing.leader_fallback
 
     def _election_timer(self) -> None:
-        if self.leading or not self.electable or self.now < self._deadline:
+        if self.leading or self.now < self._deadline:
+            return
+        if not self.electable:  # a learner, or who was removed: it only ceases to name a leader that it does not hear
+            self._leader_lost()
             return
         if self.disk_stuck():  # our vote could not become durable: let the others do it
             self._deadline = self.now + self.timing.election_min

@@ -106,6 +106,8 @@ async def test_a_removed_member_ceases_to_dial_and_is_heard_again_when_it_is_add
     assert transport is not None
     await cluster.until(lambda: transport.unwanted_by == set(NAMES))
     assert "no member any more" in gone.engine.status().message
+    assert not gone.engine.status().member
+    assert cluster.led().status().member
     refusals = cluster.led().refusals
     await asyncio.sleep(0.3)
     assert cluster.led().refusals == refusals, "it dialled six times in this time before"
@@ -113,6 +115,16 @@ async def test_a_removed_member_ceases_to_dial_and_is_heard_again_when_it_is_add
     await cluster.until(lambda: "n4" in cluster.voters())
     await cluster.until(lambda: not transport.unwanted_by and set(gone.engine.status().connected) == set(NAMES))
     assert gone.engine.status().message == ""
+    assert gone.engine.status().member
+
+
+async def test_a_member_that_hears_a_leader_is_one_whatever_a_member_that_lags_says(cluster: Growing) -> None:
+    await cluster.grow()
+    fourth = cluster.running["n4"].engine
+    await cluster.until(lambda: fourth.status().quorum)
+    assert fourth._transport is not None
+    fourth._transport.unwanted_by |= {"n1"}
+    assert fourth.status().member
 
 
 async def test_a_member_that_was_down_when_it_was_removed_learns_it_from_the_first_that_it_dials(
