@@ -70,8 +70,11 @@ def cost(product: Product) -> tuple[float, float]:
     return seconds, memory
 
 
-async def writes(product: Product, clients: int, size: int, seconds: float) -> Row:
-    """Every client: write after write, each of a value that differs from the one before."""
+async def writes(product: Product, clients: int, size: int, seconds: float, *, own: bool = False) -> Row | None:
+    """Every client: write after write, each of another value. ``own``: by hasys's own client."""
+    if own and not isinstance(product, Hasys):
+        return None
+    ask = product.put if own else product.write
     before, _ = cost(product)
     times: list[float] = []
     if isinstance(product, Stock):
@@ -83,12 +86,12 @@ async def writes(product: Product, clients: int, size: int, seconds: float) -> R
             number = 0
             while (begun := time.perf_counter()) < until:
                 number += 1
-                await product.put(client, (b"%d:" % number).ljust(size, b"x"))
+                await ask(client, (b"%d:" % number).ljust(size, b"x"))
                 times.append(time.perf_counter() - begun)
 
         await asyncio.gather(*(one(i) for i in range(clients)))
     used, memory = cost(product)
-    row: Row = {"measurement": f"{clients} clients, {size} bytes", **summary(times, seconds)}
+    row: Row = {"measurement": f"{clients} clients, {size} bytes{', own client' * own}", **summary(times, seconds)}
     return {**row, "cpu ms per write": (used - before) / max(1, len(times)) * 1e3, "MB": memory}
 
 
@@ -204,6 +207,7 @@ def plan(scale: Scale) -> dict[str, list[Measure]]:
         for size in scale.sizes
         for clients in scale.clients
     ]
+    rates += [partial(writes, clients=clients, size=256, seconds=scale.seconds, own=True) for clients in (1, 64)]
     return {
         "writes": rates,
         "batches": [partial(batches, clients=64, seconds=scale.seconds)],

@@ -1,6 +1,7 @@
 """The products of the store benchmark behind one face: hasys, etcd, and PySyncObj as it comes. Three members each.
 
-hasys and etcd are asked over mutual TLS by the same Python gRPC library, so that the client costs the same. etcd's
+hasys and etcd are asked over mutual TLS by the same Python gRPC library, for the rates by bare calls to the leader, so
+that the client costs the same; hasys's own client measures what its users have, and comes over a lost leader. etcd's
 messages are encoded here by hand: four fields of four messages. PySyncObj has no clients: its figures are those of
 callers inside the leader's process, without TLS and, as it comes, without fsync.
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 import grpc
 
+from bench.api_writes import Write, connect
 from bench.loopback import Loopback
 from bench.store_raw import free_ports
 from hasys.api.client import Client, load_context
@@ -66,6 +68,10 @@ class Product(ABC):
     @abstractmethod
     async def put(self, client: int, value: bytes, *, timeout: float = 10.0) -> None:
         """One durable write of this client's own key. Raises any exception when it failed."""
+
+    async def write(self, client: int, value: bytes) -> None:
+        """The same for measured rates: the cheapest call to the leader."""
+        await self.put(client, value)
 
     async def change(self, value: bytes) -> None:
         """One durable write that watchers see."""
@@ -131,6 +137,7 @@ class Hasys(Product):
         self._stack = AsyncExitStack()
         self._clients: list[Client] = []
         self._watchers: list[Client] = []
+        self._bare: list[Write] = []
 
     async def start(self) -> None:
         self._cluster.__enter__()
@@ -145,6 +152,7 @@ class Hasys(Product):
             await self._clients[0].apply([group])
         for client in (*self._clients, *self._watchers):
             await client.list("Group")
+        self._bare = await connect(self._clients[0], context, CONNECTIONS, self._stack)
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -152,6 +160,9 @@ class Hasys(Product):
 
     async def put(self, client: int, value: bytes, *, timeout: float = 10.0) -> None:
         await self._clients[client % CONNECTIONS].apply([application(client, value)], timeout=timeout)
+
+    async def write(self, client: int, value: bytes) -> None:
+        await self._bare[client % CONNECTIONS]([application(client, value)])
 
     async def change(self, value: bytes) -> None:
         obj = application(0, value)
@@ -161,7 +172,7 @@ class Hasys(Product):
     async def batch(self, client: int, count: int, value: bytes) -> None:
         """One call that writes several objects."""
         objects = [application(client * count + i, value) for i in range(count)]
-        await self._clients[client % CONNECTIONS].apply(objects)
+        await self._bare[client % CONNECTIONS](objects)
 
     async def fill(self, count: int) -> None:
         for first in range(0, count, 2_000):
