@@ -31,6 +31,7 @@ COMMANDS = {
     "describe": Lazy("hasys.cli.get", "describe", "One object, its state and its latest events.", _USE),
     "delete": Lazy("hasys.cli.apply", "delete", "Delete objects.", _USE),
     "status": Lazy("hasys.cli.status", "status", "The cluster, its nodes and groups now (-w: live).", _USE),
+    "top": Lazy("hasys.cli.top.command", "top", "The same on a whole screen, with actions.", _USE),
     "events": Lazy("hasys.cli.events", "events", "What happened and why.", _USE),
     "history": Lazy("hasys.cli.events", "history", "Who asked for what, and how it ended.", _USE),
     "switchover": Lazy("hasys.cli.operate", "switchover", "Move a group in order; waits for the result.", _ACT),

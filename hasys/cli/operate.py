@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -155,9 +155,17 @@ def _operate_or_alone(spec: pb.OperationSpec, timeout: float, *, yes: bool) -> N
 
 
 def _operate(spec: pb.OperationSpec, timeout: float) -> None:
+    with telling(spec):
+        ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
+        click.echo(outcome(spec, ended))
+
+
+@contextlib.contextmanager
+def telling(spec: pb.OperationSpec) -> Iterator[None]:
+    """What goes wrong inside is told as a line about this operation."""
     what = title(spec)
     try:
-        ended = talk(lambda cluster: run_operation(cluster, spec, timeout))
+        yield
     except Invalid as refused:
         why = "; ".join(fault.message for fault in refused.faults) or str(refused)
         raise Refused(f"{what} is refused: {why}") from None
@@ -167,11 +175,16 @@ def _operate(spec: pb.OperationSpec, timeout: float) -> None:
         raise NoMajority(f"no majority: {what} needs one: {str(error).removeprefix('no majority: ')}") from None
     except Unavailable as error:
         raise Unavailable(f"no majority: {what} needs one: {error}") from None
+
+
+def outcome(spec: pb.OperationSpec, ended: pb.Operation) -> str:
+    """``switchover of web done in 140ms``. Raises ``Refused`` when it failed."""
+    what = title(spec)
     took = f" in {taken(ended.status.duration)}" if nanoseconds(ended.status.duration) else ""
     if ended.status.state == "Failed":
         raise Refused(f"{what} failed{took}: {ended.status.message}")
     note = f": {ended.status.message}" if ended.status.message else ""
-    click.echo(f"{what} done{took}{note}")
+    return f"{what} done{took}{note}"
 
 
 def title(spec: pb.OperationSpec) -> str:

@@ -28,6 +28,8 @@ class FakeCluster:
     deleted: list[Ref] = field(default_factory=list)
     fails: Exception | None = None
     ends_watch: bool = False
+    silent_after: bool = False
+    """``watch_status`` goes on without a word when it has said everything, as a lost server does."""
 
     async def __aenter__(self) -> Self:
         if self.fails:
@@ -96,6 +98,8 @@ class FakeCluster:
         yield self.view
         for view in self.later:
             yield view
+        if self.silent_after:
+            await anyio.sleep_forever()
 
 
 def ended(state: str, message: str = "", milliseconds: int = 0) -> Callable[[FakeCluster], Sequence[api.Change]]:

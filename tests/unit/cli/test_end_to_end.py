@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ import pytest
 
 from tests.unit.api.cluster import free_port
 from tests.unit.cli.conftest import Run
+from tests.unit.cli.pty import Terminal
 from tests.unit.cli.test_objects import WEB
 
 pytestmark = pytest.mark.slow
+
+_COLOUR = re.compile(rb"\x1b\[(\d+;)*([34][0-8]|9\d|10\d)[;m]")
 
 
 @pytest.fixture
@@ -109,3 +113,29 @@ def _servers(context: Path) -> list[str]:
     listed = yaml.safe_load(context.read_text())["servers"]
     assert isinstance(listed, list)
     return listed
+
+
+@pytest.mark.parametrize("leave", ["q", "SIGTERM"])
+def test_top_takes_a_real_terminal_and_gives_it_back(leave: str, context: Path, tmp_path: Path) -> None:
+    with Terminal(["top"], {"NO_COLOR": "1"}, tmp_path) as terminal:
+        terminal.until("\x1b[?1049h")
+        terminal.until("no quorum")
+        terminal.until("Quit")
+        if leave == "q":
+            terminal.press("q")
+        else:
+            terminal.process.terminate()
+        terminal.until("\x1b[?1049l")
+        terminal.rest()
+        assert terminal.process.returncode == 0
+        assert not _COLOUR.search(terminal.everything)
+
+
+def test_top_without_a_server_says_so_and_leaves_the_terminal_alone(hasys: Run, tmp_path: Path) -> None:
+    node = f"n1=127.0.0.1:{free_port('127.0.0.1')}"
+    assert hasys("init", "--cluster", "demo", "--node", node, "--out", tmp_path / "c").exit_code == 0
+    with Terminal(["--context", str(tmp_path / "c" / "client" / "client.yaml"), "top"], {}, tmp_path) as terminal:
+        said = terminal.rest()
+        assert terminal.process.returncode == 3
+    assert said.startswith("hasys: ")
+    assert "\x1b" not in said

@@ -84,7 +84,7 @@ def test_commands_are_those_of_the_contract_and_few_more() -> None:
         "init node witness store agent guard install apply get describe delete status events history switchover "
         "failover resolve fence-confirm pause resume retry drain undrain doctor demo cert completion version"
     )
-    additions = "member backup restore run import command-files"
+    additions = "member backup restore run import command-files top"
     assert set(COMMANDS) == set(contract.split()) | set(additions.split())
 
 
@@ -104,6 +104,15 @@ def test_the_supervisor_imports_neither_grpc_nor_asyncio() -> None:
     code = (
         "import sys, hasys.cli.run, hasys.cli.supervisor\n"
         "assert not {'grpc', 'google.protobuf', 'asyncio', 'rich', 'cryptography'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_library_of_the_full_screen_is_loaded_by_it_alone() -> None:
+    code = (
+        "import sys, hasys.cli.status, hasys.cli.top.command, hasys.cli.operate, hasys.cli.get\n"
+        "assert 'textual' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
