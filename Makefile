@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 MOUNTS := tests/lab/test_shared_disk_driver.py
 
 .DEFAULT_GOAL := help
-.PHONY: chaos databases help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean
+.PHONY: chaos databases help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean two-nodes
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ databases: $(STAMP)  ## real databases on a shared disk, killed and moved with a
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q $(MOUNTS)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
+
+two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long); ARGS="-x"
+	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_alone.py $(ARGS)
 
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)

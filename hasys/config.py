@@ -23,7 +23,10 @@ from hasys.model.timing import PROFILES, Timing
 API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 """Default ports: gRPC API, consensus, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
 
-POLICIES = ("safe",)
+SAFE, ARBITER, ALONE_ALLOWED = "safe", "arbiter", "alone-allowed"
+POLICIES = (SAFE, ALONE_ALLOWED)
+TAKING_OVER = (ALONE_ALLOWED,)
+"""Policies under which a node may take a group over without its peer."""
 """What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
 WATCHDOGS = ("off", "auto", "required")
 """How a node uses the watchdog of its machine: not at all; if there is one; or never without (docs/fencing.md)."""

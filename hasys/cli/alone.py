@@ -36,8 +36,8 @@ WARNING: there is no majority, so nothing but your word keeps a second node from
   same data: what one of them writes will be lost.
   {node} runs {group} as it last knew it, until a majority answers; then the majority decides."""
 
-SAFE_WARNING = """\
-WARNING: two nodes, policy safe: {others} serves {group} as long as it has power, whether {node} hears it or not.
+TWO_NODES_WARNING = """\
+WARNING: two nodes, policy {policy}: {others} serves {group} as long as it has power, whether {node} hears it or not.
   Say yes only if {others} is off, or its {group} is stopped, and stays so until the link to {node} works again:
   else both serve the same address and write the same data, and what one of them writes will be lost.
   {node} runs {group} as it last knew it, until both see each other; then it stays where it serves."""
@@ -96,9 +96,10 @@ async def _config_of(socket: Path) -> NodeConfig | None:
 
 def _warn(wanted: Wanted, why: str, config: NodeConfig | None) -> None:
     others = ", ".join(m.name for m in config.members if m.name != wanted.node) if config else ""
-    text = SAFE_WARNING if config and config.policy else WARNING
+    text = TWO_NODES_WARNING if config and config.policy else WARNING
     click.echo(f"no majority: {why}", err=True)
-    click.echo(text.format(group=wanted.group, node=wanted.node, others=others), err=True)
+    policy = config.policy if config else ""
+    click.echo(text.format(group=wanted.group, node=wanted.node, others=others, policy=policy), err=True)
     if wanted.yes:
         return
     if not sys.stdin.isatty():
@@ -126,7 +127,8 @@ async def add_what_is_held_here(status: api.StatusResponse) -> None:
                 begun = "holds" if permitted else "begins to hold"
                 group.active, group.epoch = node.name, oath["epoch"]
                 group.phase = "Degraded" if permitted else "Starting"
-                group.reason = f"{node.name} {begun} it on its operator's word until a majority answers"
+                why = f"policy {status.cluster.policy}" if oath.get("byPolicy") else "its operator's word"
+                group.reason = f"{node.name} {begun} it on {why} until a majority answers"
             elif group.name in held and group.name in known.get("tokens", ()):
                 group.active, group.phase = node.name, "Degraded"
                 group.reason = f"{node.name} goes on with it by itself: policy {status.cluster.policy}"

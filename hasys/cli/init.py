@@ -15,7 +15,7 @@ import yaml
 from hasys.cli.files import write_public, write_secret
 from hasys.cli.pki import Authority, Issued
 from hasys.cli.seed import Seed, parse_member, plan, servers
-from hasys.config import Member
+from hasys.config import ALONE_ALLOWED, SAFE, Member
 from hasys.lease.wire import derive_key
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
@@ -35,6 +35,13 @@ in a safe place. It is needed to renew certificates (they last two years), to is
 """
 
 
+_MEANS = {
+    SAFE: "a lost node is not taken over by itself",
+    ALONE_ALLOWED: "a lost node is taken over, and BOTH serve while only the link between them is cut",
+}
+"""In one line, what an operator must know of each policy."""
+
+
 @click.command()
 @click.option("--cluster", metavar="NAME", help="Name of the cluster, a DNS label.")
 @click.option("--node", "nodes", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
@@ -47,7 +54,8 @@ in a safe place. It is needed to renew certificates (they last two years), to is
               help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
 @click.option("--policy", metavar="NAME", default="",
               help="Two nodes without a witness: what happens when one does not hear the other. safe (the default"
-                   " there): the Active goes on, nothing is taken over before an operator says so.")  # fmt: skip
+                   " there): the Active goes on, nothing is taken over before an operator says so. alone-allowed: the"
+                   " other takes over, and both serve when only the link between them is cut.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.")
 def init(
     cluster: str | None,
@@ -180,8 +188,8 @@ def _say_what_next(seed: Seed, out: Path) -> None:
     )
     if seed.policy:
         click.echo(
-            f"  two nodes, policy {seed.policy}: a lost node is not taken over by itself (docs/two-nodes.md);"
-            " --witness NAME=ADDR makes failover automatic"
+            f"  two nodes, policy {seed.policy}: {_MEANS[seed.policy]} (docs/two-nodes.md);"
+            " --witness NAME=ADDR makes failover automatic and safe"
         )
     for member in seed.members:
         verb = "witness" if member.role == "Witness" else "node"

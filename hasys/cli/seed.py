@@ -13,7 +13,7 @@ from hasys.model.timing import PROFILES
 
 RESERVED = ("ca", "client")
 """Folders beside those of the nodes; a node cannot have such a name."""
-_LATER = ("arbiter", "alone-allowed")
+_LATER = ("arbiter",)
 """Policies that are defined and not built."""
 
 
@@ -148,7 +148,7 @@ def _check_sockets(members: Sequence[Member]) -> None:
 def _policy(members: Sequence[Member], policy: str) -> str:
     two = sum(m.votes for m in members) == 2
     if policy in _LATER:
-        raise ConfigRefused(f"--policy {policy} is not served by this version: use safe, or add --witness NAME=ADDR")
+        raise ConfigRefused(f"--policy {policy} is not served by this version: use one of {', '.join(POLICIES)}")
     if policy and policy not in POLICIES:
         raise ConfigRefused(f"--policy: {policy!r} is unknown: use one of {', '.join(POLICIES)}")
     if policy and not two:

@@ -9,7 +9,7 @@ async with connect(config.guard_socket) as guard:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +235,11 @@ class GuardClient:
     async def stores(self, stores: Iterable[StoreAt]) -> None:
         """Where keep-alives go from now on. Raises ``Refused`` where the guard's version does not know this."""
         await self._ask(protocol.Stores(tuple(stores)))
+
+    async def standby(self, groups: Mapping[str, int]) -> None:
+        """Two nodes: what this node would run in its Active's place. Raises ``Refused`` where the guard's version does
+        not know this."""
+        await self._ask(protocol.Standby(groups))
 
     async def status(self) -> dict[str, Any]:
         """Everything the guard knows, for people."""

@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from hasys.guard.alone import Alone
 from hasys.guard.fence import Fencing
 from hasys.guard.gate import GateChanged, GateFailed
 from hasys.guard.loop import Timer
 from hasys.guard.notes import Notes
 from hasys.guard.oaths import Oaths
-from hasys.guard.parts import Parts
+from hasys.guard.parts import Parts, Refused
 from hasys.guard.plan import Book, Stored
-from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
+from hasys.guard.protocol import ADOPTED, Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
 from hasys.guard.tokens import Tokens
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, LeaseChanged, OathTaken, Permit, Revoke
@@ -32,10 +33,6 @@ ASK_AGENT = 1.0
 KEPT_FENCES = 16
 
 
-class Refused(Exception):
-    """A plan or release that cannot be taken now; one line."""
-
-
 class Guard:
     """Keeps the lease, opens the gate, fences. ``agent_here`` is set by whoever serves the socket."""
 
@@ -44,6 +41,7 @@ class Guard:
         self.book = book
         self.oaths = Oaths(self)
         self.notes = Notes(self, parts.notes)
+        self.alone = Alone(self)
         self.tokens: Tokens | None = None
         if parts.tokens is not None and isinstance(parts.keeper, TokenKeeper):
             self.tokens = Tokens(self, parts.keeper, parts.tokens)
@@ -85,6 +83,7 @@ class Guard:
         self.tick()
         self._look()
         self._ask_agent()
+        self.alone.start()
 
     def now(self) -> float:
         return self.parts.clock()
@@ -102,8 +101,9 @@ class Guard:
             self._timer.cancel()
         self._timer = self.parts.loop.at(keeper.next_wakeup(now), self.tick)
 
-    def datagram(self, data: bytes) -> None:
-        """One datagram from any network; what is not a grant or a hint for this node is counted and forgotten."""
+    def datagram(self, data: bytes, *, foreign: bool = False) -> None:
+        """One datagram from any network, ``foreign`` when another machine sent it; what is not a grant or a hint for
+        this node is counted and forgotten."""
         if data == self._last_datagram:
             return  # the copy that came over the other network
         parts = self.parts
@@ -113,6 +113,8 @@ class Guard:
             self.counts[e.reason] += 1
             return
         self._last_datagram = data
+        if foreign:
+            self.alone.heard()
         if isinstance(message, Grant):
             self.apply(parts.keeper.received(message, self.now()))
         elif isinstance(message, Hint):
@@ -190,7 +192,7 @@ class Guard:
         book = self.book if stored.permitted else self.book.with_permitted(permit.group)
         oath = book.oaths.get(permit.group)
         if oath is not None and oath.epoch < permit.epoch:
-            book = self.oaths.ended(book, permit.group, f"the leader took it over as epoch {permit.epoch}")
+            book = self.oaths.ended(book, permit.group, f"{ADOPTED} as epoch {permit.epoch}")
         return book is self.book or self.save(book)
 
     def _hold(self, permit: Permit, addresses: list[str]) -> bool:
@@ -400,11 +402,6 @@ class Guard:
         and until then node.yaml's serve. Whoever is asked, only a store that knows this node's key can answer."""
         self.parts.network.set_stores(stores)
         self.parts.keeper.stores = tuple(store.name for store in stores)
-
-    @staticmethod
-    def refusal(text: str) -> Refused:
-        """What this guard's callers understand as a refusal."""
-        return Refused(text)
 
     def remember(self, book: Book) -> None:
         """Make a changed book durable. Raises :class:`Refused`."""

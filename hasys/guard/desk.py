@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hasys.guard import cgroup
-from hasys.guard.core import Guard, Refused
+from hasys.guard.core import Guard
 from hasys.guard.fence import start_time
 from hasys.guard.ipc import Connection, Refusal
+from hasys.guard.parts import Refused
 from hasys.guard.plan import Agent, StaleEpoch
 from hasys.guard.protocol import (
     Alive,
@@ -25,6 +26,7 @@ from hasys.guard.protocol import (
     Plan,
     Release,
     Request,
+    Standby,
     Status,
     Stores,
     Swear,
@@ -107,6 +109,9 @@ class Desk:
                 return {"epoch": guard.oaths.swear(group, epoch, cause)}
             case Forswear(group, cause):
                 guard.oaths.forswear(group, cause)
+                return {}
+            case Standby(groups):
+                guard.alone.standbys = groups
                 return {}
             case Told(serial):
                 guard.oaths.told(serial)

@@ -59,7 +59,7 @@ class Process:
         root = cgroup.mount()
         self.base = cgroup.base(root, config.instance) if root else None
         book = self._load()
-        self.network = Network(config, self.loop, lambda data: self.guard.datagram(data))
+        self.network = Network(config, self.loop, lambda data, foreign: self.guard.datagram(data, foreign=foreign))
         self.guard = Guard(self._parts(book), book)
         self.desk = Desk(self.guard, config.instance, self.base, [])
 
@@ -102,7 +102,12 @@ class Process:
         if config.policy:
             kept = {**tokens.load(config.tokens), **book.tokens}
             disk = tokens.Disk(config.tokens, self.loop)
-            keeper_class = functools.partial(TokenKeeper, tokens=kept)
+            keeper_class = functools.partial(
+                TokenKeeper,
+                tokens=kept,
+                taken=[group for group, oath in book.oaths.items() if oath.by_policy],
+                policy=config.policy,
+            )
         keeper = keeper_class(
             config.cluster_id,
             config.name,

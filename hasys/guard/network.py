@@ -15,9 +15,10 @@ REOPEN = 0.5
 
 
 class Network:
-    """Sends to stores by name; hands every datagram that arrives to ``received``. Never blocks, never raises."""
+    """Sends to stores by name; hands every datagram that arrives to ``received``, with whether another machine sent
+    it. Never blocks, never raises."""
 
-    def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes], None]) -> None:
+    def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes, bool], None]) -> None:
         self._own = config.me.addresses
         self._stores = {m.name: StoreAt(m.name, m.addresses, m.lease_port) for m in config.voters}
         self._loop = loop
@@ -72,7 +73,7 @@ class Network:
     def _readable(self, sock: socket.socket) -> None:
         """One datagram; the loop calls again while there are more."""
         try:
-            data = sock.recv(LARGEST + 1)
+            data, sender = sock.recvfrom(LARGEST + 1)
         except OSError:
             return  # nothing there, or an earlier datagram was refused by its receiver
-        self._received(data)
+        self._received(data, sender[0] not in self._own)

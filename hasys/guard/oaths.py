@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hasys.guard.parts import Refused
 from hasys.guard.plan import Book, Sworn
 from hasys.lease.keeping import Keeper
+from hasys.lease.tokens import TokenKeeper
 
 if TYPE_CHECKING:
     from hasys.guard.core import Guard
@@ -37,15 +39,17 @@ class Oaths:
                     self.ended(guard.book, group, "the guard was away for too long").without(group, oath.epoch)
                 )
 
-    def swear(self, group: str, epoch: int, cause: str) -> int:
-        """Hold the group from now on; returns the epoch. Raises ``Refused``, ``Stale``; nothing has changed then."""
+    def swear(self, group: str, epoch: int, cause: str, *, by_policy: bool = False) -> int:
+        """Hold the group from now on; returns the epoch. ``by_policy``: no operator asked. Raises ``Refused``,
+        ``Stale``; nothing has changed then."""
         guard = self._guard
         if guard.is_fencing(group):
-            raise guard.refusal(f"group {group} is being fenced here: wait for its end")
+            raise Refused(f"group {group} is being fenced here: wait for its end")
         known = guard.book.plans.get(group)
         epoch = max(epoch, guard.book.floors.get(group, 0) + 1, known.plan.epoch + 1 if known else 0)
-        oath = self._keeper.swear(group, epoch, guard.now())
-        sworn = Sworn(epoch, oath.start)
+        keeper = self._keeper
+        swear = keeper.take if by_policy and isinstance(keeper, TokenKeeper) else keeper.swear
+        sworn = Sworn(epoch, swear(group, epoch, guard.now()).start, by_policy=by_policy)
         try:
             guard.remember(guard.book.with_oath(group, sworn, cause, self._wall()))
         except Exception:
@@ -60,7 +64,7 @@ class Oaths:
         guard = self._guard
         oath = guard.book.oaths.get(group)
         if oath is None:
-            raise guard.refusal(f"group {group} is not held here by an operator's oath")
+            raise Refused(f"group {group} is not held here by an operator's oath")
         guard.remember(guard.book.with_oath(group, replace(oath, leaving=True)))
         if guard.agent_here:
             self._tell(group, guard.book.oaths[group])
@@ -105,4 +109,5 @@ class Oaths:
 
 
 def _oath(group: str, oath: Sworn) -> Mapping[str, Any]:
-    return {"group": group, "epoch": oath.epoch, "leaving": oath.leaving, "free": oath.free}
+    told = {"group": group, "epoch": oath.epoch, "leaving": oath.leaving, "free": oath.free}
+    return {**told, "byPolicy": oath.by_policy}

@@ -67,3 +67,7 @@ class Parts:
     """Where the guard writes down what it holds, for the time after a reset."""
     note: Callable[[], str] = lambda: ""
     """What else is wrong with this node and does not concern the guard: it says so in keep-alives."""
+
+
+class Refused(Exception):
+    """A plan or release that cannot be taken now; one line."""

@@ -71,6 +71,8 @@ class Sworn:
     """It renews itself: no leader has answered since."""
     leaving: bool = False
     """The operator gave it up again: it stops in order."""
+    by_policy: bool = False
+    """Of two nodes: no operator swore, this node went on by itself (hasys.guard.alone)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Book:
     reports: tuple[Report, ...] = ()
     tokens: Mapping[str, int] = field(default_factory=dict)
     """By group the epoch by which this node holds it, or held it last (hasys.lease.tokens)."""
+    met: bool = False
+    """Two nodes: a leader was heard since this machine started."""
 
     def with_oath(self, group: str, oath: Sworn | None, cause: str = "", time: float = 0.0) -> Book:
         """The group's oath as it is now; None: it ended. Its beginning and its end are reported with ``cause``."""
@@ -215,9 +219,10 @@ def _to_json(book: Book) -> dict[str, Any]:
         "floors": dict(book.floors),
         "gate": [[a.interface, a.address] for a in sorted(book.gate)],
         "agent": None if book.agent is None else [book.agent.pid, book.agent.start, book.agent.cgroup],
-        "oaths": {group: [o.epoch, o.start, o.free, o.leaving] for group, o in book.oaths.items()},
+        "oaths": {group: [o.epoch, o.start, o.free, o.leaving, o.by_policy] for group, o in book.oaths.items()},
         "reports": [[r.serial, r.time, r.group, r.epoch, r.begun, r.cause] for r in book.reports],
         "tokens": dict(book.tokens),
+        "met": book.met,
     }
 
 
@@ -233,7 +238,12 @@ def _from_json(raw: Mapping[str, Any]) -> Book:
         {str(g): int(e) for g, e in raw["floors"].items()},
         frozenset(protocol.address(i, a) for i, a in raw["gate"]),
         None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
-        {str(g): Sworn(int(e), float(s), bool(f), bool(x)) for g, (e, s, f, x) in raw.get("oaths", {}).items()},
+        {str(g): _sworn(*values) for g, values in raw.get("oaths", {}).items()},
         tuple(Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())),
         {str(g): int(e) for g, e in raw.get("tokens", {}).items()},
+        bool(raw.get("met", False)),
     )
+
+
+def _sworn(epoch: Any, start: Any, free: Any, leaving: Any, by_policy: Any = False) -> Sworn:
+    return Sworn(int(epoch), float(start), bool(free), bool(leaving), bool(by_policy))

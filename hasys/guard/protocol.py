@@ -34,6 +34,10 @@ PERMITTED, PENDING = "permitted", "pending"
 """Plan states: the current grant names this group, epoch and version; or not (yet)."""
 
 
+ADOPTED = "the leader took it over"
+"""How the end of an oath begins, in a report, when the group went on."""
+
+
 class BadMessage(ValueError):
     """The line is no message of this protocol; the text is one line. ``id`` is the request's, if it had one."""
 
@@ -206,8 +210,29 @@ class Noted:
     serial: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """Two nodes: the groups that this node would run in their Active's place, each with an epoch above all that the
+    agent knows. Whether it ever may, the policy says."""
+
+    groups: Mapping[str, int]
+
+
 Request: TypeAlias = (
-    Hello | Gate | Stores | Plan | Permit | Release | Status | Networks | Alive | Swear | Forswear | Told | Noted
+    Hello
+    | Gate
+    | Stores
+    | Plan
+    | Permit
+    | Release
+    | Status
+    | Networks
+    | Alive
+    | Swear
+    | Forswear
+    | Told
+    | Noted
+    | Standby
 )
 
 
@@ -276,6 +301,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "told", "serial": serial}
         case Noted(serial):
             return {"op": "noted", "serial": serial}
+        case Standby(groups):
+            return {"op": "standby", "groups": [{"group": g, "epoch": e} for g, e in groups.items()]}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -339,10 +366,14 @@ def _request(raw: Mapping[str, Any]) -> Request:
             return Told(_number(raw, "serial"))
         case "noted":
             return Noted(_number(raw, "serial"))
+        case "standby":
+            listed = [_mapping(g, f"groups[{i}]") for i, g in enumerate(_list(raw, "groups"))]
+            return Standby({_name(g, "group"): _number(g, "epoch") for g in listed})
         case other:
             raise BadMessage(
                 f"op: {_shown(other)} is unknown: "
-                "use hello, gate, stores, plan, permit, release, networks, swear, forswear, told, noted or status"
+                "use hello, gate, stores, plan, permit, release, networks, swear, forswear, told, noted, standby"
+                " or status"
             )
 
 

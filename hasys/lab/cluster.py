@@ -34,15 +34,22 @@ class Cluster:
     """Nodes, a witness, and the command line."""
 
     def __init__(
-        self, lab: Lab, *, nodes: Sequence[str] = ("n1", "n2"), witness: str | None = "w", profile: str = "default"
+        self,
+        lab: Lab,
+        *,
+        nodes: Sequence[str] = ("n1", "n2"),
+        witness: str | None = "w",
+        profile: str = "default",
+        options: Sequence[str] = (),
     ) -> None:
+        """``options``: more words for ``hasys init``."""
         self.lab = lab
         self.nodes = tuple(nodes)
         self.witness = witness
         self.folder = lab.record.data / "cluster"
         self._hosts = {name: host for host, name in enumerate([*nodes, *([witness] if witness else [])], start=1)}
         self._feed: StatusFeed | None = None
-        self._init(profile)
+        self._init(profile, options)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -150,8 +157,18 @@ class Cluster:
             logs = "\n".join(f"--- log of {m}\n{self.machine(m).tail(15)}" for m in self.members)
             raise TimeoutError(f"{e}\n{logs}") from None
 
-    def _init(self, profile: str) -> None:
-        argv = [*hasys_command(), "init", "--cluster", "demo", "--profile", profile, "--out", str(self.folder)]
+    def _init(self, profile: str, options: Sequence[str]) -> None:
+        argv = [
+            *hasys_command(),
+            "init",
+            "--cluster",
+            "demo",
+            "--profile",
+            profile,
+            "--out",
+            str(self.folder),
+            *options,
+        ]
         for name, host in self._hosts.items():
             kind = "--witness" if name == self.witness else "--node"
             argv += [kind, f"{name}=10.77.0.{host},10.78.0.{host}"]

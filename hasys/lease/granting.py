@@ -113,9 +113,6 @@ BY_NEWS = Verdict(False, _NEVER)
 class Granter:
     """Makes the grants of one store. ``members`` are the nodes that run guards."""
 
-    by_tokens = False
-    """Guards must say what they have the token of; see :mod:`hasys.lease.tokens`."""
-
     def __init__(self, cluster: str, leader: str, members: Sequence[str], timing: Timing, ttl_max: float = 0.0) -> None:
         self.cluster = cluster
         self.leader = leader
@@ -175,7 +172,7 @@ class Granter:
         guard = self._guards.get(keepalive.node)
         if guard is None:
             raise DatagramRefused("unknown-node")
-        if (keepalive.bound is not None) is not self.by_tokens:
+        if not self._same_policy(keepalive):
             raise DatagramRefused("other-policy", keepalive.node)
         leads = self._leads(authority)
         self._in_order(guard, keepalive)
@@ -261,6 +258,10 @@ class Granter:
             self.lead(authority)
         self._authority = authority
         return True
+
+    def _same_policy(self, keepalive: KeepAlive) -> bool:
+        """Guard and store must follow the same rules. Guards of tokens say so; see :mod:`hasys.lease.tokens`."""
+        return keepalive.bound is None
 
     def _in_order(self, guard: Guard, keepalive: KeepAlive) -> None:
         boot = keepalive.boot

@@ -9,35 +9,41 @@ leader's; both replace only what leases do by time. Pure; the caller passes the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from hasys.lease.assignments import GroupAssignment
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.granting import BY_NEWS, NAMED, Granter, Guard, Naming, Verdict
-from hasys.lease.keeping import Effect, Extend, Holding, Ignored, Keeper, Revoke
+from hasys.lease.keeping import Effect, Extend, Holding, Ignored, Keeper, Oath, Revoke
 from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, KeepAlive
-from hasys.model.timing import Timing
 
 ALONE_AFTER = 10
 """TTLs without any leader after which a node starts again what it has the token of: after a cold start, or when it
 slept. Long enough that a peer which can be heard is heard first: the operator may have moved the group meanwhile."""
 
 
-def alone_after(timing: Timing) -> float:
-    """Seconds without a leader before a node starts alone what it had last."""
-    return ALONE_AFTER * timing.ttl
+def told(policy: str) -> str:
+    """A policy as keep-alives name it; the first one had no name there."""
+    return "" if policy == "safe" else policy
 
 
 class TokenKeeper(Keeper):
-    """Keeps what it has the token of, by itself. ``tokens``: what an earlier guard kept, by group its epoch."""
+    """Keeps what it has the token of, by itself. ``tokens``: what an earlier guard kept, by group its epoch;
+    ``taken``: what it held by :meth:`take`; ``policy``: said in keep-alives, for both nodes must have the same."""
 
-    def __init__(self, *args: Any, tokens: Mapping[str, int], **named: Any) -> None:
+    def __init__(
+        self, *args: Any, tokens: Mapping[str, int], taken: Collection[str] = (), policy: str = "safe", **named: Any
+    ) -> None:
         super().__init__(*args, **named)
+        self.policy = policy
         self._tokens = dict(tokens)
+        self._taken = {group for group in taken if group in self._oaths}
+        """Oaths that this node swore by its policy, not an operator."""
         self._dropping: dict[str, int] = {}
-        self._alone_after = ALONE_AFTER * self._ttl
+        self.alone_after = ALONE_AFTER * self._ttl
+        """Seconds."""
         self._awake: float | None = None
         """Own clock: began to run, or overslept last."""
 
@@ -54,13 +60,16 @@ class TokenKeeper(Keeper):
             if now >= h.until - self._budget and self._stands(group, h):
                 del self._holdings[group]
                 self._awake = now
-        return super().expire(now)
+        effects = super().expire(now)
+        if any(isinstance(effect, Revoke) for effect in effects):
+            self._awake = now
+        return effects
 
     def keepalive(self, now: float, health: Health = UNKNOWN_HEALTH) -> tuple[KeepAlive, tuple[str, ...]]:
         message, stores = super().keepalive(now, health)
         held = {group: h.epoch for group, h in self._holdings.items()}
         bound = {**self._tokens, **held, **self._fencing}
-        return replace(message, bound=tuple(bound.items())), stores
+        return replace(message, bound=tuple(bound.items()), policy=told(self.policy)), stores
 
     def received(self, grant: Grant, now: float) -> list[Effect]:
         effects = super().received(grant, now)
@@ -108,12 +117,31 @@ class TokenKeeper(Keeper):
     def alone(self, now: float) -> bool:
         """No leader was heard for so long, awake, that what this node had last may start again."""
         since = max(now if self._awake is None else self._awake, self._confirmed_at)
-        return now - since >= self._alone_after
+        return now - since >= self.alone_after
+
+    @property
+    def met(self) -> bool:
+        """A leader was heard since this guard started: the two saw each other."""
+        return self._confirmed is not None
+
+    def swear(self, group: str, epoch: int, now: float) -> Oath:
+        self._taken.discard(group)
+        return super().swear(group, epoch, now)
+
+    def take(self, group: str, epoch: int, now: float) -> Oath:
+        """Swear by the policy, as an operator would have: what ends the oath is the same. From its first effect on
+        this node is the one that was Active last. Raises ``Refused`` and ``Stale`` as :meth:`swear` does."""
+        oath = self.swear(group, epoch, now)
+        self._taken.add(group)
+        return oath
+
+    def busy(self, group: str) -> bool:
+        """The group is held here, or on its way in or out."""
+        return any(group in part for part in (self._holdings, self._fencing, self._oaths, self._dropping))
 
     def _resume(self, group: str, now: float) -> list[Effect]:
         plan = self._plans.get(group)
-        busy = group in self._holdings or group in self._fencing or group in self._oaths
-        if busy or plan is None or plan.epoch < self._tokens[group] or group in self._dropping:
+        if self.busy(group) or plan is None or plan.epoch < self._tokens[group]:
             return []
         self._holdings[group] = Holding(plan.epoch, plan.version, now + self._ttl)
         return self._permit_if_planned(group)
@@ -125,7 +153,8 @@ class TokenKeeper(Keeper):
     def _permit_if_planned(self, group: str) -> list[Effect]:
         effects = super()._permit_if_planned(group)
         epoch = self._holdings[group].epoch
-        if effects and group not in self._oaths and self._tokens.get(group) != epoch:
+        by_operator = group in self._oaths and group not in self._taken
+        if effects and not by_operator and self._tokens.get(group) != epoch:
             self._tokens[group] = epoch
             return [TokenTaken(group, epoch), *effects]
         return effects
@@ -134,7 +163,7 @@ class TokenKeeper(Keeper):
 class TokenGranter(Granter):
     """Names a group only when nobody else has its token. Ends of grants free nothing."""
 
-    by_tokens = True
+    policy = "safe"
 
     def may_hold(self, group: str, now: float) -> frozenset[str]:
         """Nodes that did not say, in this term, that they have no token of it."""
@@ -148,6 +177,9 @@ class TokenGranter(Granter):
             return BY_NEWS
         absent = all(self._absent(other, group) for other in self._guards if other != node)
         return NAMED if absent else BY_NEWS
+
+    def _same_policy(self, keepalive: KeepAlive) -> bool:
+        return keepalive.bound is not None and keepalive.policy == told(self.policy)
 
     def _absent(self, node: str, group: str) -> bool:
         """The guard of this node said that it has nothing of the group, and nothing that this leader sent it since

@@ -101,6 +101,8 @@ class KeepAlive:
     bound: tuple[Named, ...] | None = None
     """Where tokens decide (``hasys.lease.tokens``): every group that this node may still act for, or may start again by
     itself, with its epoch. None: leases decide."""
+    policy: str = ""
+    """With ``bound``: the policy of two nodes that this guard follows; empty: safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def _body(m: Message) -> tuple[int, list[Any]]:
         health: list[Any] = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
         if h.networks:  # left out else: stores of a version that does not know it understand the rest
             health.append([_told(t) for t in h.networks[:_MOST_NETWORKS]])
-        bound = [] if m.bound is None else [m.bound]
+        bound: list[Any] = [] if m.bound is None else [m.bound, m.policy] if m.policy else [m.bound]
         return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn, *bound]
     if isinstance(m, Grant):
         times = [_up(m.age), _down(m.ttl), _up(m.keepalive), _up(m.fence_budget)]
@@ -268,8 +270,8 @@ class _Body:
         return self.refuse("kind")
 
     def keepalive(self) -> KeepAlive:
-        by_tokens = isinstance(self.body, list) and len(self.body) == 7
-        boot, confirmed, held, released, health, sworn, *bound = self.items(self.body, 6 + by_tokens)
+        more = max(0, min(2, len(self.body) - 6)) if isinstance(self.body, list) else 0
+        boot, confirmed, held, released, health, sworn, *bound = self.items(self.body, 6 + more)
         term_seq: tuple[int, int] | None = None
         age: float | None = None
         if confirmed is not None:
@@ -287,6 +289,7 @@ class _Body:
                 self.text(message), self.troubles(networks),
             ),
             self.oaths(sworn), self.named(bound[0]) if bound else None,
+            self.text(bound[1]) if len(bound) == 2 else "",
         )  # fmt: skip
 
     def grant(self) -> Grant:

@@ -96,16 +96,16 @@ _ROWS = (
         "An operator swore that the node is off; its grants count as over. Wrong, this breaks S1.",
     ),
     Reason(
-        "OathSworn", C, "{group} is held by {node} on an operator's oath: {cause}",
-        "resolve or failover --force without a majority: the group runs there until a majority answers. Recorded when "
-        "the store is back; the time is that of the command.",
+        "OathSworn", C, "{group} is held by {node} without a majority: {cause}",
+        "resolve or failover --force without a majority, or a policy of two nodes: the group runs there until a "
+        "majority answers. Recorded when the store is back; the time is that of the beginning.",
     ),
     Reason(
-        "OathEnded", W, "{group} is no longer held by {node} on an oath: {cause}",
+        "OathEnded", W, "{group} is no longer held by {node} without a majority: {cause}",
         "A majority took the group over or gave it to another node, the operator gave it up, or the node slept.",
     ),
     Reason(
-        "OathAdopted", W, "{group} stays on {node}, which held it on an operator's oath: {cause}",
+        "OathAdopted", W, "{group} stays on {node}, which held it without a majority: {cause}",
         "The majority is back and found nobody else running the group: it goes on under a new epoch, without a stop.",
     ),
     Reason("FenceCleared", N, "{node} is back with another boot", "The earlier fence-confirm no longer counts."),

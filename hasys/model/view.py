@@ -349,4 +349,4 @@ class View:
     operations: tuple[OperationInfo, ...] = ()
     """Oldest first."""
     by_tokens: bool = False
-    """Two nodes without a third voter, policy safe: silence moves nothing (docs/two-nodes.md)."""
+    """Two nodes without a third voter: silence alone lets no leader move anything (docs/two-nodes.md)."""

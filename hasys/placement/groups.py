@@ -65,7 +65,7 @@ def _sworn(draft: Draft, name: str) -> bool:
     if draft.now < heard:
         draft.look_at(heard)
     else:
-        cause = f"{node} held it on an operator's oath (epoch {claims[node]}) while there was no majority"
+        cause = f"{node} held it as epoch {claims[node]} while there was no majority"
         draft.assign(name, a.adopted(node, claims[node], cause))
         draft.group_event(name, "OathAdopted", node=node, cause="nobody else runs it")
     _settle(draft, name, None)
@@ -86,13 +86,13 @@ def _waits_for_an_oath(draft: Draft, name: str) -> Verdict:
 
 
 def _wait_for_word(draft: Draft, name: str, seen: str) -> Verdict:
-    """Policy safe: a lost node may serve behind a cut cable. Only its operator can know that it does not."""
+    """Two nodes: a lost node may serve behind a cut cable. Only its operator can know that it does not."""
     holder = draft.groups[name].assignment.node
-    return Phase.BLOCKED, f"{seen}; policy safe moves nothing from it before hasys fence-confirm {holder}"
+    return Phase.BLOCKED, f"{seen}; without a third voter nothing is moved from it before hasys fence-confirm {holder}"
 
 
 def _waits_for_a_token(draft: Draft, name: str) -> Verdict:
-    """Policy safe: a lost node did not say that it has nothing of the group."""
+    """Two nodes: a lost node did not say that it has nothing of the group."""
     group = draft.groups[name]
     if not draft.view.by_tokens or not group.assignment.node:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
@@ -145,6 +145,9 @@ class GuardLink:
     async def stores(self, stores: Iterable[StoreAt]) -> None:
         await self._guard().stores(stores)
 
+    async def standby(self, groups: Mapping[str, int]) -> None:
+        await self._guard().standby(groups)
+
     async def plan(self, plan: Plan) -> bool:
         permitted = await self._guard().plan(plan)
         self._plans[plan.group] = plan
@@ -199,7 +202,7 @@ class GuardLink:
                 self._revoked(group, epoch, reason)
                 self._wake(group)
             case SwornTo(group, epoch, leaving):
-                log.warning("guard: %s %s by an operator's oath, epoch %d", group, "left" if leaving else "held", epoch)
+                log.warning("guard: %s %s without a majority, epoch %d", group, "left" if leaving else "held", epoch)
                 self._oaths[group], self.untold = event, True
                 self._wake(group)
             case OathEnded(group, epoch):

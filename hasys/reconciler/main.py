@@ -19,11 +19,12 @@ from anyio.abc import TaskGroup
 
 from hasys.api.client import Client, from_node_config
 from hasys.api.kinds import Ref
-from hasys.config import NodeConfig
+from hasys.config import TAKING_OVER, NodeConfig
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
 from hasys.reconciler import lastknown
 from hasys.reconciler.around import Around
+from hasys.reconciler.aside import Aside
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.cluster import ApiCluster
 from hasys.reconciler.commonstart import common_start
@@ -37,6 +38,7 @@ from hasys.reconciler.ports import Cluster
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runs import Runs
 from hasys.reconciler.runtime import FORGET, Runtime
+from hasys.reconciler.standby import Standbys
 from hasys.reconciler.watching import Neighbours, Watching
 from hasys.reconciler.witnessing import Witnessing
 from hasys.resources.addresses import KernelAddresses
@@ -101,8 +103,11 @@ class Agent:
         self.watching = Watching(neighbours, around, tasks)
         self._kept = lastknown.path_of(config)
         self.last_known = LastKnown(self._kept, self.cache)
-        self.witnessing = Witnessing(self.link, cluster.report, config.name)
+        self.witnessing = Witnessing(
+            self.link, cluster.report, config.name, Aside(config.data_dir / "aside", self._kept, config.name)
+        )
         self.members = Members(self.cache, self.link, cluster.set_servers, config.me)
+        self.standbys = Standbys(self.cache, self.link, config.name)
         self._outputs = Outputs(config.run_dir / "output")
         self._config = config
         self._records = records = Records(config.run_dir / "resources")
@@ -147,6 +152,8 @@ class Agent:
         )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
+        if self._config.policy in TAKING_OVER:
+            self._tasks.start_soon(self.standbys.run)
         self._tasks.start_soon(self._follow)
         self._tasks.start_soon(self._remember)
 
@@ -165,6 +172,7 @@ class Agent:
             return
         self.cache.stale = True
         self.members.look()
+        self.standbys.look()
         for name in self.cache.take(kept):
             self.runtime.wake(name)
         log.warning("no store answers: %d groups as last known", len(self.cache.groups))
@@ -181,6 +189,7 @@ class Agent:
             nodes = any(obj.WhichOneof("kind") == "node" for obj, _ in batch.changes)
             if touched or nodes:
                 self.last_known.changed()
+                self.standbys.look()
             if self.cache.synced and (nodes or batch.synced):
                 self.members.look()
             if batch.synced:
@@ -221,6 +230,7 @@ class Agent:
         self.witnessing.look()
         if group is None:
             self.members.look()
+            self.standbys.look()
             for name in self.link.groups() | self.link.sworn():
                 self.runtime.wake(name)
             self.runtime.wake_all()

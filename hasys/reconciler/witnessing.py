@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
+from anyio import to_thread
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api.kinds import Ref
 from hasys.guard.client import Note, OathReport
+from hasys.guard.protocol import ADOPTED
 from hasys.model import events
 from hasys.model.errors import HasysError
+from hasys.reconciler.aside import Aside
 from hasys.reconciler.ports import Report
 from hasys.v1 import objects_pb2 as pb
 
@@ -41,10 +45,19 @@ class Source(Protocol):
 class Witnessing:
     """One per agent. ``look`` when the store was read anew, or the guard said something about an oath."""
 
-    def __init__(self, source: Source, report: Callable[[Report], Awaitable[Sequence[str]]], node: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        report: Callable[[Report], Awaitable[Sequence[str]]],
+        node: str,
+        aside: Aside | None = None,
+    ) -> None:
         self._source = source
         self._report = report
         self._node = node
+        self._aside = aside
+        """None: nothing is kept aside."""
+        self._begun: dict[tuple[str, int], OathReport] = {}
         self._news = anyio.Event()
 
     def look(self) -> None:
@@ -69,11 +82,28 @@ class Witnessing:
         reports = await self._source.reports()
         notes = await self._source.notes()
         if reports or notes:
-            events = [*map(self._event, reports), *map(self._of_note, notes)]
+            events = [self._event(await self._keep_aside(r)) for r in reports]
+            events += [self._of_note(n) for n in notes]
             await self._report(Report(events=tuple(events)))
         if notes:
             await self._source.noted(notes[-1].serial)
         await self._source.told(reports[-1].serial if reports else 0)
+
+    async def _keep_aside(self, report: OathReport) -> OathReport:
+        """What did not become the cluster's history is written down first; the report then says where."""
+        if report.begun:
+            self._begun[report.group, report.epoch] = report
+            return report
+        begun = self._begun.get((report.group, report.epoch))
+        if self._aside is None or report.cause.startswith(ADOPTED):
+            return report
+        path = self._aside.path(report)
+        try:
+            await to_thread.run_sync(self._aside.write, begun, report)
+        except OSError as e:
+            log.warning("%s: not kept aside: %s", path, e.strerror)
+            return report
+        return replace(report, cause=f"{report.cause}; what ran there meanwhile: {path} on {self._node}")
 
     def _event(self, report: OathReport) -> pb.Event:
         reason = "OathSworn" if report.begun else "OathEnded"

@@ -87,10 +87,12 @@ class LeaseServer:
         self.config = config
         self.refused: Counter[str] = Counter()
         """Datagrams that were refused, by reason."""
-        granter = TokenGranter if config.policy else Granter
+        granter: type[Granter] = TokenGranter if config.policy else Granter
         self.granter = granter(
             config.cluster_id, config.name, [m.name for m in config.members if m.runs_groups], timing, ttl_max
         )
+        if isinstance(self.granter, TokenGranter):
+            self.granter.policy = config.policy
         self._engine = engine
         self._assignments = assignments
         self._seen: Assignments | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from tests.matrix.__main__ import selection
-from tests.matrix.table import rows
+from tests.matrix.table import _NAMED, PAGE, rows
+
+ROOT = PAGE.parents[1]
 
 
 def test_every_row_is_there_in_order() -> None:
@@ -34,3 +36,12 @@ def test_every_row_number_in_a_tests_name_is_the_row_that_names_it() -> None:
 def test_what_is_run_for_the_matrix_names_each_test_once() -> None:
     chosen = selection()
     assert len(chosen) == len(set(chosen)) > 60
+
+
+def test_every_test_that_the_page_names_exists_also_those_of_two_nodes() -> None:
+    missing = [
+        f"{file}::{test}"
+        for file, test in set(_NAMED.findall(PAGE.read_text("utf-8")))
+        if not (ROOT / file).exists() or (test and f"def {test}(" not in (ROOT / file).read_text("utf-8"))
+    ]
+    assert missing == []

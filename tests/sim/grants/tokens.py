@@ -35,7 +35,7 @@ class Impatient(TokenKeeper):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._alone_after = 1.6 * self._ttl
+        self.alone_after = 1.6 * self._ttl
 
 
 def by_tokens() -> Parts:

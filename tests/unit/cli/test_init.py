@@ -158,7 +158,7 @@ def test_a_majority_of_three_has_no_policy(folders: Path) -> None:
         (["--node", "n1=10.0.0.1", "--witness", "w=10.0.0.2"], "one node and a witness"),
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--observer", "o=10.0.0.3"], "take no observer"),
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "arbiter"], "not served by this version"),
-        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "alone-allowed"], "not served by this version"),
+
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "brave"], "unknown: use one of safe"),
         ([*TRIO, "--policy", "safe"], "without a third voter"),
         (["--node", "n1=10.0.0.1", "--node", "n1=10.0.0.2", "--node", "n3=10.0.0.3"], "named 'n1'"),

@@ -251,6 +251,7 @@ class Bench:
         watchdog: FakeWatchdog | None = None,
         mode: str = "off",
         notes: Notebook | None = None,
+        policy: str = "safe",
     ) -> None:
         book = book or Book()
         self.loop, self.gate, self.machine = VirtualLoop(), FakeGate(), FakeMachine()
@@ -262,7 +263,7 @@ class Bench:
         nonces = itertools.count(1)
         permitted = {g: Planned(s.plan.epoch, s.plan.version) for g, s in book.plans.items() if s.permitted}
         ends = {g: self.loop.time + t for g, t in (remaining or {}).items()}
-        make: Callable[..., Keeper] = Keeper if disk is None else partial(TokenKeeper, tokens=kept or {})
+        make: Callable[..., Keeper] = Keeper if disk is None else partial(TokenKeeper, tokens=kept or {}, policy=policy)
         self.keeper = make(
             "demo",
             "n1",

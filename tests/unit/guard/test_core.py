@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hasys.guard.core import Refused
 from hasys.guard.gate import GateChanged, LeaseOver
+from hasys.guard.parts import Refused
 from hasys.guard.plan import Agent, Book, StaleEpoch
 from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Plan, StoreAt
 from hasys.lease.keeping import Stale

@@ -33,7 +33,7 @@ def test_a_store_is_reached_where_the_members_of_today_say_on_each_network() -> 
         me = Member("n1", "Voter", ("127.0.0.11", "127.0.0.12"))
         seed = Member("n2", "Voter", ("127.0.0.1",), lease_port=before.getsockname()[1])
         loop = Loop(time.monotonic)
-        network = Network(cast(NodeConfig, Settings(me, (seed,))), loop, lambda _: None)
+        network = Network(cast(NodeConfig, Settings(me, (seed,))), loop, lambda *_: None)
         try:
             network.send(["n2"], b"seed", 0.0)
             assert before.recvfrom(64) == (b"seed", ("127.0.0.11", before_port(before, network)))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hasys.guard.core import Refused
 from hasys.guard.main import keeper_state
+from hasys.guard.parts import Refused
 from hasys.guard.plan import Agent, Book, PlanFile, Report, Sworn
 from hasys.guard.protocol import AddressEntry, CgroupEntry, Plan
 from hasys.lease.keeping import Oath, Planned
@@ -53,7 +53,9 @@ def ends(bench: Bench) -> list[str]:
 def test_an_oath_is_durable_told_to_the_agent_and_to_every_store(bench: Bench) -> None:
     bench.guard.oaths.swear("web", 1, "by root: fire")
     assert bench.store.saved.oaths["web"].epoch == 5
-    assert bench.events("oath") == [{"event": "oath", "group": "web", "epoch": 5, "leaving": False, "free": True}]
+    assert bench.events("oath") == [
+        {"event": "oath", "group": "web", "epoch": 5, "leaving": False, "free": True, "byPolicy": False}
+    ]
     assert bench.network.sent[-1].sworn == (("web", 5, True),)
 
 

@@ -44,9 +44,9 @@ class LaterDisk(tokens.Disk):
 class TokenBench(Bench):
     """A guard that holds by tokens."""
 
-    def __init__(self, kept: Mapping[str, int], book: Book | None = None) -> None:
+    def __init__(self, kept: Mapping[str, int], book: Book | None = None, policy: str = "safe") -> None:
         self.disk = LaterDisk()
-        super().__init__(book or Book(agent=Agent(7, 99, "/cg/agent")), disk=self.disk, kept=kept)
+        super().__init__(book or Book(agent=Agent(7, 99, "/cg/agent")), disk=self.disk, kept=kept, policy=policy)
         self.guard.start()
         self.guard.agent_here = True
         self.disk.write()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hasys.guard.core import Refused
+from hasys.guard.parts import Refused
 from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import AddressEntry, CgroupEntry, Plan
 from tests.unit.guard.fakes import Bench

@@ -1,0 +1,82 @@
+"""Tells the guard of two nodes which groups this node would run in their Active's place (docs/two-nodes.md).
+
+When nobody answers any more it is too late to read the store: the guard knows it beforehand, and decides by the policy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+import anyio
+
+from hasys.model.errors import HasysError
+from hasys.reconciler.cache import Cache
+from hasys.v1 import objects_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0
+"""Seconds until the guard is told again."""
+
+
+class Guard(Protocol):
+    """Who would take them over."""
+
+    @property
+    def session(self) -> int: ...
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def standby(self, groups: Mapping[str, int]) -> None: ...
+
+
+class Standbys:
+    """One per agent. ``look`` when objects changed or the guard connected."""
+
+    def __init__(self, cache: Cache, guard: Guard, node: str) -> None:
+        self._cache = cache
+        self._guard = guard
+        self._node = node
+        self._news = anyio.Event()
+        self._told: tuple[int, Mapping[str, int]] = (0, {})
+        """(session of the guard, what it was told)."""
+
+    def look(self) -> None:
+        """Something may be different."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            try:
+                await self._tell()
+            except HasysError as e:
+                log.info("the guard does not know yet what this node stands by for: %s", e)
+                self._news.set()
+                await anyio.sleep(AGAIN)
+
+    async def _tell(self) -> None:
+        if not (self._cache.synced and self._guard.connected):
+            return
+        me = self._cache.nodes.get(self._node)
+        drained = me is not None and me.spec.drained
+        groups = {} if drained else {n: e for n, g in self._cache.groups.items() if (e := epoch(g, self._node))}
+        told = (self._guard.session, groups)
+        if told != self._told:
+            await self._guard.standby(groups)
+            self._told = told
+
+
+def epoch(group: pb.Group, node: str) -> int:
+    """The epoch at which ``node`` would run the group without its Active; 0: it would not. An operator who wants to
+    decide about it (Manual, paused, stopped) is waited for, and so is one who must mend what failed here."""
+    a, spec = group.status.assignment, group.spec
+    by_itself = spec.mode == pb.GroupSpec.Mirror and spec.failover.mode == pb.Failover.Auto and not group.status.paused
+    wanted = not (a.stopped or group.metadata.HasField("deleting")) and node not in group.status.failures
+    mine = any(n.name == node for n in spec.nodes) and a.node not in ("", node)
+    return max(a.epoch, a.previous_epoch) + 1 if by_itself and wanted and mine else 0

@@ -1,0 +1,68 @@
+"""The stage of two nodes without a third voter, whatever the policy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest, group_of
+from hasys.lab.instruments import Probe, Watch
+from hasys.lab.lab import Lab
+from hasys.lab.shell import until
+from tests.lab.stage import GROUP, PORT, VIP, WEB_SERVER, pause
+
+MANIFEST = group_manifest(GROUP) + address_manifest(f"{VIP}/24") + application_manifest(WEB_SERVER)
+LEASE_OVER = 1.5
+"""Seconds after which whatever held by time would have ended (TTL 0.5 s, and the fence)."""
+ALONE = 15.0
+"""Seconds within which a node that boots alone serves what it had last: it listens for ten TTLs first, here 5 s."""
+
+
+class Two:
+    """Two nodes; ``web`` runs on n1."""
+
+    def __init__(self, lab: Lab, *options: str) -> None:
+        self.lab = lab
+        self.cluster = Cluster(lab, witness=None, profile="fast", options=options)
+        self.cluster.start()
+        self.cluster.wait_ready()
+        self.cluster.apply(MANIFEST)
+        assert self.cluster.wait_running(GROUP) == "n1"
+        self.watch: Watch = lab.watch([VIP], self.cluster.nodes)
+        self.web: Probe = lab.http_probe(VIP, PORT)
+        self.web.wait_answer(10)
+
+    def settle(self) -> float:
+        """Both see each other, ``web`` runs on n1 and could go to n2; what is to be remembered lies on disks."""
+        self.cluster.restore()
+        self.cluster.wait(lambda s: not any(n["state"] == "Lost" for n in s["nodes"]), 20, "both to be seen")
+        if self.cluster.wait_running(GROUP) != "n1":
+            self.cluster.hasys("switchover", GROUP, "--to", "n1")
+            self.cluster.wait_running(GROUP, active="n1")
+        self.web.wait_answer(10, since=time.monotonic())
+        pause(2)
+        return time.monotonic()
+
+    def on_node(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A command typed on one node."""
+        full = self.lab.machines[name].command(*self.cluster.command(*argv))
+        return subprocess.run(full, capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL)
+
+    def servers(self, name: str) -> set[int]:
+        return set(self.lab.machines[name].processes("http.server"))
+
+    def lose(self, name: str) -> None:
+        self.lab.power_off(name)
+
+    def wait_holder(self, holders: list[str], timeout: float) -> None:
+        until(lambda: self.watch.holders(VIP) == holders, timeout, f"the address to be on {holders or 'nobody'}")
+
+    def wait_standby(self, name: str) -> None:
+        self.cluster.wait(lambda s: group_of(s, GROUP)["nodes"][name] == "Standby", 20, f"{name} to be Standby")
+
+    def alone_on(self, name: str) -> Mapping[str, Any]:
+        """The group as ``hasys status`` shows it on a node without a majority."""
+        return group_of(json.loads(self.on_node(name, "status", "-o", "json").stdout), GROUP)
