@@ -131,7 +131,7 @@ def _fill(message: Message, field: Field) -> None:
     default = field.rule.default_value
     if field.duration:
         if not message.HasField(field.name):
-            getattr(message, field.name).CopyFrom(parse_duration(default))
+            getattr(message, field.name).CopyFrom(_duration(default))
     elif field.message is not None:
         if not message.HasField(field.name):
             getattr(message, field.name).SetInParent()
@@ -140,6 +140,12 @@ def _fill(message: Message, field: Field) -> None:
             setattr(message, field.name, default)
     elif field.descriptor.type in _INTEGERS and field.descriptor.has_presence and not message.HasField(field.name):
         setattr(message, field.name, int(default))
+
+
+@cache
+def _duration(default: str) -> Duration:
+    """Only to be copied."""
+    return parse_duration(default)
 
 
 # ---------------------------------------------------------------- checks
@@ -264,9 +270,19 @@ def _check_union(
 # ---------------------------------------------------------------- immutable fields
 
 
+@cache
+def _guarded(descriptor: Descriptor) -> tuple[Field, ...]:
+    """The fields that are immutable, or hold one message with such fields."""
+    return tuple(
+        field
+        for field in fields_of(descriptor)
+        if field.rule.immutable or (field.message is not None and not field.repeated and _guarded(field.message))
+    )
+
+
 def immutable_changes(old: Message, new: Message, path: str) -> Iterator[Problem]:
     """The immutable fields that differ between two messages of one type."""
-    for field in fields_of(old.DESCRIPTOR):
+    for field in _guarded(old.DESCRIPTOR):
         here = f"{path}.{field.spelling}"
         if field.rule.immutable:
             if getattr(old, field.name) != getattr(new, field.name):

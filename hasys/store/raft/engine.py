@@ -36,8 +36,8 @@ MAX_WAITING = 4096
 SIBLINGS = 4
 """With so many proposals open, or in the last batch, their callers are many: new ones are gathered, so that one disk
 job, one message to each follower and one wake-up of their callers serve several. Few callers never wait."""
-GATHER = 0.006
-"""Seconds between two batches then."""
+GATHER, GATHER_MANY, MANY = 0.006, 0.010, 20
+"""Seconds between two batches then, and from so many proposals in one on."""
 RETRY = 0.02
 """Seconds before a proposal that was not accepted is handed in again."""
 
@@ -413,10 +413,12 @@ class RaftEngine:
     # ------------------------------------------------------------ proposals
     def _batch_due(self, now: float) -> bool:
         """Shall waiting proposals be handed in now? Otherwise the time is set when they will be."""
-        if max(self._open, self._batch) < SIBLINGS or now >= self._batch_at + GATHER:
+        callers = max(self._open, self._batch)
+        due = self._batch_at + (GATHER if callers < MANY else GATHER_MANY)
+        if callers < SIBLINGS or now >= due:
             return True
         if self._waiting and self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_at(self._batch_at + GATHER, self._gathered)
+            self._gathering = asyncio.get_running_loop().call_at(due, self._gathered)
         return False
 
     def _hand_in(self, core: Core, now: float) -> None:

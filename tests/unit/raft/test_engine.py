@@ -162,6 +162,19 @@ async def test_many_callers_share_disk_jobs_and_none_waits_for_ever(
     assert len(batches) < 32, "while some are open, what comes meanwhile goes together"
 
 
+async def test_a_batch_is_gathered_for_longer_when_there_are_many_callers_and_not_at_all_for_few(
+    cluster: Cluster,
+) -> None:
+    engine = cluster.running[cluster.leader() or ""].engine
+
+    def waits(callers: int) -> float:
+        """Milliseconds after the last batch until the next one is due."""
+        engine._batch, engine._batch_at = callers, 1000.0
+        return next(ms for ms in range(100) if engine._batch_due(1000.0 + ms / 1000 + 1e-6))
+
+    assert [waits(callers) for callers in (1, 3, 4, 19, 20, 500)] == [0, 0, 6, 6, 10, 10]
+
+
 async def test_every_member_takes_proposals_and_all_apply_them_in_one_order(cluster: Cluster) -> None:
     writes = [
         cluster.running[name].engine.propose(b"%s-%d" % (name.encode(), i), timeout=5)
