@@ -37,8 +37,20 @@ def placement() -> str:
 
 def events() -> str:
     """The catalogue of event reasons."""
-    lines = ["# Events", "", MADE, "| reason | grade | text | meaning |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.grade} | `{r.template}` | {r.meaning} |" for r in CATALOGUE.values()]
+    lines = [
+        "# Events",
+        "",
+        MADE,
+        "Every event names its cause, who caused it (`actor`), the epoch of the group and the node. Its time is that of the",
+        "leader's clock (`clock` names the leader), also for what other nodes report: they say how long ago it was.",
+        "Normal needs nobody; Warning was dealt with, or costs redundancy; Critical needs an operator.",
+        "",
+        "| reason | grade | text | meaning | what to do | its duration |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.name} | {r.grade} | `{r.template}` | {r.meaning} | {r.action} | {r.took} |" for r in CATALOGUE.values()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from hasys.api.context import TIMEOUT, Context, from_node_config, load_context
+from hasys.api.convert import duration
 from hasys.api.errors import Relist, TooLarge, from_status
 from hasys.api.kinds import Ref
 from hasys.api.repeating import NOBODY, Backoff, Patience
@@ -222,8 +223,9 @@ class Client:
     ) -> api_pb2.ReportResponse:
         """What a node sees; the answer names the refused items."""
         request = api_pb2.ReportRequest(
-            node=node, statuses=statuses, events=events, monitors=results, figures=figures, runs=runs
-        )
+            node=node, statuses=statuses, events=events, monitors=results, figures=figures, runs=runs,
+            patience=duration(timeout),
+        )  # fmt: skip
         return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
 
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:

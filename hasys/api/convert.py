@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -74,6 +75,40 @@ def now() -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(time.time_ns())
     return stamp
+
+
+class Stamps:
+    """The wall clock for records whose differences are read: within a burst it runs like the monotonic clock, whatever
+    is done to the wall clock meanwhile. ``wall`` and ``monotonic`` give nanoseconds."""
+
+    QUIET = 60 * 10**9
+    """Nanoseconds between two stamps after which the next one follows the wall clock anew."""
+    LONGEST = 3600 * 10**9
+    """The same after the last time that it did: bursts without end."""
+
+    def __init__(
+        self, wall: Callable[[], int] = time.time_ns, monotonic: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._offset = self._last = self._begun = -self.LONGEST
+
+    def next(self) -> Timestamp:
+        """The time now."""
+        now = self._monotonic()
+        if now - self._last >= self.QUIET or now - self._begun >= self.LONGEST:
+            self._offset, self._begun = self._wall() - now, now
+        self._last = now
+        made = Timestamp()
+        made.FromNanoseconds(now + self._offset)
+        return made
+
+
+_STAMPS = Stamps()
+
+
+def stamp() -> Timestamp:
+    """The time for an event: of this process's :class:`Stamps`."""
+    return _STAMPS.next()
 
 
 def show_time(value: Timestamp) -> str:

@@ -94,7 +94,9 @@ def event_json(event: pb.Event) -> dict[str, Any]:
         "epoch": event.epoch,
         "actor": event.actor,
         "message": event.message,
+        "cause": event.cause,
         "duration": taken(event.duration),
+        "clock": event.clock,
     }
 
 

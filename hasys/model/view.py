@@ -82,6 +82,8 @@ class NodeInfo:
     """Not empty: this boot of the node left in order and gets nothing."""
     last_state: NodeState | None = None
     """As recorded before, to see the change."""
+    state_since: float | None = None
+    """When this leader first saw that state recorded; None: it was before."""
     networks: tuple[Trouble, ...] = ()
     """Its interfaces that are not well, by its own word."""
     networks_since: float | None = None

@@ -31,7 +31,8 @@ from hasys.placement.effects import (
     SetWatchdog,
     StartOperation,
 )
-from hasys.placement.standing import Standing, standing
+from hasys.placement.lasted import trouble
+from hasys.placement.standing import Standing, contact_since, standing
 
 LATER = 2**63
 """A log index after every report so far: what is asked for now has not been reported on."""
@@ -46,7 +47,10 @@ class Draft:
         self.groups: dict[str, GroupInfo] = dict(view.groups)
         self.view = replace(view, nodes=self.nodes, groups=self.groups)
         self._effects: dict[tuple[str, str], list[Effect]] = {}
-        self._moved: set[str] = set()
+        self._moved: dict[str, float] = {}
+        """Group -> seconds that what gave it another epoch had lasted."""
+        self._state_lasted: dict[str, float] = {}
+        """Node -> seconds that it was in the state that this decision ends, or silent."""
         self._next: float | None = None
 
     # ------------------------------------------------------------ reading
@@ -73,7 +77,7 @@ class Draft:
         new_epoch = assignment.epoch != group.assignment.epoch
         again = assignment.attempt != group.assignment.attempt
         if new_epoch:
-            self._moved.add(name)
+            self._moved[name] = trouble(group, self.view, self.now)
         assert assignment.epoch >= group.assignment.epoch, "an epoch only grows"
         holders = group.may_hold | ({group.assignment.node} if group.assignment.node and new_epoch else set())
         self.groups[name] = replace(
@@ -112,7 +116,12 @@ class Draft:
 
     # ------------------------------------------------------------ nodes
     def node_state(self, name: str, state: NodeState, message: str) -> None:
-        self.nodes[name] = replace(self.nodes[name], last_state=state)
+        node = self.nodes[name]
+        silent = state is NodeState.LOST
+        self._state_lasted[name] = self.now - (
+            contact_since(node, self.view) if silent else self.begun(node.state_since)
+        )
+        self.nodes[name] = replace(node, last_state=state, state_since=self.now)
         self._add("Node", name, SetNodeState(name, state, message))
 
     def cut(self, name: str, addresses: tuple[str, ...]) -> None:
@@ -167,13 +176,14 @@ class Draft:
                 epoch=epoch,
                 actor=operation.actor,
                 duration=took,
+                cause=message,
             ),
         )
 
     def group_event(self, name: str, reason: str, *, actor: str = "controller", **parts: object) -> None:
-        """An event about a group at its present epoch; its duration counts from the beginning of that epoch."""
+        """An event about a group at its present epoch. Its duration counts from the beginning of that epoch; if this
+        decision began it: how long its cause had lasted."""
         group = self.groups[name]
-        since = group.epoch_since
         record = Record(
             reason,
             events.text(reason, group=name, **parts),
@@ -181,7 +191,8 @@ class Draft:
             node=str(parts.get("node", group.assignment.node)),
             epoch=group.assignment.epoch,
             actor=actor,
-            duration=None if since is None or since == self.now else self.now - since,
+            duration=self._moved[name] if name in self._moved else self.now - self.begun(group.epoch_since),
+            cause=str(parts.get("cause", "")),
         )
         self._add("Group", name, record)
 
@@ -189,8 +200,10 @@ class Draft:
         self._add("Group", name, Record("GroupDeleted", events.text("GroupDeleted", group=name), group=name))
 
     def node_event(self, name: str, reason: str, *, actor: str = "controller", **parts: object) -> None:
-        record = Record(reason, events.text(reason, node=name, **parts), node=name, actor=actor)
-        self._add("Node", name, record)
+        lasted = self._state_lasted[name] if name in self._state_lasted and events.reason(reason).took else None
+        cause = str(parts.get("cause", ""))
+        message = events.text(reason, node=name, **parts)
+        self._add("Node", name, Record(reason, message, node=name, actor=actor, duration=lasted, cause=cause))
 
     # ------------------------------------------------------------ the result
     def _add(self, kind: str, name: str, effect: Effect) -> None:

@@ -132,6 +132,8 @@ class Record:
     epoch: int = 0
     actor: str = "controller"
     duration: float | None = None
+    """Seconds; the catalogue says of what."""
+    cause: str = ""
 
 
 Effect = (

@@ -388,7 +388,7 @@ class GroupReconciler:
         else:
             return
         unit.told_state = condition.state
-        self._machine.reporter.event(reason, _ref(unit.resource), self._epoch, condition.message)
+        self._machine.reporter.event(reason, _ref(unit.resource), self._epoch, condition.message, unit.took)
 
     def _report_fenced(self, epoch: int) -> None:
         """The guard took down what the store still assigns to us: it waits for a newer epoch."""
@@ -442,7 +442,7 @@ class GroupReconciler:
             place=Place(m.node, self.name, ref.name, epoch),
             permitted=lambda: self._permitted(epoch),
             changed=lambda: m.wake(self.name),
-            record=lambda reason, cause: m.reporter.event(reason, ref, epoch, cause),
+            record=lambda reason, cause, took=None: m.reporter.event(reason, ref, epoch, cause, took),
         )
         return m.driver(resource, around)
 

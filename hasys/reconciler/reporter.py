@@ -10,6 +10,7 @@ from collections.abc import Callable
 import anyio
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hasys.api.convert import duration
 from hasys.api.kinds import Ref
 from hasys.model import events
 from hasys.model.errors import HasysError, Refused
@@ -40,7 +41,8 @@ class Reporter:
         self._waiting: dict[Ref, pb.ResourceStatus] = {}
         self._said_of: dict[Ref, mpb.MonitorResult] = {}
         self._results: dict[Ref, mpb.MonitorResult] = {}
-        self._events: deque[pb.Event] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[tuple[float, pb.Event]] = deque(maxlen=MAX_EVENTS)
+        """With the time of the event loop's monotonic clock."""
         self._news = anyio.Event()
 
     def status(self, ref: Ref, status: pb.ResourceStatus, stored: pb.ResourceStatus) -> None:
@@ -72,23 +74,26 @@ class Reporter:
         self._said = dict(self._waiting)
         self._said_of = dict(self._results)
 
-    def event(self, reason: str, ref: Ref, epoch: int, cause: str) -> None:
-        """Record an event about a resource or group. ``reason`` is in hasys/model/events.py."""
+    def event(self, reason: str, ref: Ref, epoch: int, cause: str, took: float | None = None) -> None:
+        """Record an event about a resource or group. ``reason`` is in hasys/model/events.py, which also says what
+        ``took`` (seconds) measures."""
         row = events.reason(reason)
         group = ref.group or ref.name
         message = events.text(reason, resource=ref.name, group=group, node=self._node, cause=cause)
-        self._events.append(
-            pb.Event(
-                type=row.grade.value,
-                reason=reason,
-                message=message,
-                actor=f"agent/{self._node}",
-                node=self._node,
-                regarding=ref.key(),
-                epoch=epoch,
-                time=self._now(),
-            )
+        event = pb.Event(
+            type=row.grade.value,
+            reason=reason,
+            message=message,
+            actor=f"agent/{self._node}",
+            node=self._node,
+            regarding=ref.key(),
+            epoch=epoch,
+            time=self._now(),
+            cause=cause,
         )
+        if took is not None:
+            event.duration.CopyFrom(duration(round(max(0.0, took), 6)))
+        self._events.append((anyio.current_time(), event))
         self._news.set()
 
     async def run(self) -> None:
@@ -104,7 +109,7 @@ class Reporter:
         delay = RETRY_FIRST
         while self._waiting or self._events or self._results:
             statuses = dict(list(self._waiting.items())[:MAX_BATCH])
-            happened = tuple(self._events)[:MAX_BATCH]
+            happened = self._dated(tuple(self._events)[:MAX_BATCH])
             results = dict(list(self._results.items())[:MAX_BATCH])
             try:
                 refused = await self._cluster.report(Report(statuses, happened, results))
@@ -121,6 +126,14 @@ class Reporter:
             self._sent(statuses, happened)
             self._results = {ref: r for ref, r in self._results.items() if results.get(ref) is not r}
 
+    @staticmethod
+    def _dated(events: tuple[tuple[float, pb.Event], ...]) -> tuple[pb.Event, ...]:
+        """The events with how long ago each happened: the leader makes times of its own clock of it."""
+        now = anyio.current_time()
+        for at, event in events:
+            event.age.CopyFrom(duration(round(now - at, 6)))
+        return tuple(event for _, event in events)
+
     def _sent(self, statuses: dict[Ref, pb.ResourceStatus], happened: tuple[pb.Event, ...]) -> None:
         """Forget what left; what changed on the way stays."""
         for ref, status in statuses.items():
@@ -129,7 +142,7 @@ class Reporter:
                 if status.gone:
                     del self._said[ref]
         for event in happened:
-            if self._events and self._events[0] is event:
+            if self._events and self._events[0][1] is event:
                 self._events.popleft()
 
     def _now(self) -> Timestamp:

@@ -39,6 +39,8 @@ class Unit:
         self.prepared = False
         self.told_state: State | None = None
         """The state that the last event spoke of."""
+        self._begun = 0.0
+        """When the present start, or stop, began."""
         self._force = False
         self._tasks = tasks
         self._scope = anyio.CancelScope()
@@ -59,6 +61,11 @@ class Unit:
         """It runs, or its failure is tolerated."""
         tolerated = self.resource.spec.on_start_failure == pb.Continue and self.progress is Progress.FAILED
         return tolerated or self.progress is Progress.UP
+
+    @property
+    def took(self) -> float:
+        """Seconds since its start, or its stop, began."""
+        return anyio.current_time() - self._begun
 
     @property
     def present(self) -> bool:
@@ -88,6 +95,7 @@ class Unit:
         assert not self.stopping, "a unit that stops is not started again"
         assert self._idle.is_set(), "it runs already"
         self.started = True
+        self._begun = anyio.current_time()
         self._launch()
 
     def replace(self, resource: Resource, driver: Driver) -> None:
@@ -105,6 +113,7 @@ class Unit:
             return
         self._force = force
         self.stopping = True
+        self._begun = anyio.current_time()
         if force:
             self.driver.kill()
         self._scope.cancel()
@@ -151,6 +160,6 @@ class Unit:
             delay = min(delay * 2, STOP_RETRY_MAX)
         self.gone = True
         if (self.started or self.adopted) and not self._force:
-            self.driver.around.record("ResourceStopped", "")
+            self.driver.around.record("ResourceStopped", "", took=self.took)
         self.driver.become(State.STOPPED)
         self.driver.around.changed()

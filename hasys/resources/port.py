@@ -91,8 +91,8 @@ class Surroundings:
     effect that others could notice."""
     changed: Callable[[], None]
     """The condition changed."""
-    record: Callable[[str, str], None]
-    """Record an event: reason (hasys/model/events.py) and cause in one line."""
+    record: Callable[..., None]
+    """Record an event: reason (hasys/model/events.py), cause in one line, ``took``: the seconds that it measures."""
 
 
 class Driver(ABC):

@@ -167,7 +167,7 @@ class Controllers:
         if view is None or now < self._deaf_until:
             return _Wake(self._deaf_until)
         decision = decide(view, now)
-        commands = [command_of(batch, self._machine) for batch in decision.batches]
+        commands = [command_of(batch, self._machine, self._config.name) for batch in decision.batches]
         if commands:
             done = await asyncio.gather(*(self._propose(c) for c in commands if c is not None))
             return _Wake(now + PAUSE, wrote=all(done))

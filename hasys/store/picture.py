@@ -92,6 +92,8 @@ class Picture:
         self._found: dict[str, dict[tuple[str, str], float]] = {}
         """Group -> monitor and node -> when its finding was first seen."""
         self._operations: dict[str, float] = {}
+        self._states: dict[str, tuple[NodeState | None, float | None]] = {}
+        """Node -> its recorded state and when this leadership first saw it; None: from its beginning."""
         machine.subscribe(self._changed)
 
     def forget(self) -> None:
@@ -99,6 +101,7 @@ class Picture:
         self._seen.clear()
         self._found.clear()
         self._operations.clear()
+        self._states.clear()
 
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
         """The picture at this instant."""
@@ -117,20 +120,23 @@ class Picture:
             leader_since=reign.since,
             silent_since=reign.silent_since,
             cold=reign.cold,
-            nodes=self._nodes(facts),
+            nodes=self._nodes(facts, now),
             groups=groups,
             operations=self._pending(now),
         )
 
     # ------------------------------------------------------------ nodes
-    def _nodes(self, facts: Mapping[str, NodeFacts]) -> dict[str, NodeInfo]:
+    def _nodes(self, facts: Mapping[str, NodeFacts], now: float) -> dict[str, NodeInfo]:
         engine = self._engine.status()
         connected = {self._name, *engine.connected}
         nodes = {}
         for obj in self._machine.list("Node"):
             name = obj.node.metadata.name
             seen = node_info(obj.node, facts.get(name, _NEVER), connected=name in connected)
-            nodes[name] = replace(seen, cut=engine.cut.get(name))
+            state, since = self._states.get(name, (seen.last_state, None))
+            since = since if state is seen.last_state else now
+            self._states[name] = seen.last_state, since
+            nodes[name] = replace(seen, cut=engine.cut.get(name), state_since=since)
         return nodes
 
     # ------------------------------------------------------------ groups

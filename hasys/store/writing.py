@@ -6,7 +6,7 @@ import secrets
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hasys.api.convert import duration, now
+from hasys.api.convert import duration, stamp
 from hasys.api.kinds import Ref, copy
 from hasys.model import events
 from hasys.placement.effects import (
@@ -33,17 +33,19 @@ from hasys.v1 import objects_pb2 as pb
 from hasys.v1 import store_pb2
 
 
-def command_of(batch: Batch, machine: Machine) -> store_pb2.Command | None:
-    """The transaction, conditional on the subject's present version; None when the subject has gone meanwhile."""
-    return _Writer(machine).command(batch)
+def command_of(batch: Batch, machine: Machine, clock: str = "") -> store_pb2.Command | None:
+    """The transaction, conditional on the subject's present version; None when the subject has gone meanwhile.
+    ``clock`` is the member whose clock its events go by: this one."""
+    return _Writer(machine, clock).command(batch)
 
 
 class _Writer:
     """Collects the changed copies of a batch's objects, then its events."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, clock: str) -> None:
         self._machine = machine
-        self._stamp = now()
+        self._clock = clock
+        self._stamp = stamp()
         self._spec: dict[Ref, pb.Object] = {}
         self._status: dict[Ref, pb.Object] = {}
         self._purged: list[Ref] = []
@@ -119,7 +121,7 @@ class _Writer:
             case Purge(group):
                 self._purged.append(Ref("Group", "", group))
             case Record():
-                self._events.append(event_of(effect, self._stamp))
+                self._events.append(event_of(effect, self._stamp, self._clock))
             case StartOperation() | FinishOperation():
                 self._operation_status(effect)
             case _:
@@ -183,7 +185,7 @@ class _Writer:
                 raise AssertionError(f"no writer for {effect}")
 
 
-def event_of(record: Record, stamp: Timestamp) -> pb.Event:
+def event_of(record: Record, time: Timestamp, clock: str = "") -> pb.Event:
     """The event object; the store gives it its name."""
     regarding = pb.Key(kind="Group", name=record.group) if record.group else pb.Key(kind="Node", name=record.node)
     event = pb.Event(
@@ -194,7 +196,9 @@ def event_of(record: Record, stamp: Timestamp) -> pb.Event:
         node=record.node,
         regarding=regarding,
         epoch=record.epoch,
-        time=stamp,
+        time=time,
+        clock=clock,
+        cause=record.cause,
     )
     if record.duration is not None:
         event.duration.CopyFrom(duration(round(max(0.0, record.duration), 3)))
@@ -203,6 +207,6 @@ def event_of(record: Record, stamp: Timestamp) -> pb.Event:
 
 def cluster_event(reason: str, **parts: str) -> pb.Event:
     """An event about the cluster as a whole."""
-    event = event_of(Record(reason, events.text(reason, **parts)), now())
+    event = event_of(Record(reason, events.text(reason, **parts)), stamp())
     event.regarding.CopyFrom(pb.Key(kind="Cluster", name=parts.get("name", "")))
     return event

@@ -388,6 +388,7 @@ class ReportRequest(_message.Message):
     MONITORS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusReport]: ...
@@ -401,6 +402,10 @@ class ReportRequest(_message.Message):
 
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunReport]: ...
+    @_builtins.property
+    def patience(self) -> _duration_pb2.Duration:
+        """the deadline that the call began with: what is missing of it passed on the way"""
+
     def __init__(
         self,
         *,
@@ -410,10 +415,11 @@ class ReportRequest(_message.Message):
         monitors: _abc.Iterable[Global___MonitorReport] | None = ...,
         figures: _monitors_pb2.NodeFigures | None = ...,
         runs: _abc.Iterable[Global___RunReport] | None = ...,
+        patience: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "patience", b"patience"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "runs", b"runs", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "patience", b"patience", "runs", b"runs", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

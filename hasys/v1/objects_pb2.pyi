@@ -1902,6 +1902,9 @@ class Event(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Normal | Warning | Critical"""
     reason: _builtins.str
@@ -1911,14 +1914,25 @@ class Event(_message.Message):
     """who caused it: admin, controller, agent/n1"""
     node: _builtins.str
     epoch: _builtins.int
+    cause: _builtins.str
+    clock: _builtins.str
+    """the leader that wrote it; empty: the time is the reporter's own wall clock"""
     @_builtins.property
     def metadata(self) -> Global___Metadata: ...
     @_builtins.property
     def regarding(self) -> Global___Key: ...
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """when it happened, by the clock of the member that `clock` names"""
+
     @_builtins.property
-    def duration(self) -> _duration_pb2.Duration: ...
+    def duration(self) -> _duration_pb2.Duration:
+        """what it measures stands in the catalogue"""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """in reports only: how long ago it happened, by the reporter's monotonic clock"""
+
     def __init__(
         self,
         *,
@@ -1932,10 +1946,13 @@ class Event(_message.Message):
         epoch: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         duration: _duration_pb2.Duration | None = ...,
+        cause: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+        clock: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "metadata", b"metadata", "regarding", b"regarding", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "duration", b"duration", "metadata", b"metadata", "regarding", b"regarding", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "duration", b"duration", "epoch", b"epoch", "message", b"message", "metadata", b"metadata", "node", b"node", "reason", b"reason", "regarding", b"regarding", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "age", b"age", "cause", b"cause", "clock", b"clock", "duration", b"duration", "epoch", b"epoch", "message", b"message", "metadata", b"metadata", "node", b"node", "reason", b"reason", "regarding", b"regarding", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

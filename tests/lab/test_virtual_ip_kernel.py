@@ -52,7 +52,7 @@ class Recorder:
             place=Place("n1", "web", "ip", 1),
             permitted=anyio.lowlevel.checkpoint,
             changed=self._changed,
-            record=lambda reason, cause: self.events.append(reason),
+            record=lambda reason, cause, took=None: self.events.append(reason),
         )
         spec = pb.VirtualIPSpec(address=address, interface=pb.Interface(name="eth0"))
         spec.announce_interval.FromSeconds(1)

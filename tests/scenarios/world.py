@@ -17,6 +17,7 @@ from hasys.lease.granting import Granter
 from hasys.lease.keeping import Keeper, Permit, Revoke
 from hasys.lease.tokens import TokenGranter, TokenKeeper
 from hasys.lease.wire import Health
+from hasys.model import events
 from hasys.model.networks import Trouble
 from hasys.model.timing import PROFILES, Timing
 from hasys.model.view import (
@@ -384,6 +385,7 @@ class World:
                 del self.operations[name]
                 self.tell(f"{name} {'succeeded' if succeeded else 'FAILED'} after {took:.2f} s: {message}")
             case Record(reason, message):
+                self._check(effect)
                 if not reason.startswith("Operation"):
                     self.tell(f"event {reason}: {message}")
             case SetNodeState(name, state, message):
@@ -400,6 +402,15 @@ class World:
                 self.nodes[name] = replace(self.nodes[name], shutdown_boot_id=boot_id)
             case SetFenceConfirmed(name, confirmed, boot_id):
                 self.nodes[name] = replace(self.nodes[name], fence_confirmed=confirmed, fence_boot_id=boot_id)
+
+    def _check(self, record: Record) -> None:
+        """Every transition says why, by whom, in which epoch, and what took how long."""
+        row = events.reason(record.reason)
+        assert record.actor, record
+        assert record.cause or "{cause}" not in row.template, f"no cause: {record}"
+        assert not row.took or (record.duration is not None and record.duration >= 0), f"no duration: {record}"
+        if record.group in self.groups and not record.reason.startswith("Operation"):
+            assert record.epoch == self.groups[record.group].assignment.epoch, record
 
     def _failure(self, name: str, node: str, failure: Failure | None) -> None:
         failures = {n: f for n, f in self.groups[name].failures.items() if n != node}

@@ -50,6 +50,8 @@ class Writer:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
+        self.name = name
+        """Of this member."""
         self._prefix = f"{name}-{secrets.token_hex(6)}"
         self._serial = 0
 

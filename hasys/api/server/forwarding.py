@@ -106,8 +106,9 @@ class Forwarder:
         """Pass a unary RPC on and relay its answer or refusal. Raises ``Unavailable`` without a leader."""
         left = context.time_remaining()
         member, channel = await self._route(caller, left)
+        left = context.time_remaining()  # the route may have waited; reports are dated by what is left
         call = channel.unary_unary(method, None, None)(
-            request, timeout=FORWARD_LONGEST if left is None else left, metadata=_identity(caller)
+            request, timeout=FORWARD_LONGEST if left is None else max(0.001, left), metadata=_identity(caller)
         )
         self._running.add(call)
         try:

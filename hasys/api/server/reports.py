@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api.auth import NODE, Caller
+from hasys.api.convert import seconds, stamp
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref, copy, resource
 from hasys.model.lines import one_line
@@ -19,13 +23,25 @@ OUTPUT = 4 * 1024
 """Most characters kept of a program's output."""
 MESSAGE = 1_024
 """Most characters of a message."""
+OLDEST = 7 * 86_400.0
+"""Most seconds that a report may say something happened ago."""
 MONITOR_STATES = ("Waiting", "Ok", "Restarting", "Failed", "Idle")
 MONITOR_ACTIONS = ("", "Alert", "Failover", "Stop")
 STATES = ("Stopped", "Starting", "Running", "Stopping", "Failed", "Unknown")
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """When and by whom a report was received."""
+
+    clock: str = ""
+    """The member that leads."""
+    delay: float = 0.0
+    """Seconds that the report was under way."""
+
+
 def plan_report(
-    request: api_pb2.ReportRequest, caller: Caller, machine: Machine
+    request: api_pb2.ReportRequest, caller: Caller, machine: Machine, receipt: Receipt = Receipt()
 ) -> tuple[list[str], list[store_pb2.Mutation]]:
     """The refused items, one line each, and the mutations for the others. Raises ``TooLarge``."""
     if max(len(request.statuses), len(request.events), len(request.monitors), len(request.runs)) > ITEMS:
@@ -56,14 +72,31 @@ def plan_report(
             refused.append(f"Operation/{one_line(run.operation)[:80]}: {why}")
         else:
             mutations.append(store_pb2.Mutation(put_status=ended))
+    received = stamp()
     for event in request.events:
         mutation = store_pb2.Mutation(record=event)
         mutation.record.node = request.node
         mutation.record.message = one_line(event.message)[:MESSAGE]
+        mutation.record.cause = one_line(event.cause)[:MESSAGE]
         if caller.role == NODE or not event.actor:
             mutation.record.actor = caller.actor
+        _set_time(mutation.record, received, receipt)
         mutations.append(mutation)
     return refused, mutations
+
+
+def _set_time(event: pb.Event, received: Timestamp, receipt: Receipt) -> None:
+    """The times of all nodes become times of one clock, the leader's: its receipt, less how long ago the reporter's
+    monotonic clock says that it was. What no network or wall clock can falsify but by the time under way."""
+    event.clock = ""
+    if event.HasField("age"):
+        age = min(max(0.0, seconds(event.age)), OLDEST) + receipt.delay
+        event.time.FromNanoseconds(max(0, received.ToNanoseconds() - round(age * 1e9)))
+        event.clock = receipt.clock
+        event.ClearField("age")
+    elif not event.HasField("time"):
+        event.time.CopyFrom(received)
+        event.clock = receipt.clock
 
 
 def _why_not(node: str, status: pb.ResourceStatus, old: pb.Object | None, machine: Machine) -> str:

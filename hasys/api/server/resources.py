@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from hasys.api.convert import seconds
 from hasys.api.errors import Invalid, Relist, TooLarge
 from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
 from hasys.api.server.calls import Call, Method, Writer
-from hasys.api.server.reports import plan_report
+from hasys.api.server.reports import OLDEST, Receipt, plan_report
 from hasys.api.server.streams import Streams
 from hasys.api.validation import check_deletion, check_objects
 from hasys.model.errors import Conflict, NotFound, Unavailable
@@ -175,7 +176,7 @@ class Resources:
         if request.HasField("figures") and self._machine.node(request.node) is not None:
             self._figures.put(request.node, request.figures)
         for attempt in range(REREADS):
-            refused, mutations = plan_report(request, call.caller, self._machine)
+            refused, mutations = plan_report(request, call.caller, self._machine, self._receipt(request, call))
             if not mutations:
                 return api_pb2.ReportResponse(resource_version=self._machine.revision, refused=refused)
             try:
@@ -186,6 +187,12 @@ class Resources:
                 continue
             return api_pb2.ReportResponse(resource_version=version, refused=refused)
         raise AssertionError("unreachable")
+
+    def _receipt(self, request: api_pb2.ReportRequest, call: Call) -> Receipt:
+        """How long the report was under way, repetitions and passing on included: what is missing of its deadline."""
+        patience = seconds(request.patience)
+        delay = max(0.0, patience - call.time_left) if patience and call.time_left is not None else 0.0
+        return Receipt(self._writer.name, min(delay, OLDEST))
 
 
 def _groups_first(mutation: store_pb2.Mutation) -> bool:

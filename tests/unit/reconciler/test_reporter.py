@@ -10,7 +10,7 @@ import pytest
 
 from hasys.model.errors import Refused
 from hasys.reconciler.ports import Report
-from hasys.reconciler.reporter import MAX_EVENTS, Reporter
+from hasys.reconciler.reporter import LINGER, MAX_EVENTS, RETRY_FIRST, Reporter
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.reconciler.fakes import NODE, REF, FakeCluster
 
@@ -106,3 +106,16 @@ async def test_events_are_bounded_while_no_server_is_reached() -> None:
             reporter.event("DriftRepaired", REF, n, "gone")
     epochs = [e.epoch for r in cluster.reports for e in r.events]
     assert epochs == list(range(10, MAX_EVENTS + 10))
+
+
+async def test_an_event_says_at_each_attempt_how_long_ago_it_happened() -> None:
+    cluster = FakeCluster()
+    cluster.failing = 3
+    async with running(cluster) as reporter:
+        begun = anyio.current_time()
+        reporter.event("ResourceStarted", REF, 1, "", took=0.25)
+    ((event,),) = [report.events for report in cluster.reports]
+    waited = LINGER + RETRY_FIRST * (1 + 2 + 4)
+    assert anyio.current_time() - begun == pytest.approx(60), "the clock is virtual"
+    assert event.age.ToTimedelta().total_seconds() == pytest.approx(waited, abs=1e-3)
+    assert event.duration.ToTimedelta().total_seconds() == 0.25

@@ -23,7 +23,7 @@ class Scripted(Driver):
 
     def __init__(self, *, run: Exception | None = None, stop: list[Exception] | None = None, slow: float = 0) -> None:
         around = Surroundings(
-            Place("n1", "web", "app", 1), anyio.lowlevel.checkpoint, lambda: None, lambda reason, cause: None
+            Place("n1", "web", "app", 1), anyio.lowlevel.checkpoint, lambda: None, lambda reason, cause, took=None: None
         )
         super().__init__(around)
         self.did: list[str] = []

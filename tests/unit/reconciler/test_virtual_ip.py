@@ -32,7 +32,7 @@ class Subject:
             Place("n1", "web", "ip", 1),
             permitted=anyio.lowlevel.checkpoint,
             changed=lambda: None,
-            record=lambda reason, cause: self.events.append(reason),
+            record=lambda reason, cause, took=None: self.events.append(reason),
         )
         spec = pb.VirtualIPSpec(address=address, interface=interface or pb.Interface(name="eth0"))
         self.driver = VirtualIP(around, spec, self.addresses, self._send, self)
