@@ -100,7 +100,7 @@ async def measure(seconds: float, web: int, base: Cgroup) -> tuple[float, float,
         spec = complete(spec)
         commands = Commands(Cgroup(base.path / f"m{number}"))
         check = catalogue.make(spec, Surroundings("web", f"m{number}", commands, Machine(), "n1"))
-        outside = Outside(_ignore, lambda reason, cause: None, lambda value, unit: None, _nothing)
+        outside = Outside(_ignore, lambda reason, cause: None, lambda: None, lambda value, unit: None, _nothing)
         watchers.append(Watcher(check, settings_of(spec), pace_of(spec), outside))
     async with anyio.create_task_group() as tasks:
         for watcher in watchers:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.text import Text
 
 from hasys.api.convert import show_time
+from hasys.api.timeline import BEGINS, Timeline, timelines
 from hasys.cli.context import context_option
 from hasys.cli.output import Lines, output_option, print_json, print_table, styled, taken
 from hasys.cli.session import Cluster, talk
 from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.cli.timelines import TIMELINE_COLUMNS, picture, timeline_json, timeline_rows, title
 from hasys.model.errors import NotFound
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
@@ -39,10 +42,21 @@ def events(group: str, follow: bool, limit: int, output: str) -> None:
 @click.argument("group", required=False, default="")
 @click.option("--limit", type=click.IntRange(1, 5000), default=100, show_default=True, help="At most the newest N.")
 @output_option("table", "json")
+@click.option(
+    "--svg",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Also draw the timelines of GROUP as a picture ('-': standard output, and nothing else).",
+)
 @context_option
-def history(group: str, limit: int, output: str) -> None:
-    """Who asked for what and how it ended, and every change of a group's node with its cause."""
-    talk(lambda cluster: _history(cluster, group, limit, output))
+def history(group: str, limit: int, output: str, svg: Path | None) -> None:
+    """Who asked for what and how it ended, and every change of a group's node with its cause.
+
+    With GROUP also the timeline of each change: noticed, decided, free, each step, first answer.
+    """
+    if svg is not None and not group:
+        raise click.UsageError("--svg draws the timelines of one group: name it")
+    talk(lambda cluster: _history(cluster, group, limit, output, svg))
 
 
 async def _events(cluster: Cluster, group: str, follow: bool, limit: int, output: str) -> None:
@@ -100,17 +114,30 @@ def event_json(event: pb.Event) -> dict[str, Any]:
     }
 
 
-async def _history(cluster: Cluster, group: str, limit: int, output: str) -> None:
+async def _history(cluster: Cluster, group: str, limit: int, output: str, svg: Path | None) -> None:
     operations = [o.operation for o in (await cluster.list("Operation", group)).objects]
-    changes = [o.event for o in (await cluster.list("Event", group)).objects if o.event.reason in _ROLE_CHANGES]
+    events = [o.event for o in (await cluster.list("Event", group)).objects]
+    changes = [event for event in events if event.reason in _ROLE_CHANGES]
     await _must_be_known(cluster, group, [*operations, *changes])
-    rows = [_operation_json(operation) for operation in operations] + [_change_json(event) for event in changes]
+    drawn = timelines(events)[-limit:]
+    if svg is not None:
+        with click.open_file(str(svg), "w", encoding="utf-8") as file:
+            file.write(picture(drawn))
+        if str(svg) == "-":
+            return
+    lines = {(line.group, line.epoch): line for line in drawn}
+    rows = [_operation_json(operation) for operation in operations]
+    rows += [_change_json(event, lines) for event in changes]
     rows = sorted(rows, key=lambda row: str(row["time"]))[-limit:]
     if output == "json":
         print_json(rows)
-    else:
-        columns = ("TIME", "GROUP", "WHAT", "STATE", "NODE", "EPOCH", "TOOK", "ACTOR", "MESSAGE")
-        print_table(columns, map(_history_row, rows))
+        return
+    columns = ("TIME", "GROUP", "WHAT", "STATE", "NODE", "EPOCH", "TOOK", "ACTOR", "MESSAGE")
+    print_table(columns, map(_history_row, rows))
+    for line in drawn if group else ():
+        click.echo()
+        click.echo(title(line))
+        print_table(TIMELINE_COLUMNS, timeline_rows(line))
 
 
 def _operation_json(operation: pb.Operation) -> dict[str, Any]:
@@ -130,10 +157,12 @@ def _operation_json(operation: pb.Operation) -> dict[str, Any]:
     }
 
 
-def _change_json(event: pb.Event) -> dict[str, Any]:
+def _change_json(event: pb.Event, lines: Mapping[tuple[str, int], Timeline]) -> dict[str, Any]:
+    group = event.regarding.group or event.regarding.name
+    line = lines.get((group, event.epoch)) if event.reason in BEGINS else None
     return {
         "time": show_time(event.time),
-        "group": event.regarding.group or event.regarding.name,
+        "group": group,
         "what": event.reason,
         "state": "",
         "node": event.node,
@@ -143,6 +172,7 @@ def _change_json(event: pb.Event) -> dict[str, Any]:
         "reason": "",
         "message": event.message,
         "operation": "",
+        **({"timeline": timeline_json(line)} if line is not None else {}),
     }
 
 

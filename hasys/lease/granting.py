@@ -22,7 +22,7 @@ own term, which proves that it was sent after the election; any other may be old
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -33,6 +33,8 @@ from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, 
 from hasys.model.timing import Timing, over
 
 _MOST_BOOTS = 8
+MOST_HANDED = 4_096
+"""Hand-overs kept for the history until somebody reads them."""
 """Boots of one node whose sequence numbers are remembered."""
 _NEVER = float("inf")
 
@@ -128,6 +130,9 @@ class Granter:
         self._indexed: Assignments | None = None
         self._fenced: Mapping[str, str] = {}
         self._news = False
+        self.handed: deque[tuple[str, str, int, float]] = deque(maxlen=MOST_HANDED)
+        """Group, node, epoch and when (leader's clock) this leader first let the node have the group, for the history;
+        whoever reads them takes them out."""
 
     # ------------------------------------------------------------------ leadership and timings
 
@@ -326,6 +331,8 @@ class Granter:
         if age >= self.timing.ttl:
             return None
         kept = self._kept(to, {group for group, *_ in named}, now)
+        first = [(group, epoch) for group, epoch, _ in named if epoch > self._highest.get(group, -1)]
+        self.handed.extend((group, to.node, epoch, now) for group, epoch in first)
         for group, epoch in [*((group, epoch) for group, epoch, _ in named), *kept]:
             self._record(group, to.node, to.boot, epoch, authority.t_q)
         grant = Grant(

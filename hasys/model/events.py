@@ -81,6 +81,21 @@ _ROWS = (
         "Mend the stop of the resource that the text names, or give it more time: `failover.stopTimeout`.", EPOCH,
     ),
     Reason(
+        "GroupGranted", N, "{node} may run {group}: {cause}",
+        "The leader's first grant to a new holder: the text says what it waited for.",
+        NOTHING,
+    ),
+    Reason(
+        "GroupPermitted", N, "the guard of {node} lets {group} act",
+        "The grant has arrived: addresses speak and programs start from here on.",
+        NOTHING, "since the node read its assignment",
+    ),
+    Reason(
+        "FirstAnswer", N, "monitor {resource} got the first answer on {node}",
+        "After a start of its group a monitor that asks the service itself (TCP, HTTP, script) found it well.",
+        NOTHING, "since the monitor began to look",
+    ),
+    Reason(
         "GroupRunning", N, "{group} runs on {node}",
         "Every resource of the group runs.",
         NOTHING, EPOCH,

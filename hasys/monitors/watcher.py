@@ -35,6 +35,8 @@ class Outside:
     """The verdict, after each look that changed it."""
     record: Callable[[str, str], None]
     """Record an event: reason and cause."""
+    answered: Callable[[], None]
+    """The first good look."""
     figure: Callable[[float, str], None]
     """The latest figure and its unit."""
     restart: Callable[[], Awaitable[str]]
@@ -108,6 +110,8 @@ class Watcher:
             self._outside.record("MonitorFailed", f"{after.message}{detail}{used}{follows}")
         elif after.state is State.OK and before.state in (State.FAILED, State.RESTARTING):
             self._outside.record("MonitorRecovered", "")
+        elif after.state is State.OK and before.state is State.WAITING:
+            self._outside.answered()
 
     def _tell(self, verdict: Verdict) -> None:
         self.verdict = verdict

@@ -197,7 +197,9 @@ class Draft:
         self._add("Group", name, record)
 
     def deleted_event(self, name: str) -> None:
-        self._add("Group", name, Record("GroupDeleted", events.text("GroupDeleted", group=name), group=name))
+        epoch = self.groups[name].assignment.epoch
+        record = Record("GroupDeleted", events.text("GroupDeleted", group=name), group=name, epoch=epoch)
+        self._add("Group", name, record)
 
     def node_event(self, name: str, reason: str, *, actor: str = "controller", **parts: object) -> None:
         lasted = self._state_lasted[name] if name in self._state_lasted and events.reason(reason).took else None

@@ -1,8 +1,8 @@
-"""How long what speaks against a group's node has lasted: the detection's part in a failover's time. Pure."""
+"""What a failover's time is made of, as the leader knows it: how long it took to notice, what it waited for. Pure."""
 
 from __future__ import annotations
 
-from hasys.model.view import GroupInfo, View
+from hasys.model.view import Assignment, GroupInfo, NodeInfo, View
 from hasys.placement import networks
 from hasys.placement.standing import contact_since, standing
 
@@ -20,3 +20,14 @@ def trouble(group: GroupInfo, view: View, now: float) -> float:
     if networks.to_leave(group, view, now) is not None:
         since.append(node.networks_since)
     return max((now - (view.leader_since if s is None else s) for s in since), default=0.0)
+
+
+def why_free(a: Assignment, previous: NodeInfo | None, group: str) -> str:
+    """Why the node of the assignment may have the group now."""
+    if a.previous_node in ("", a.node) or previous is None:
+        return "nobody else held it"
+    if previous.fence_confirmed:
+        return f"an operator confirmed that {a.previous_node} is off"
+    if previous.released.get(group, 0) >= a.previous_epoch:
+        return f"{a.previous_node} released it"
+    return f"the lease of {a.previous_node} is over"

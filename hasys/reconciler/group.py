@@ -7,15 +7,15 @@ their own and wake the group when something is different.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
 from anyio.abc import TaskGroup
 
-from hasys.api.kinds import Ref, Resource, kind_name
+from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import ReleaseBlocked
-from hasys.guard.protocol import AddressEntry, CgroupEntry, Entry, MountEntry, Plan
+from hasys.guard.protocol import AddressEntry, CgroupEntry, Plan
 from hasys.model.errors import HasysError
 from hasys.placement import flow
 from hasys.placement.flow import Progress, Step
@@ -23,14 +23,13 @@ from hasys.reconciler.cache import Cache
 from hasys.reconciler.commands import left_by_commands
 from hasys.reconciler.duty import Duty, Wish, wish
 from hasys.reconciler.gates import Gates
+from hasys.reconciler.parts import another, entries_of, material, mounts_in, mounts_of, ref_of, step_of
 from hasys.reconciler.ports import Guard
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import FORGET
 from hasys.reconciler.unit import Unit
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.port import (
-    AddressTrace,
-    CgroupTrace,
     Condition,
     Driver,
     MountTrace,
@@ -38,7 +37,6 @@ from hasys.resources.port import (
     State,
     Surroundings,
     Temporary,
-    Trace,
 )
 from hasys.resources.settings import address_of
 from hasys.v1 import objects_pb2 as pb
@@ -77,6 +75,8 @@ class GroupReconciler:
         self._epoch = 0
         """Epoch that the units belong to."""
         self._attempt = 0
+        self._begun = 0.0
+        """When the epoch's work began here."""
         self._told: tuple[int, Plan] | None = None
         """Guard session, and the plan that it has acknowledged."""
         self._fenced = 0
@@ -166,6 +166,7 @@ class GroupReconciler:
     def _begin(self, wanted: Wish) -> None:
         self._units.clear()
         self._epoch, self._attempt, self._active, self._told = wanted.epoch, wanted.attempt, False, None
+        self._begun = anyio.current_time()
 
     def _carry_on(self, wanted: Wish) -> None:
         """The leader took an operator's oath over: what runs goes on under the leader's epoch, without a stop."""
@@ -186,7 +187,7 @@ class GroupReconciler:
         resources = self._machine.cache.resources(self.name)
         for name, unit in list(self._units.items()):
             kept = resources.get(name)
-            if kept is None or kept.metadata.HasField("deleting") or _another(kept, unit.resource):
+            if kept is None or kept.metadata.HasField("deleting") or another(kept, unit.resource):
                 if unit.present:
                     unit.stop(force=False)
                 else:
@@ -204,15 +205,15 @@ class GroupReconciler:
     async def _remove_strays(self) -> None:
         """A new agent, or a new epoch: what the guard still has a plan for, but no resource."""
         plan = self._machine.guard.planned(self.name)
-        wanted = {e.address for e in _entries(self._units.values()) if isinstance(e, AddressEntry)}
+        wanted = {e.address for e in entries_of(self._units.values()) if isinstance(e, AddressEntry)}
         planned = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
-        mounts = _mounts(plan) - _mounts_of(_entries(self._units.values()))
+        mounts = mounts_of(plan) - mounts_in(entries_of(self._units.values()))
         known = self._units.keys() | self._machine.cache.monitors(self.name).keys()
         await self._machine.leftovers.strays(self.name, planned - wanted, sorted(mounts), known)
 
     def _respec(self, unit: Unit, resource: Resource) -> None:
         """The spec changed: go on as before where that is enough, else stop; it starts again when it has stopped."""
-        if _material(unit.resource) == _material(resource):
+        if material(unit.resource) == material(resource):
             unit.resource = resource
             return
         driver = self._driver(resource)
@@ -226,7 +227,7 @@ class GroupReconciler:
     async def _tell_plan(self, wanted: Wish) -> None:
         """Before any effect: the guard has on disk what it must undo."""
         units = [u for u in self._units.values() if not u.gone]
-        entries = _entries(units) + left_by_commands(self._machine.cache, self._machine.leftovers, self.name)
+        entries = entries_of(units) + left_by_commands(self._machine.cache, self._machine.leftovers, self.name)
         plan = Plan(self.name, wanted.epoch, wanted.version, entries)
         session = self._machine.guard.session
         if self._told != (session, plan):
@@ -239,7 +240,7 @@ class GroupReconciler:
             return
         self._attempt = wanted.attempt
         for name, unit in self._units.items():
-            self._machine.reporter.again(_ref(unit.resource))
+            self._machine.reporter.again(ref_of(unit.resource))
             if unit.given_up and not unit.stopping and wanted.retry_step in ("", name):
                 unit.start()
 
@@ -252,7 +253,7 @@ class GroupReconciler:
                     await unit.prepare()
             if not await guard.permit(self.name, self._epoch):
                 return PERMIT_AGAIN
-        self._active = True
+        self._note_permit()
         news, self._permit_news = self._permit_news, anyio.Event()
         news.set()
         startable = set(flow.startable(self._steps()))
@@ -260,6 +261,13 @@ class GroupReconciler:
             if not unit.started and not unit.stopping and (unit.adopted or name in startable):
                 unit.start()
         return None
+
+    def _note_permit(self) -> None:
+        """Once per epoch, and not by a new agent that finds everything running."""
+        if not self._active and not any(unit.adopted for unit in self._units.values()):
+            took = anyio.current_time() - self._begun
+            self._machine.reporter.event("GroupPermitted", Ref("Group", "", self.name), self._epoch, "", took)
+        self._active = True
 
     async def _permitted(self, epoch: int) -> None:
         """For drivers: wait until the guard says yes."""
@@ -318,10 +326,10 @@ class GroupReconciler:
         addresses = {e.address for e in (plan.entries if plan else ()) if isinstance(e, AddressEntry)}
         virtual = {address_of(r.spec): r for r in m.cache.resources(self.name).values() if isinstance(r, pb.VirtualIP)}
         cgroups = [e.path for e in (plan.entries if plan else ()) if isinstance(e, CgroupEntry)]
-        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys(), sorted(_mounts(plan)), cgroups):
+        for held in await m.leftovers.sweep(self.name, addresses | virtual.keys(), sorted(mounts_of(plan)), cgroups):
             if not expected and held.address in virtual:
                 where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
-                m.reporter.event("ForeignAddressRemoved", _ref(virtual[held.address]), 0, where)
+                m.reporter.event("ForeignAddressRemoved", ref_of(virtual[held.address]), 0, where)
         await self._remove_foreign_mounts()
         if epoch <= m.guard.released(self.name):
             return ""
@@ -339,7 +347,7 @@ class GroupReconciler:
                 mount = MountTrace(resource.spec.device, resource.spec.mount_point)
                 found = await self._machine.leftovers.foreign(mount)
                 if found and self._foreign.get(name) != found:
-                    self._machine.reporter.event("ForeignMount", _ref(resource), 0, found)
+                    self._machine.reporter.event("ForeignMount", ref_of(resource), 0, found)
                 self._foreign[name] = found
 
     def _wind_down(self, *, force: bool) -> None:
@@ -388,7 +396,7 @@ class GroupReconciler:
         else:
             return
         unit.told_state = condition.state
-        self._machine.reporter.event(reason, _ref(unit.resource), self._epoch, condition.message, unit.took)
+        self._machine.reporter.event(reason, ref_of(unit.resource), self._epoch, condition.message, unit.took)
 
     def _report_fenced(self, epoch: int) -> None:
         """The guard took down what the store still assigns to us: it waits for a newer epoch."""
@@ -426,18 +434,18 @@ class GroupReconciler:
             exit_code=condition.exit_code or 0,
             gone=gone,
         )
-        self._machine.reporter.status(_ref(resource), status, resource.status)
+        self._machine.reporter.status(ref_of(resource), status, resource.status)
 
     # ------------------------------------------------------------------------------------------------ parts
 
     def _steps(self, *, leaving: bool = False) -> list[Step]:
-        return [_step(unit, leaving=leaving) for unit in self._units.values()]
+        return [step_of(unit, leaving=leaving) for unit in self._units.values()]
 
     def _unit(self, resource: Resource) -> Unit:
         return Unit(resource, self._driver(resource), self._machine.tasks)
 
     def _driver(self, resource: Resource) -> Driver:
-        m, epoch, ref = self._machine, self._epoch, _ref(resource)
+        m, epoch, ref = self._machine, self._epoch, ref_of(resource)
         around = Surroundings(
             place=Place(m.node, self.name, ref.name, epoch),
             permitted=lambda: self._permitted(epoch),
@@ -445,54 +453,3 @@ class GroupReconciler:
             record=lambda reason, cause, took=None: m.reporter.event(reason, ref, epoch, cause, took),
         )
         return m.driver(resource, around)
-
-
-def _step(unit: Unit, *, leaving: bool) -> Step:
-    progress = unit.progress
-    if leaving and unit.present and progress is Progress.WAITING:
-        progress = Progress.UP
-    spec = unit.resource.spec
-    return Step(unit.resource.metadata.name, progress, frozenset(spec.after), spec.on_start_failure == pb.Continue)
-
-
-def _entries(units: Iterable[Unit]) -> tuple[Entry, ...]:
-    """What the guard must undo, each once and always in the same order."""
-    found = {_entry(trace, unit) for unit in units for trace in unit.driver.traces()}
-    return tuple(sorted(found, key=lambda e: (type(e).__name__, e.resource, str(e))))
-
-
-def _entry(trace: Trace, unit: Unit) -> Entry:
-    resource = unit.resource.metadata.name
-    match trace:
-        case AddressTrace(interface, address):
-            return AddressEntry(interface, address, resource)
-        case CgroupTrace(path):
-            return CgroupEntry(path, resource)
-        case MountTrace(device, point):
-            return MountEntry(device, point, resource)
-
-
-def _mounts(plan: Plan | None) -> frozenset[MountTrace]:
-    return _mounts_of(plan.entries if plan else ())
-
-
-def _mounts_of(entries: Iterable[Entry]) -> frozenset[MountTrace]:
-    return frozenset(MountTrace(e.device, e.path) for e in entries if isinstance(e, MountEntry))
-
-
-def _material(resource: Resource) -> bytes:
-    """The part of a spec whose change concerns what runs: all but the flow."""
-    spec = type(resource.spec)()
-    spec.CopyFrom(resource.spec)  # type: ignore[arg-type]  # the same type as the line above says
-    spec.ClearField("after")
-    spec.ClearField("on_start_failure")
-    return spec.SerializeToString(deterministic=True)
-
-
-def _another(new: Resource, old: Resource) -> bool:
-    """Deleted and made again under the same name."""
-    return type(new) is not type(old) or new.metadata.uid != old.metadata.uid
-
-
-def _ref(resource: Resource) -> Ref:
-    return Ref(kind_name(resource), resource.metadata.group, resource.metadata.name)

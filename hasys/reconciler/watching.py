@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from hasys.api.convert import seconds
 from hasys.api.kinds import Ref
+from hasys.api.monitors import watched
 from hasys.model.errors import HasysError
 from hasys.monitors.catalogue import Catalogue, complete, pace_of, settings_of
 from hasys.monitors.evaluation import State, Verdict
@@ -31,6 +32,8 @@ from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+ASKS_THE_SERVICE = ("tcp", "http", "script")
+"""What a monitor watches when its good look means that clients are answered."""
 TELL = 3.0
 """Seconds between two reports of live figures."""
 
@@ -56,6 +59,7 @@ class _Running:
     key: tuple[str, int, int]
     """Uid, generation and epoch that it was made for."""
     scope: anyio.CancelScope
+    since: float
     watcher: Watcher | None = None
 
 
@@ -112,7 +116,7 @@ class Watching:
         return monitor.metadata.uid, monitor.metadata.generation, 0 if everywhere else serving
 
     def _begin(self, monitor: pb.Monitor, key: tuple[str, int, int]) -> None:
-        running = _Running(key, anyio.CancelScope())
+        running = _Running(key, anyio.CancelScope(), anyio.current_time())
         self._running[monitor.metadata.group, monitor.metadata.name] = running
         self._tasks.start_soon(self._watch, monitor, running)
 
@@ -126,6 +130,7 @@ class Watching:
         outside = Outside(
             said=lambda verdict: self._said(ref, running),
             record=lambda reason, cause: self._n.reporter.event(reason, ref, epoch, cause),
+            answered=lambda: self._answered(ref, monitor, running),
             figure=lambda value, unit: self._figure(ref, value, unit),
             restart=lambda: self._restart(ref, epoch, spec.restart, environment),
         )
@@ -146,6 +151,14 @@ class Watching:
     def _said(self, ref: Ref, running: _Running) -> None:
         if running.watcher is not None and self._running.get((ref.group, ref.name)) is running:
             self._n.reporter.result(ref, self._result(running.watcher.verdict, running.key), self._stored(ref))
+
+    def _answered(self, ref: Ref, monitor: pb.Monitor, running: _Running) -> None:
+        """For the history of a start: the service itself answered. Not after a mere restart of this agent."""
+        epoch, stored = running.key[2], self._stored(ref)
+        known = (stored.epoch, stored.state) == (epoch, State.OK.value)
+        if epoch and watched(monitor.spec) in ASKS_THE_SERVICE and not known:
+            took = anyio.current_time() - running.since
+            self._n.reporter.event("FirstAnswer", ref, epoch, "", took)
 
     def _say(self, monitor: pb.Monitor, key: tuple[str, int, int]) -> None:
         ref = Ref("Monitor", monitor.metadata.group, monitor.metadata.name)

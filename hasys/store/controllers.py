@@ -14,14 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hasys.config import NodeConfig
+from hasys.model import events
 from hasys.model.errors import HasysError
 from hasys.model.view import View
 from hasys.placement.decide import decide
+from hasys.placement.effects import Record
+from hasys.placement.lasted import why_free
 from hasys.store import seed
 from hasys.store.machine import Changed, Machine
 from hasys.store.picture import Leases, Picture, Reign
 from hasys.store.port import Authority, Engine
-from hasys.store.writing import command_of
+from hasys.store.writing import command_of, recording
 from hasys.v1 import store_pb2
 
 log = logging.getLogger("hasys.controllers")
@@ -45,6 +48,10 @@ class LeaseSide(Leases, Protocol):
 
     def settled(self, now: float) -> bool:
         """No grant with another TTL than the present one can still run."""
+        ...
+
+    def handed(self) -> Sequence[tuple[str, str, int, float]]:
+        """Group, node, epoch and time of what was granted to a new holder since the last call."""
         ...
 
 
@@ -168,10 +175,23 @@ class Controllers:
             return _Wake(self._deaf_until)
         decision = decide(view, now)
         commands = [command_of(batch, self._machine, self._config.name) for batch in decision.batches]
+        handed = self._handed(view, now)
+        commands += [handed] if handed is not None else []
         if commands:
             done = await asyncio.gather(*(self._propose(c) for c in commands if c is not None))
             return _Wake(now + PAUSE, wrote=all(done))
         return _Wake(min(now + IDLE, decision.next_look or now + IDLE))
+
+    def _handed(self, view: View, now: float) -> store_pb2.Command | None:
+        """For the history: when which node was allowed to run a group, and why not sooner."""
+        records = []
+        for name, node, epoch, at in self._leases.handed():
+            group = view.groups.get(name)
+            if group is not None and group.assignment.epoch == epoch and group.assignment.node == node:
+                cause = why_free(group.assignment, view.nodes.get(group.assignment.previous_node), name)
+                message = events.text("GroupGranted", group=name, node=node, cause=cause)
+                records.append((Record("GroupGranted", message, name, node, epoch, cause=cause), now - at))
+        return recording(records, self._config.name) if records else None
 
     def _housekeeping(self, now: float) -> store_pb2.Command | None:
         missing = seed.seed(self._config, self._machine, self._engine.members()) or seed.identify(

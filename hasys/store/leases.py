@@ -125,6 +125,12 @@ class LeaseServer:
         """Grants of another TTL than the present one are over: ``ttl_max`` may be lowered to it."""
         return self.granter.settled(now)
 
+    def handed(self) -> list[tuple[str, str, int, float]]:
+        """Group, node, epoch and time of every grant since the last call that named a group for a new holder."""
+        found = list(self.granter.handed)
+        self.granter.handed.clear()
+        return found
+
     def retime(self, timing: Timing, ttl_max: float) -> None:
         """Use other timings from the next grant on."""
         self.granter.retime(timing, ttl_max)

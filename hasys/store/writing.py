@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -203,6 +204,17 @@ def event_of(record: Record, time: Timestamp, clock: str = "") -> pb.Event:
     if record.duration is not None:
         event.duration.CopyFrom(duration(round(max(0.0, record.duration), 3)))
     return event
+
+
+def recording(records: Sequence[tuple[Record, float]], clock: str) -> store_pb2.Command:
+    """Events alone, each with the seconds since it happened."""
+    now = stamp()
+    command = store_pb2.Command(id=secrets.token_hex(8), actor="controller", time=now)
+    for record, ago in records:
+        then = Timestamp()
+        then.FromNanoseconds(now.ToNanoseconds() - round(ago * 1e9))
+        command.mutations.add(record=event_of(record, then, clock))
+    return command
 
 
 def cluster_event(reason: str, **parts: str) -> pb.Event:

@@ -49,13 +49,19 @@ class Ear:
         self.said: list[str] = []
         self.events: list[str] = []
         self.figures: list[float] = []
+        self.answers: list[float] = []
         self._fails = fails
 
     def outside(self) -> Outside:
-        return Outside(self._said, self._record, lambda value, unit: self.figures.append(value), self._restart)
+        return Outside(
+            self._said, self._record, self._answered, lambda value, unit: self.figures.append(value), self._restart
+        )
 
     def _said(self, verdict: Verdict) -> None:
         self.said.append(f"{verdict.state.value} {verdict.message}".strip())
+
+    def _answered(self) -> None:
+        self.answers.append(anyio.current_time())
 
     def _record(self, reason: str, cause: str) -> None:
         self.events.append(f"{reason} {cause}".strip())
@@ -81,6 +87,12 @@ async def test_it_says_each_state_once_and_records_failure_and_recovery() -> Non
     async with watching(Scripted(["", "gone", "gone", "gone", ""]), ear, 20, failures=2, action=Action.FAILOVER):
         assert ear.said == ["Waiting", "Ok", "Failed gone", "Ok"]
         assert ear.events == ["MonitorFailed gone; Failover", "MonitorRecovered"]
+
+
+async def test_the_first_good_look_is_an_answer_and_no_later_one_is() -> None:
+    ear, check = Ear(), Scripted(["gone", "", "", "gone", "gone", "gone", ""])
+    async with watching(check, ear, 20):
+        assert ear.answers == check.times[1:2]
 
 
 async def test_looks_fall_on_multiples_of_the_interval_and_begin_after_the_start_delay() -> None:

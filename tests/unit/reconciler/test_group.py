@@ -173,7 +173,7 @@ async def test_an_address_deleted_by_hand_is_put_back_and_announced(tmp_path: Pa
         await settle()
         assert w.held == ["10.0.0.9"]
         assert w.announced == ["10.0.0.9"]
-        assert w.cluster.events() == ["ResourceStarted", "DriftRepaired"]
+        assert w.cluster.events() == ["GroupPermitted", "ResourceStarted", "DriftRepaired"]
 
 
 async def test_a_new_agent_adopts_what_runs_and_touches_nothing(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ class FakeLeases:
     def settled(self, now: float) -> bool:
         return True
 
+    def handed(self) -> list[tuple[str, str, int, float]]:
+        return []
+
 
 class Bench:
     """A machine, an engine in memory and controllers that run."""
