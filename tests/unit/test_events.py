@@ -46,7 +46,7 @@ def named(call: ast.Call, tables: dict[str, set[str]]) -> set[str]:
         parts = [given] if isinstance(given, ast.Constant) else [given.body, given.orelse]
         return {c for part in parts for c in constants(part) if is_reason(c)}
     if isinstance(given, ast.Subscript) and isinstance(given.value, ast.Name):
-        return tables[given.value.id]
+        return tables.get(given.value.id, set())
     return set()
 
 
