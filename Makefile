@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
-APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived e2fsprogs
+APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived e2fsprogs systemd
 STAMP  := $(VENV)/.installed
 # These mount on the machine itself: a namespace that begins meanwhile would copy the mount, and keep its device in use.
 MOUNTS := tests/lab/test_shared_disk_driver.py

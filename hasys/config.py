@@ -67,6 +67,18 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """What this node's processes write about themselves."""
+
+    form: str = "text"
+    """``text``, or ``json``: one object per line."""
+    size: int = 1 << 20
+    """Bytes of one process's log file, of ``hasys node run``; then it is kept aside and begun anew."""
+    keep: int = 1
+    """Full files that are kept, of each process."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """The checked content of node.yaml. Paths are absolute."""
 
@@ -89,6 +101,7 @@ class NodeConfig:
     common_start: CommonStart | None = None
     common_stop: CommonStop | None = None
     watchdog: Watchdog = Watchdog()
+    log: Log = Log()
 
     @property
     def me(self) -> Member:
@@ -194,6 +207,7 @@ def load(path: Path | str) -> NodeConfig:
     return _Reader(path.resolve(), raw).config()
 
 
+_SIZE = re.compile(r"(\d{1,6})(KiB|MiB)")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)")
 
 
@@ -203,7 +217,7 @@ class _Reader:
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
         "policy",
-        "commonStart", "commonStop", "watchdog",
+        "commonStart", "commonStop", "watchdog", "log",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -318,6 +332,7 @@ class _Reader:
             common_start=self.common_start(),
             common_stop=self.common_stop(),
             watchdog=self.watchdog(PROFILES[profile].ttl),
+            log=self.log(),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)
@@ -344,6 +359,21 @@ class _Reader:
             least = f"{math.ceil(2 * ttl)}s (twice the lease of this profile)"
             self.refuse("watchdog.timeout", f"{timeout:g}s: use whole seconds, from {least} to 600s")
         return Watchdog(raw["mode"], Path(device), int(timeout))
+
+    def log(self) -> Log:
+        raw = self.program("log", ("format", "size", "keep")) or {}
+        form = self.text(raw, "format", "log.format", "text")
+        if form not in ("text", "json"):
+            self.refuse("log.format", f"{form!r}: use text or json")
+        size = self.text(raw, "size", "log.size", "1MiB")
+        match = _SIZE.fullmatch(size)
+        bytes_ = int(match[1]) << {"KiB": 10, "MiB": 20}[match[2]] if match else 0
+        if not 64 << 10 <= bytes_ <= 100 << 20:
+            self.refuse("log.size", f"{size!r}: write it like 512KiB or 10MiB, from 64KiB to 100MiB")
+        keep = raw.get("keep", 1)
+        if not isinstance(keep, int) or isinstance(keep, bool) or not 1 <= keep <= 99:
+            self.refuse("log.keep", f"{keep!r}: a number of files from 1 to 99")
+        return Log(form, bytes_, keep)
 
     def common_start(self) -> CommonStart | None:
         raw = self.program("commonStart", ("command", "timeout", "wait", "onFailure"))

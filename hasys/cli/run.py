@@ -135,12 +135,20 @@ def _serve(role: str, config: NodeConfig, run: Callable[[NodeConfig], object]) -
 def _supervise(config: NodeConfig) -> int:
     from hasys.cli.supervisor import Plan, Role, Supervisor
 
+    names = roles_of(config)
     plan = Plan(
         roles=[
-            Role(name, command_of(config, name, "run"), urgent=name == "guard", longest_wait=longest_wait(config, name))
-            for name in roles_of(config)
+            Role(
+                name,
+                command_of(config, name, "run"),
+                urgent=name == "guard",
+                vital=name == ("guard" if "guard" in names else "store"),
+                longest_wait=longest_wait(config, name),
+            )
+            for name in names
         ],
         run_dir=config.run_dir,
+        log=config.log,
         hand_over=command_of(config, "node", "hand-over") if config.me.runs_groups else (),
         after={"agent": lambda: _kill_what_is_left(config)},
     )

@@ -13,14 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from hasys.cli.ears import Ear
 from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
 from hasys.cli.tail import Tail, Terminal
+from hasys.config import Log
+from hasys.notify import ALIVE, READY, STOPPING, Notifier
 
 _LOOK = 0.25
 """Seconds between looks at the children's output."""
@@ -48,6 +51,8 @@ class Role:
     """Seconds between SIGTERM and SIGKILL."""
     urgent: bool = False
     """It must be back before others even notice: real-time priority from its first instruction, where allowed."""
+    vital: bool = False
+    """Its signs of life are passed on to whoever started the supervisor."""
     longest_wait: float = 5.0
     """Most seconds before it is started again, however often it ended: below what the others forgive its absence."""
 
@@ -63,6 +68,8 @@ class Plan:
     """A command that gives this node's groups away; empty: nothing to give."""
     hand_over_limit: float = 3700.0
     """Seconds; the command has its own, shorter bound."""
+    log: Log = field(default_factory=Log)
+    """How much of what they print is kept in the run directory."""
     after: dict[str, Callable[[], None]] = field(default_factory=dict)
     """To do once the role of that name has stopped, before the next one is asked to."""
 
@@ -77,10 +84,11 @@ class _Phase(Enum):
 class _Child:
     """One role: the process that has it now, ours or adopted, and when it is started again."""
 
-    def __init__(self, role: Role, run_dir: Path, terminal: Terminal) -> None:
+    def __init__(self, role: Role, run_dir: Path, terminal: Terminal, log: Log) -> None:
         self.role = role
         self.lock = RoleLock(run_dir, role.name)
-        self.tail = Tail(run_dir / f"{role.name}.log", f"{role.name:5} | ", terminal)
+        self.tail = Tail(run_dir / f"{role.name}.log", f"{role.name:5} | ", terminal, log)
+        self.ear = Ear(run_dir / f"{role.name}.notify")
         self.process: Identity | None = None
         self.pidfd = -1
         self.start_at = 0.0
@@ -99,7 +107,7 @@ class _Child:
             return f"adopted pid {holder.pid}"
         output = self.tail.open_for_child()
         try:
-            pid = _spawn(self.role.command, output, urgent=self.role.urgent)
+            pid = _spawn(self.role.command, output, self.ear.environment, urgent=self.role.urgent)
         finally:
             os.close(output)
         started = Identity.of(pid)
@@ -113,6 +121,7 @@ class _Child:
         if self.pidfd >= 0:
             os.close(self.pidfd)
         self.pidfd, self.process = -1, None
+        self.ear.ended()
         self._failures = 0 if now - self._started >= _HEALTHY else self._failures + 1
         backoff = _BACKOFF[min(max(self._failures - 1, 0), len(_BACKOFF) - 1)]
         wait = min(backoff, self.role.longest_wait)
@@ -149,12 +158,15 @@ class Supervisor:
         self._deadline = 0.0
         self._wake, self._signalled = socket.socketpair()
         self._interrupts = 0
+        self._above = Notifier.from_environment()
+        self._ready = False
+        self._next_sign = 0.0
 
     def run(self) -> int:
         """Serve until every child has stopped on request. Raises :class:`AlreadyRuns`."""
         self._lock.take()
         self._catch_signals()
-        self._children = [_Child(role, self._plan.run_dir, self._terminal) for role in self._plan.roles]
+        self._children = [_Child(role, self._plan.run_dir, self._terminal, self._plan.log) for role in self._plan.roles]
         while self._step(time.monotonic()):
             pass
         self._say("stopped")
@@ -165,6 +177,7 @@ class Supervisor:
         self._reap(now)
         self._start_due(now)
         self._advance(now)
+        self._tell(now)
         for child in self._children:
             child.tail.follow()
         if self._phase is _Phase.STOPPED:
@@ -202,6 +215,18 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) and self._phase is _Phase.RUNNING:
             self._begin_to_stop()
 
+    def _tell(self, now: float) -> None:
+        """Pass on to whoever started us what the children say: see :mod:`hasys.cli.ears`."""
+        for child in self._children:
+            child.ear.listen(now, runs=child.runs)
+        if not self._ready and self._children and all(child.ear.ready for child in self._children):
+            self._ready = True
+            self._above.say(READY)
+        vital = [child for child in self._children if child.role.vital]
+        if self._above.period and now >= self._next_sign and all(child.ear.alive(now) for child in vital):
+            self._next_sign = now + self._above.period
+            self._above.say(ALIVE)
+
     # -- children
 
     @property
@@ -237,13 +262,14 @@ class Supervisor:
         return self._interrupts >= 2
 
     def _begin_to_stop(self) -> None:
+        self._above.say(STOPPING)
         if not self._plan.hand_over:
             self._phase = _Phase.STOPPING
             return
         self._say("stopping: handing the groups over (Ctrl-C again: stop at once)")
         self._phase = _Phase.HANDING_OVER
         self._deadline = time.monotonic() + self._plan.hand_over_limit
-        pid = _spawn(self._plan.hand_over, sys.stderr.fileno())
+        pid = _spawn(self._plan.hand_over, sys.stderr.fileno(), os.environ)
         self._helper = Identity.of(pid)
 
     def _stop_at_once(self) -> None:
@@ -279,6 +305,7 @@ class Supervisor:
                     self._deadline = now + _AT_ONCE
                 return
             child.tail.follow()
+            child.ear.close()
             self._children.pop()
             self._plan.after.get(child.role.name, lambda: None)()
             self._deadline = self._deadline if self._at_once else 0.0
@@ -289,7 +316,7 @@ class Supervisor:
             self._terminal.print(f"node  | {text}\n".encode())
 
 
-def _spawn(command: Sequence[str], output: int, *, urgent: bool = False) -> int:
+def _spawn(command: Sequence[str], output: int, environment: Mapping[str, str], *, urgent: bool = False) -> int:
     """Start a process in its own session (a terminal's Ctrl-C is for the supervisor alone) with this output."""
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -299,7 +326,13 @@ def _spawn(command: Sequence[str], output: int, *, urgent: bool = False) -> int:
 
     def start(**more: Any) -> int:
         return os.posix_spawn(
-            command[0], list(command), os.environ, file_actions=actions, setsid=True, setsigdef=[signal.SIGPIPE], **more
+            command[0],
+            list(command),
+            environment,
+            file_actions=actions,
+            setsid=True,
+            setsigdef=[signal.SIGPIPE],
+            **more,
         )
 
     if urgent:

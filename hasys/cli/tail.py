@@ -6,13 +6,13 @@ stopped by a terminal. The files live on /run, so a slow disk does not matter ei
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
 from pathlib import Path
 
-LIMIT = 1 << 20
-"""Bytes of a file; beyond, it is kept once as ``.1`` and begun anew."""
+from hasys.config import Log
 
 _CHUNK = 4096
 """PIPE_BUF: a pipe that polls writable takes this much without blocking."""
@@ -50,8 +50,9 @@ class Terminal:
 class Tail:
     """Repeats what a child appends to its file."""
 
-    def __init__(self, path: Path, prefix: str, terminal: Terminal) -> None:
+    def __init__(self, path: Path, prefix: str, terminal: Terminal, log: Log = Log()) -> None:  # noqa: B008  frozen
         self.path = path
+        self._log = log
         self._prefix = prefix.encode()
         self._terminal = terminal
         self._offset = path.stat().st_size if path.exists() else 0
@@ -70,10 +71,20 @@ class Tail:
             self._offset = 0
         if size > self._offset:
             self._print_new()
-        if size > LIMIT and (self._offset >= size or size > 4 * LIMIT):
-            shutil.copyfile(self.path, self.path.with_name(self.path.name + ".1"))
-            os.truncate(self.path, 0)
-            self._offset = 0
+        if size > self._log.size and (self._offset >= size or size > 4 * self._log.size):
+            self._keep_aside()
+
+    def _keep_aside(self) -> None:
+        """The full file becomes ``.1``, the one before ``.2``; the child goes on to write where it did."""
+        for number in range(self._log.keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._kept(number).replace(self._kept(number + 1))
+        shutil.copyfile(self.path, self._kept(1))
+        os.truncate(self.path, 0)
+        self._offset = 0
+
+    def _kept(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _print_new(self) -> None:
         with self.path.open("rb") as file:

@@ -37,7 +37,8 @@ from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import parse_secret
 from hasys.model.errors import Refused
-from hasys.model.lines import one_line
+from hasys.model.lines import json_line, one_line
+from hasys.notify import ALIVE, READY, Notifier
 
 COLLECT = 60.0
 """Seconds between garbage collections, otherwise off. What lives from the start is frozen, so they are short."""
@@ -69,7 +70,7 @@ class Process:
             self._check_kept()
             return self.file.load()
         except Damaged as e:
-            say(f"{e}: fencing everything of this node")
+            self._say(f"{e}: fencing everything of this node")
             if self.gate is not None:
                 self.gate.adopt({})
                 machine = LinuxMachine(self.route)
@@ -159,17 +160,20 @@ class Process:
         self.guard.start()
         server = Server(self.config.guard_socket, self.loop, self.desk)
         self._collect()
+        self._show_life(Notifier.from_environment())
         watchdog = self.guard.parts.watchdog
-        say(f"guard of {self.config.instance} runs" + "".join(f"; {line}" for line in missing))
+        self._say(f"guard of {self.config.instance} runs" + "".join(f"; {line}" for line in missing))
         if watchdog.missing:
-            say(f"watchdog not armed: {watchdog.missing}" + (": this node runs no group" if watchdog.refusal else ""))
+            self._say(
+                f"watchdog not armed: {watchdog.missing}" + (": this node runs no group" if watchdog.refusal else "")
+            )
         self.loop.run()
         server.close()
         self.network.close()
         if said := watchdog.stop():
-            say(said)
+            self._say(said)
         held = sorted(self.guard.parts.keeper.holdings())
-        say(
+        self._say(
             "guard stops"
             + (f"; the kernel mutes what is held at the end of its lease: {', '.join(held)}" if held else "")
         )
@@ -183,6 +187,18 @@ class Process:
             signal.signal(number, lambda *_: self.loop.stop())
         self.loop.reader(wake.fileno(), lambda: _empty(wake))
         self._signals = (wake, woken)
+
+    def _say(self, line: str) -> None:
+        """One line of log."""
+        as_json = self.config.log.form == "json"
+        shown = json_line(time.time(), "INFO", "guard", line) if as_json else f"guard: {one_line(line)}"
+        print(shown, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _show_life(self, listener: Notifier, word: str = READY) -> None:
+        """To systemd or our supervisor: this loop turns."""
+        listener.say(word)
+        if listener.period:
+            self.loop.at(self.clock() + listener.period, lambda: self._show_life(listener, ALIVE))
 
     def _collect(self) -> None:
         gc.collect()
@@ -222,11 +238,6 @@ def read_note(path: Path) -> str:
 
 def _empty(sock: socket.socket) -> None:
     sock.recv(64)
-
-
-def say(line: str) -> None:
-    """One line of log."""
-    print(f"guard: {one_line(line)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _open_gate(instance: str) -> tuple[Gate | None, tuple[int, ...], str]:

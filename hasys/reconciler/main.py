@@ -22,6 +22,7 @@ from hasys.api.kinds import Ref
 from hasys.config import TAKING_OVER, NodeConfig
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
+from hasys.notify import ALIVE, READY, Notifier
 from hasys.reconciler import lastknown
 from hasys.reconciler.around import Around
 from hasys.reconciler.aside import Aside
@@ -65,7 +66,7 @@ WORKER_THREADS = 8
 
 def run(config: NodeConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ``HasysError`` when this machine cannot run it."""
-    log_to_stderr()
+    log_to_stderr(config.log.form)
     anyio.run(functools.partial(_main, config), backend="asyncio")
 
 
@@ -78,6 +79,7 @@ async def _main(config: NodeConfig) -> None:
         cluster = ApiCluster(client, config.name)
         agent = Agent(config, cluster, base, own, tasks)
         tasks.start_soon(_until_signalled, tasks)
+        tasks.start_soon(_show_life, Notifier.from_environment())
         await agent.before_roles()
         await agent.start()
         tasks.start_soon(agent.runs.follow, cluster.operations())
@@ -260,6 +262,14 @@ async def _until_signalled(tasks: TaskGroup) -> None:
             log.info("%s: stopping; what runs stays and is adopted by the next agent", number.name)
             tasks.cancel_scope.cancel()
             return
+
+
+async def _show_life(listener: Notifier) -> None:
+    """To systemd or our supervisor: this loop turns. Before the common start, which may take its time."""
+    listener.say(READY)
+    while listener.period:
+        listener.say(ALIVE)
+        await anyio.sleep(listener.period)
 
 
 def _quiet_collector() -> None:

@@ -20,6 +20,7 @@ from hasys.config import NodeConfig
 from hasys.model.errors import HasysError
 from hasys.model.lines import log_to_stderr
 from hasys.model.timing import show
+from hasys.notify import ALIVE, READY, Notifier
 from hasys.store import seed
 from hasys.store.assigned import Assigned
 from hasys.store.controllers import Controllers
@@ -88,7 +89,18 @@ class Store:
             "leases": self.leases.run,
             "API": self.api.run,
             "controllers": self.controllers.run,
+            "liveness": self._show_life,
         }
+
+    async def _show_life(self) -> None:
+        """To systemd or our supervisor: it serves, and this loop turns."""
+        listener = Notifier.from_environment()
+        await self.api.listening.wait()
+        listener.say(READY)
+        while listener.period:
+            listener.say(ALIVE)
+            await asyncio.sleep(listener.period)
+        await asyncio.Event().wait()
 
     # ------------------------------------------------------------ what one part tells the others
     def _lease_news(self) -> None:
@@ -162,7 +174,7 @@ async def _until_signal(config: NodeConfig) -> None:
 
 def run(config: NodeConfig) -> None:
     """The process. Ends with exit status 1 and one line when a part fails."""
-    log_to_stderr()
+    log_to_stderr(config.log.form)
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     gc.set_threshold(GC_THRESHOLD, 10, 10)

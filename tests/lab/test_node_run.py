@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,18 @@ def test_ctrl_c_twice_does_not_wait_for_a_program_that_will_not_stop(alone: Clus
     machine.kill("node", signal.SIGINT)
     _ended(machine, 15)
     assert time.monotonic() - struck < 5
+
+
+def test_systemd_hears_that_the_node_serves_and_that_its_guard_lives(lab: Lab, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(30)
+        systemd.bind(str(tmp_path / "notify"))
+        cluster = Cluster(lab, nodes=("n1",), witness=None)
+        cluster.start(prefix=("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=1500000"))
+        said = [systemd.recv(100)]
+        while said[-1] != b"READY=1":
+            said.append(systemd.recv(100))
+        assert set(said) <= {b"READY=1", b"WATCHDOG=1"}
+        machine = cluster.machine("n1")
+        assert all(machine.processes(role) for role in ("store", "guard", "agent"))
+        assert systemd.recv(100) == b"WATCHDOG=1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import subprocess
@@ -37,6 +38,21 @@ def test_every_record_of_a_process_reaches_its_log_with_its_time() -> None:
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO root: ready n1\\nn2\n", done.stderr), done.stderr
+
+
+def test_as_json_every_record_is_one_object_whatever_it_says() -> None:
+    source = (
+        "import logging; from hasys.model.lines import log_to_stderr as log; log('json')\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: logging.getLogger('hasys.x').exception('lost %s', 'n1\\n\\x1b[2Jn2')"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.strip().isprintable()
+    record = json.loads(done.stderr)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", record.pop("time"))
+    assert "ZeroDivisionError" in record.pop("trace")
+    assert record == {"level": "ERROR", "part": "hasys.x", "message": "lost n1\n\x1b[2Jn2"}
 
 
 def test_a_traceback_in_the_log_is_one_line() -> None:

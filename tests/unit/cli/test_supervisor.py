@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hasys.cli.ears import SILENCE, Ear
 from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
 
 pytestmark = pytest.mark.slow
@@ -209,6 +211,69 @@ def test_a_terminal_that_is_not_read_stops_nobody(nodes: Nodes) -> None:
     assert select.select([pidfd], [], [], _PATIENCE)[0]
     os.close(pidfd)
     node.expect_hellos("guard", "agent")  # read only now: what could not be printed was kept
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket that a service of Type=notify speaks to; it wants a sign of life each 0.1 s."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.settimeout(_PATIENCE)
+        listener.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "300000")
+        yield listener
+
+
+def _heard(listener: socket.socket, word: bytes) -> set[bytes]:
+    """What is said before the word."""
+    before = set()
+    while (said := listener.recv(100)) != word:
+        before.add(said)
+    return before
+
+
+def test_systemd_hears_that_the_node_is_ready_when_every_child_is(nodes: Nodes, systemd: socket.socket) -> None:
+    node = nodes.start({"guard": {"vital": True}}, agent=["waits"])
+    assert systemd.recv(100) == b"WATCHDOG=1"  # the guard's signs of life; the agent is not ready
+    node.expect_hellos("store", "guard", "agent")
+    os.kill(node.pid("agent"), signal.SIGUSR1)
+    assert _heard(systemd, b"READY=1") <= {b"WATCHDOG=1"}
+    node.send(signal.SIGTERM)
+    assert _heard(systemd, b"STOPPING=1") <= {b"WATCHDOG=1"}
+
+
+def test_adopted_children_go_on_to_be_heard(nodes: Nodes, systemd: socket.socket) -> None:
+    first = nodes.start({"guard": {"vital": True}})
+    _heard(systemd, b"READY=1")
+    first.send(signal.SIGKILL)
+    first.wait()
+    nodes.start({"guard": {"vital": True}}).expect("guard: adopted")
+    _heard(systemd, b"READY=1")
+
+
+def test_a_vital_child_that_hangs_is_not_called_alive(tmp_path: Path) -> None:
+    ear = Ear(tmp_path / "guard.notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as child:
+        child.connect(ear.environment["NOTIFY_SOCKET"])
+        ear.listen(100.0, runs=True)
+        assert not ear.alive(100.0)
+        child.send(b"READY=1")
+        child.send(b"WATCHDOG=1\nSTATUS=fine")
+        ear.listen(101.0, runs=True)
+        assert (ear.ready, ear.alive(101.0 + SILENCE - 0.1), ear.alive(101.0 + SILENCE)) == (True, True, False)
+        ear.ended()
+        assert not ear.alive(101.0)
+    ear.close()
+    assert not ear.path.exists()
+
+
+def test_where_no_socket_can_be_a_child_that_runs_counts_as_alive(tmp_path: Path) -> None:
+    ear = Ear(tmp_path / ("x" * 120))
+    assert "NOTIFY_SOCKET" not in ear.environment
+    ear.listen(5.0, runs=True)
+    assert ear.alive(5.0)
+    ear.listen(6.0, runs=False)
+    assert not ear.alive(6.0)
 
 
 def test_a_role_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hasys.cli.tail import LIMIT, Tail, Terminal
+from hasys.cli.tail import Tail, Terminal
+from hasys.config import Log
 
 
 class Pipe:
@@ -107,10 +108,20 @@ def test_a_reader_that_went_away_is_forgotten(log: Path) -> None:
 def test_a_file_over_its_limit_is_kept_once_and_begun_anew(log: Path, pipe: Pipe) -> None:
     tail = Tail(log, "", pipe.terminal)
     descriptor = tail.open_for_child()
-    os.write(descriptor, b"z" * 4 * LIMIT + b"\n")
+    os.write(descriptor, b"z" * 4 * Log().size + b"\n")
     tail.follow()
     assert log.stat().st_size == 0
-    assert log.with_name("store.log.1").stat().st_size == 4 * LIMIT + 1
+    assert log.with_name("store.log.1").stat().st_size == 4 * Log().size + 1
     os.write(descriptor, b"after\n")
     assert log.read_bytes() == b"after\n"
     os.close(descriptor)
+
+
+def test_as_many_full_files_are_kept_as_the_settings_say_and_no_more(log: Path, pipe: Pipe) -> None:
+    tail = Tail(log, "", pipe.terminal, Log(size=64 << 10, keep=2))
+    for number in range(4):
+        _append(log, b"%d" % number * (4 * 64 << 10) + b"\n")
+        tail.follow()
+    assert sorted(path.name for path in log.parent.iterdir()) == ["store.log", "store.log.1", "store.log.2"]
+    assert [log.with_name(f"store.log.{n}").read_bytes()[:1] for n in (1, 2)] == [b"3", b"2"]
+    assert log.stat().st_size == 0

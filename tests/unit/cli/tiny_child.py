@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from hasys.cli.processes import RoleLock
+from hasys.notify import ALIVE, READY, Notifier
 
 
 def note(run_dir: Path, text: str) -> None:
@@ -28,12 +30,20 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, on_term)
     note(run_dir, f"{role} started {os.getpid()}")
+    listener = Notifier.from_environment()
+    signal.signal(signal.SIGUSR1, lambda *_: listener.say(READY))
+    if "waits" not in modes:
+        listener.say(READY)
     print(f"hello from {role}", flush=True)
     if "ends" in modes:
         note(run_dir, f"{role} ended")
         return 3
     while True:
-        signal.pause()
+        if listener.period and "waits" not in modes:
+            listener.say(ALIVE)
+            time.sleep(listener.period)  # a signal ends it
+        else:
+            signal.pause()
 
 
 if __name__ == "__main__":
