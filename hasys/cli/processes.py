@@ -75,7 +75,7 @@ class RoleLock:
         try:
             record = json.loads(self.path.read_bytes())
             identity = Identity(int(record["pid"]), int(record["startTime"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         return identity if identity.alive else None
 

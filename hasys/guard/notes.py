@@ -48,7 +48,7 @@ def read(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LARGEST))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

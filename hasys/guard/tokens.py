@@ -39,7 +39,7 @@ def load(path: Path) -> dict[str, int]:
         return {str(group): int(epoch) for group, epoch in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise Refused(
             f"{path}: {e}: it says what this node may start alone; remove it when the peer is up, it knows the rest"
         ) from None

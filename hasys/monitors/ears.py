@@ -81,11 +81,19 @@ class NeighbourEar:
         """What was said since the last call. Raises ``OSError``."""
         for data, ancillary, _, _ in _batch(lambda: self.socket.recvmsg(2048, 64)):
             hops = [int.from_bytes(value[:1], "little") for _, kind, value in ancillary if kind == socket.IPV6_HOPLIMIT]
-            if hops == [255] and len(data) >= 24 and data[0] == _ADVERTISEMENT:  # RFC 4861 7.1.2: from this link
-                yield Told(str(ipaddress.IPv6Address(data[8:24])), _target_mac(data[24:]))
+            told = advertised(data) if hops == [255] else None  # RFC 4861 7.1.2: from this link
+            if told is not None:
+                yield told
 
 
 Ear = ArpEar | NeighbourEar
+
+
+def advertised(data: bytes) -> Told | None:
+    """Who claims which address in an ICMPv6 message; None when it is no neighbour advertisement."""
+    if len(data) < 24 or data[0] != _ADVERTISEMENT:
+        return None
+    return Told(str(ipaddress.IPv6Address(data[8:24])), _target_mac(data[24:]))
 
 
 def _batch(receive: Callable[[], T]) -> Iterator[T]:

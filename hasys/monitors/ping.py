@@ -86,12 +86,15 @@ async def _answer(asking: socket.socket, version: int, identity: int, address: s
             data, sender = asking.recvfrom(2048)
         except OSError:
             continue
-        if version == 4 and data:
-            data = data[(data[0] & 0x0F) * 4 :]
-        if len(data) < 8 or data[0] != _REPLY[version] or sender[0].partition("%")[0] != address:
-            continue
-        if struct.unpack("!H", data[4:6])[0] == identity:
+        if sender[0].partition("%")[0] == address and answers(data, version, identity):
             return
+
+
+def answers(data: bytes, version: int, identity: int) -> bool:
+    """Is this packet, which for IPv4 begins with its IP header, an echo reply to a request of ours?"""
+    if version == 4 and data:
+        data = data[(data[0] & 0x0F) * 4 :]
+    return len(data) >= 8 and data[0] == _REPLY[version] and struct.unpack("!H", data[4:6])[0] == identity
 
 
 def _request(version: int, identity: int, number: int) -> bytes:

@@ -23,7 +23,7 @@ class Records:
         """The record of this boot, or None: none, unreadable or of an earlier boot."""
         try:
             raw = json.loads(self._file(group, name).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return raw if isinstance(raw, dict) and raw.get("boot") == self.boot else None
 

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import Refused
 from hasys.store.directory import member_of
+from hasys.store.machine import Machine
 from hasys.store.raft.disk import Folder
 from hasys.store.raft.frames import SnapshotFile
 from hasys.store.raft.journal import JOURNAL, MARKS, SNAPSHOT, Journal
@@ -34,6 +35,8 @@ _LENGTH = struct.Struct(">I")
 DIGEST = 32
 JUMP = 1_000_000_000
 """Log entries, terms and epochs that a lost future can have had at most."""
+LARGEST = 2**62
+"""Term, log entry or epoch."""
 KNOCK = 0.5
 """Seconds that another member gets to answer before it counts as stopped."""
 
@@ -76,7 +79,7 @@ def restore(config: NodeConfig, backup: Backup) -> tuple[str, ...]:
         raise Refused(f"{config.name} is an observer and has no store: restore on a voter or the witness")
     if backup.header.cluster_id != config.cluster_id:
         raise Refused(f"the backup is of another cluster ({backup.header.cluster}, {backup.header.cluster_id})")
-    state = _advance(backup.data)
+    state = advanced(backup, config)
     running = _who_answers(members_of(state, config), config.name)
     if running:
         raise Refused(
@@ -95,11 +98,22 @@ def restore(config: NodeConfig, backup: Backup) -> tuple[str, ...]:
         folder.close()
 
 
-def _advance(data: bytes) -> store_pb2.Snapshot:
+def advanced(backup: Backup, config: NodeConfig) -> store_pb2.Snapshot:
+    """The state to begin with: the backup's, above everything that anybody has seen. Raises ``Refused`` when a store
+    could not start with it."""
     try:
-        state = store_pb2.Snapshot.FromString(data)
-    except DecodeError:
-        raise Refused("the backup's state cannot be read") from None
+        state = store_pb2.Snapshot.FromString(backup.data)
+        _advance(state)
+        Machine().restore(state.index, state.SerializeToString())
+        Membership(members_of(state, config)).encode()
+    except (DecodeError, ValueError) as e:
+        raise Refused(f"the backup's state cannot be read: {e}") from None
+    if max(backup.header.term, state.index, state.epoch_floor) > LARGEST:
+        raise Refused("the backup's state cannot be read: it counts further than any cluster can have come")
+    return state
+
+
+def _advance(state: store_pb2.Snapshot) -> None:
     state.index += JUMP
     state.epoch_floor += JUMP
     for obj in state.objects:
@@ -111,7 +125,6 @@ def _advance(data: bytes) -> store_pb2.Snapshot:
         elif obj.HasField("node"):
             obj.node.status.fence_confirmed = False
             obj.node.status.ClearField("fence_boot_id")
-    return state
 
 
 def _who_answers(members: Iterable[Member], own: str) -> str:

@@ -5,8 +5,21 @@ from __future__ import annotations
 import json
 
 from hasys.lease.wire import Grant, Health, Hint, KeepAlive, Message, encode
+from hasys.model import arp
 from hasys.store.raft.links import frame
 from hasys.v1 import raft_pb2 as pb
+
+CLAIMS = [
+    arp.frame(2, b"\2\0\0\0\0\1", b"\n\0\0\x09", b"\n\0\0\x09"),
+    b"\x88\0\0\0\x60\0\0\0" + b"\xfd" + bytes(15) + b"\2\1\2\0\0\0\0\1",
+    b"\x45" + bytes(19) + b"\0\0\0\0\0\7\0\0" + bytes(16),
+    b"\x81\0\0\0\0\7\0\0" + bytes(16),
+]  # fmt: skip
+
+KEPT = [
+    b'{"boot": "b", "reports": [], "groups": {"web": 3}, "pid": 7, "startTime": 8}',
+    b'{"web": 3, "db": 4}',
+]
 
 MANIFEST = """\
 apiVersion: hasys/v1

@@ -7,6 +7,7 @@ that is a finding. What a checksum or a MAC would stop is also tried behind it: 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import os
 import tempfile
 from collections.abc import Callable
@@ -24,16 +25,21 @@ from hasys.api.auth import Caller
 from hasys.api.errors import TooLarge
 from hasys.api.server.reports import plan_report
 from hasys.api.validation import check_objects
+from hasys.guard import notes, protocol, tokens
 from hasys.guard import plan as guard_plan
-from hasys.guard import protocol
 from hasys.lease import wire
+from hasys.model import arp
 from hasys.model.errors import ConfigRefused, Refused
 from hasys.model.timing import PROFILES
+from hasys.monitors import ears, ping
+from hasys.reconciler import lastknown
+from hasys.resources.records import Records
 from hasys.store.machine import Machine
 from hasys.store.raft import frames, journal
 from hasys.store.raft.core import Core
 from hasys.store.raft.foundation import SafetyViolated
 from hasys.store.raft.links import BadPeer, FrameReader
+from hasys.store.restore import Backup, advanced, read_backup, write_backup
 from hasys.v1 import api_pb2, raft_pb2, store_pb2
 from hasys.v1 import objects_pb2 as pb
 from tests.fuzz import samples
@@ -151,6 +157,15 @@ def guard_book(data: bytes) -> None:
         guard_plan.PlanFile(_scratch("plan.json").parent).load()
 
 
+def claims(data: bytes) -> None:
+    """What anybody on the link sends: ARP, neighbour advertisements, answers to pings."""
+    for told in (arp.read(data), ears.advertised(data)):
+        if told is not None:
+            ipaddress.ip_address(told.address)
+    for version in (4, 6):
+        ping.answers(data, version, 7)
+
+
 # ---------------------------------------------------------------- manifests, requests
 def manifests(data: bytes) -> None:
     """What users write; what is accepted can be printed and read again."""
@@ -208,11 +223,39 @@ def client_yaml(data: bytes) -> None:
         client.load_context(path)
 
 
+def backup_file(data: bytes) -> None:
+    """As a file; or as the state in one with the right checksum. What is accepted a store can start with."""
+    header = api_pb2.BackupHeader(cluster_id="c1", term=3)
+    raw = data[1:] if data[:1] == b"\0" else write_backup(Backup(header, data[1:]))
+    with suppress(Refused):
+        backup = read_backup(raw)
+        state = advanced(backup, _config())
+        Machine().restore(state.index, state.SerializeToString())
+
+
+def kept_files(data: bytes) -> None:
+    """What the processes of a node keep beside the log, each read as whichever it might be."""
+    path = _scratch("r/kept.json")
+    path.write_bytes(data)
+    lastknown.read(path)
+    notes.read(path)
+    Records(_folder()).read("r", "kept")
+    with suppress(Refused):
+        tokens.load(path)
+
+
+@cache
+def _config() -> config.NodeConfig:
+    _scratch("backup.yaml").write_text(yaml.safe_dump(samples.NODE))
+    return config.load(_scratch("backup.yaml"))
+
+
 @cache
 def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="hasys-fuzz.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     for name in ("node.key", "node.secret"):
         (folder / name).touch(mode=0o600)
+    (folder / "r").mkdir()
     return folder
 
 
@@ -278,6 +321,16 @@ def _node_yaml_seeds() -> list[bytes]:
     return [yaml.safe_dump(samples.NODE).encode()]
 
 
+def _backup_seeds() -> list[bytes]:
+    header = api_pb2.BackupHeader(cluster="demo", cluster_id="c1", term=3)
+    return [b"\1" + _state(), b"\0" + write_backup(Backup(header, _state()))]
+
+
+def _last_known() -> bytes:
+    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    return bytes(api_pb2.ListResponse(objects=objects).SerializeToString())
+
+
 TARGETS = {
     "frames": Target(raft_frames, lambda: [b"\3" + samples.stream()]),
     "raft": Target(raft_messages, lambda: [samples.stream()]),
@@ -291,5 +344,8 @@ TARGETS = {
     "command": Target(command, _command_seeds),
     "node-yaml": Target(node_yaml, _node_yaml_seeds),
     "client-yaml": Target(client_yaml, lambda: [samples.CLIENT_YAML]),
+    "claims": Target(claims, lambda: samples.CLAIMS),
+    "backup": Target(backup_file, _backup_seeds),
+    "kept": Target(kept_files, lambda: [_last_known(), *samples.KEPT]),
 }
 """By the name that ``make fuzz`` takes."""

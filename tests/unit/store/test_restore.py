@@ -129,3 +129,31 @@ def test_an_observer_has_nothing_to_restore(config: NodeConfig) -> None:
     observer = replace(config.me, role="Observer")
     with pytest.raises(Refused, match="observer"):
         restore(replace(config, members=(observer, config.member("n2"))), backup_of(config))
+
+
+def unreadable(what: str) -> store_pb2.Snapshot:
+    """A state of the right form that no store could start with."""
+    state = store_pb2.Snapshot(index=5)
+    match what:
+        case "index":
+            state.index = 2**64 - 1
+        case "epoch":
+            state.objects.add().group.status.assignment.epoch = 2**64 - 1
+        case "role":
+            state.objects.add().node.spec.role = 77  # type: ignore[assignment]
+            state.objects[0].node.metadata.name = "n2"
+        case "kind":
+            state.objects.add()
+        case "floor":
+            state.epoch_floor = 2**63
+    return state
+
+
+@pytest.mark.parametrize("what", ["index", "epoch", "role", "kind", "floor"])
+def test_a_backup_with_the_right_checksum_that_no_store_could_start_with_is_refused_and_nothing_is_written(
+    config: NodeConfig, what: str
+) -> None:
+    backup = Backup(backup_of(config).header, unreadable(what).SerializeToString())
+    with pytest.raises(Refused, match="the backup's state cannot be read"):
+        restore(config, read_backup(write_backup(backup)))
+    assert not config.data_dir.exists() or not list(config.data_dir.iterdir())
