@@ -102,6 +102,8 @@ class NodeConfig:
     common_stop: CommonStop | None = None
     watchdog: Watchdog = Watchdog()
     log: Log = Log()
+    reboot: RebootCommand | None = None
+    """None: this node never reboots itself."""
 
     @property
     def me(self) -> Member:
@@ -157,6 +159,15 @@ class CommonStart:
     """From its end until roles may begin."""
     go_on: bool = False
     """``onFailure: Continue``: roles may begin though it failed; else it is tried again, and the node stays unready."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebootCommand:
+    """What this node runs when a group that asks for it has failed over from it."""
+
+    command: tuple[str, ...]
+    timeout: float = 60.0
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +228,7 @@ class _Reader:
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
         "policy",
-        "commonStart", "commonStop", "watchdog", "log",
+        "commonStart", "commonStop", "watchdog", "log", "reboot",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -333,6 +344,7 @@ class _Reader:
             common_stop=self.common_stop(),
             watchdog=self.watchdog(PROFILES[profile].ttl),
             log=self.log(),
+            reboot=self.reboot(),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)
@@ -394,6 +406,12 @@ class _Reader:
         if raw is None:
             return None
         return CommonStop(self.command(raw, "commonStop"), self.seconds(raw, "commonStop", "timeout", "5m"))
+
+    def reboot(self) -> RebootCommand | None:
+        raw = self.program("reboot", ("command", "timeout"))
+        if raw is None:
+            return None
+        return RebootCommand(self.command(raw, "reboot"), self.seconds(raw, "reboot", "timeout", "60s"))
 
     def program(self, field: str, known: tuple[str, ...]) -> dict[str, Any] | None:
         raw = self.raw.get(field)

@@ -12,7 +12,11 @@ from hasys.api.rules import Field, fields_of, shorthand_of, unions_of
 from hasys.model.events import CATALOGUE
 from hasys.placement.policy import TABLE, Policy, Situation
 
-PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run as a script, it finds its neighbours too
+from tools import decisions  # noqa: E402
+
+PAGES = ROOT / "docs" / "reference"
 MADE = "<!-- made by tools/reference.py: change the table in the code, then run it -->\n"
 
 
@@ -132,7 +136,13 @@ def _unions(message: Descriptor, path: str) -> list[str]:
 def main() -> int:
     """Write or check every page."""
     stale = []
-    for name, text in (("placement.md", placement()), ("events.md", events()), ("manifests.md", manifests())):
+    pages = {
+        "placement.md": placement(),
+        "decisions.md": decisions.page(MADE),
+        "events.md": events(),
+        "manifests.md": manifests(),
+    }
+    for name, text in pages.items():
         page = PAGES / name
         if "--check" in sys.argv:
             if not page.exists() or page.read_text() != text:

@@ -50,6 +50,13 @@ def check(spec: mpb.MonitorSpec) -> Iterator[Problem]:
                 yield f"{path}.send", "nothing is expected in return: give expect too"
         case "http":
             yield from _http(spec.http)
+        case "script":
+            part = spec.script
+            if part.HasField("minimum") and part.HasField("maximum") and part.minimum > part.maximum:
+                yield f"{path}.minimum", f"{part.minimum} is more than the maximum, {part.maximum}"
+        case "mount":
+            if spec.mount.unmounted and spec.mount.read_only_allowed:
+                yield f"{path}.unmounted", "what is not mounted is not read-only either: take out one of the two"
         case "volume":
             if spec.volume.device and (spec.volume.HasField("used_limit") or spec.volume.write):
                 yield f"{path}.device", "a device has no files: usedLimit and write need path"
@@ -83,11 +90,13 @@ def _actions(spec: mpb.MonitorSpec) -> Iterator[Problem]:
         yield "spec.restart", "is missing: action Restart needs a resource or a command"
     if spec.HasField("restart") and not restarts:
         yield "spec.restart", "is never used: set action: Restart, or take it out"
-    everywhere = spec.on == mpb.MonitorSpec.All
-    if everywhere and restarts:
-        yield "spec.on", "a restart happens where the group runs: take out on: All, or choose another action"
-    if everywhere and spec.HasField("virtual_ip"):
-        yield "spec.on", "a virtual IP is on the Active only: take out on: All"
+    where = mpb.MonitorSpec.Where.Name(spec.on)
+    if where != "Active" and restarts:
+        yield "spec.on", f"a restart happens where the group runs: take out on: {where}, or choose another action"
+    if where != "Active" and spec.HasField("virtual_ip"):
+        yield "spec.on", f"a virtual IP is on the Active only: take out on: {where}"
+    if where == "Standby" and spec.action == mpb.MonitorSpec.Stop:
+        yield "spec.action", "the group does not run on a Standby: there is nothing to stop"
 
 
 def _some(path: str, names: str, *lists: Sequence[str]) -> Iterator[Problem]:

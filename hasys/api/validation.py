@@ -13,6 +13,7 @@ from hasys.api.errors import Fault
 from hasys.api.flow import find_cycle
 from hasys.api.kinds import KINDS, MEMBER_KINDS, RESOURCE_KINDS, Ref, Resource, inner, kind_of, ref_of, resource
 from hasys.model.timing import TimingRefused
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 FAULTS = 100
@@ -192,6 +193,18 @@ class _Input:
             elif node.spec.role == pb.NodeSpec.Witness:
                 yield Fault(ref, field, f"node {one.name!r} is a witness: it votes and runs nothing")
             seen.add(one.name)
+        yield from self._gates(ref, group)
+
+    def _gates(self, ref: Ref, group: pb.Group) -> Iterator[Fault]:
+        """A gate is a monitor of the group that looks where the group is not."""
+        for number, name in enumerate(group.spec.failover.gates):
+            of = Ref("Monitor", ref.name, name)
+            obj = self._given.get(of) or (self._view.get(of) if of not in self._removed else None)
+            field = f"spec.failover.gates[{number}]"
+            if obj is None:
+                yield Fault(ref, field, f"the group has no monitor {name!r}: apply it together with the group")
+            elif obj.monitor.spec.on == mpb.MonitorSpec.Active:
+                yield Fault(ref, field, f"monitor {name!r} looks on the Active alone: give it on: Standby, or on: All")
 
     def _cluster(self, ref: Ref, cluster: pb.Cluster, *, known: bool) -> Iterator[Fault]:
         if not known:

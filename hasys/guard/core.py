@@ -23,7 +23,7 @@ from hasys.guard.tokens import Tokens
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.tokens import TokenKeeper
-from hasys.lease.wire import DatagramRefused, Grant, Health, Hint, decode, encode
+from hasys.lease.wire import DISK_NOTE, DatagramRefused, Grant, Health, Hint, decode, encode
 from hasys.model.networks import Trouble
 
 LOOK_AGAIN = 10.0
@@ -57,10 +57,9 @@ class Guard:
         """What keeps the guard from being armed, by topic; empty texts do not."""
         self.agent_seen = parts.clock()
         """When the agent last showed that it works."""
-        self._note = ""
         self.networks: tuple[Trouble, ...] | None = None  # as the agent last said; None: no agent has yet
         self._timer: Timer | None = None
-        self._last_datagram, self._quiet = b"", ""
+        self._last_datagram, self._quiet, self._note = b"", "", ""
         parts.watchdog.held = lambda: bool(self.held())
         parts.watchdog.fencing = lambda: bool(self.fencings)
         parts.watchdog.lost = lambda why: self.apply(parts.keeper.give_up_all(why))
@@ -133,6 +132,7 @@ class Guard:
             self.parts.version,
             "; ".join(filter(None, [message, self._note])),
             self.networks or (),
+            self._note.startswith(DISK_NOTE),
         )
 
     def networks_are(self, troubles: tuple[Trouble, ...]) -> None:

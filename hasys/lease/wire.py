@@ -43,6 +43,10 @@ class DatagramRefused(Refused):
         self.reason = reason
 
 
+DISK_NOTE = "disk: "
+"""How the note begins that a store leaves for its guard when it ended because its disk takes no writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What a guard says about itself; for display and placement, never for authority."""
@@ -59,6 +63,8 @@ class Health:
     """Why it is not armed, or why it last fenced."""
     networks: tuple[Trouble, ...] = ()
     """Interfaces that are not well, as the agent told."""
+    disk_failed: bool = False
+    """The store ended because its disk takes no writes; ``message`` has its words."""
 
     @property
     def watchdog_timeout(self) -> float:
@@ -224,8 +230,10 @@ def _body(m: Message) -> tuple[int, list[Any]]:
         h = m.health
         confirmed = None if m.confirmed is None else [*m.confirmed, _up(m.confirmed_age or 0.0)]
         health: list[Any] = [h.armed, _plain(h.watchdog), _up(h.lag), h.agent, _plain(h.version), _plain(h.message)]
-        if h.networks:  # left out else: stores of a version that does not know it understand the rest
+        if h.networks or h.disk_failed:  # left out else: stores of a version that does not know it understand the rest
             health.append([_told(t) for t in h.networks[:_MOST_NETWORKS]])
+        if h.disk_failed:
+            health.append(True)
         bound: list[Any] = [] if m.bound is None else [m.bound, m.policy] if m.policy else [m.bound]
         return _KEEPALIVE, [m.boot, confirmed, m.held, m.released, health, m.sworn, *bound]
     if isinstance(m, Grant):
@@ -278,6 +286,9 @@ class _Body:
             term, seq, micros = self.items(confirmed, 3)
             term_seq, age = (self.number(term), self.number(seq)), self.seconds(micros)
         networks: object = []
+        disk_failed: object = False
+        if isinstance(health, list) and len(health) == 8:
+            *health, disk_failed = health
         if isinstance(health, list) and len(health) == 7:
             *health, networks = health
         armed, watchdog, lag, agent, version, message = self.items(health, 6)
@@ -286,7 +297,7 @@ class _Body:
             self.named(held), self.named(released),
             Health(
                 self.flag(armed), self.text(watchdog), self.seconds(lag), self.flag(agent), self.text(version),
-                self.text(message), self.troubles(networks),
+                self.text(message), self.troubles(networks), self.flag(disk_failed),
             ),
             self.oaths(sworn), self.named(bound[0]) if bound else None,
             self.text(bound[1]) if len(bound) == 2 else "",

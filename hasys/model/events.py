@@ -197,6 +197,16 @@ _ROWS = (
         NOTHING,
     ),
     Reason(
+        "NodeRebooting", W, "{node} is asked to reboot: {cause}",
+        "A group with rebootFailedNode has left it, its release is confirmed, and it has no other group.",
+        "Look why the group failed there.",
+    ),
+    Reason(
+        "NodeNotRebooted", W, "{node} is not rebooted after a failover: {cause}",
+        "rebootFailedNode asked for it. It has other groups, or its reboot command failed or is not configured.",
+        "Do what the text asks for, or reboot the node by hand when that suits.",
+    ),
+    Reason(
         "FenceConfirmed", W, "{node} counts as off: {cause}",
         "An operator swore that the node is off; its grants count as over. Wrong, this breaks S1.",
         "Make sure that the machine is and stays off until it is mended.",

@@ -93,7 +93,10 @@ def over(ttl: float) -> float:
 
 
 def show(seconds: float) -> str:
-    """A duration in manifest spelling: ``500ms``, ``1.5s``."""
+    """A duration in manifest spelling: ``500ms``, ``1.5s``, ``10m``, ``1h``."""
+    for size, unit in ((3600, "h"), (60, "m")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
     if seconds < 1:
         return f"{seconds * 1000:.6g}ms"
     return f"{seconds:.6g}s"

@@ -56,6 +56,20 @@ class ResourceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reboot:
+    """A group that asks for it has failed over from this node."""
+
+    boot_id: str
+    """With another one the node has been started again."""
+    group: str
+    epoch: int
+    """Of the group there: its release must be confirmed first."""
+    cause: str
+    due: bool = False
+    """Its agent runs the reboot command."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """A member and what the leader knows of its guard."""
 
@@ -100,6 +114,9 @@ class NodeInfo:
     """Seconds of the armed watchdog that its guard reports; 0: none."""
     last_watchdog: float = 0.0
     """As recorded before: what a leader goes by when the guard is silent."""
+    disk_failed: bool = False
+    """By its own word its store's disk takes no writes; ``message`` says why."""
+    reboot: Reboot | None = None
 
     @property
     def runs_groups(self) -> bool:
@@ -124,6 +141,8 @@ class Assignment:
     operation: str = ""
     attempt: int = 0
     retry_step: str = ""
+    last_node: str = ""
+    """Nobody has it: the node that had it last."""
 
     def moved(self, node: str, cause: str, *, operation: str = "", revoke: bool) -> Assignment:
         """The next epoch, on ``node`` (empty: nobody); the present holder becomes the previous one.
@@ -139,7 +158,13 @@ class Assignment:
             revoked=revoke or not self.node,
             cause=cause,
             operation=operation,
+            last_node="" if node else self.last,
         )
+
+    @property
+    def last(self) -> str:
+        """The node that has the group, or had it last; empty: it never ran."""
+        return self.node or self.last_node
 
     def adopted(self, node: str, oath: int, cause: str) -> Assignment:
         """The node that holds the group by an operator's oath keeps it, at an epoch above the oath's."""
@@ -195,6 +220,16 @@ class ResourceInfo:
     @property
     def key(self) -> str:
         return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Anti ping-pong. Seconds."""
+
+    failovers: int
+    within: float
+    quiet: float
+    """From the last failover until it may fail over by itself again."""
 
 
 class MonitorAction(StrEnum):
@@ -255,6 +290,15 @@ class GroupInfo:
     """When this leader first saw the present epoch."""
     phase_since: float | None = None
     """When this leader first saw the present phase."""
+    limit: Limit | None = None
+    failovers: Mapping[int, float | None] = field(default_factory=dict)
+    """Epoch of a failover that counts for the limit -> when this leader first saw it."""
+    failback: float | None = None
+    """Seconds of quiet after which it goes back to a better node; None: it stays."""
+    closed: Mapping[str, str] = field(default_factory=dict)
+    """Node -> what its gates wait for there; a node that is not named has none closed."""
+    reboots: bool = False
+    """The node that a failover leaves is rebooted."""
     attempt_version: int = 0
     """Log index at which this leader saw the present attempt begin: failures before it were of an earlier one. 0:
     unknown."""

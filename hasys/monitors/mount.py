@@ -1,4 +1,4 @@
-"""Mounts: there, and not read-only. Read from the kernel's own table, which never waits for a disk."""
+"""Mounts: there, and not read-only; or not there. Read from the kernel's own table, which never waits for a disk."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class MountCheck(Check):
 
     def _trouble(self, path: str, known: Mapping[str, bool]) -> str:
         point = path.rstrip("/") or "/"
+        if self._spec.unmounted:
+            return f"something is mounted at {point}" if point in known else ""
         if point not in known:
             return f"nothing is mounted at {point}"
         return f"{point} is read-only" if known[point] and not self._spec.read_only_allowed else ""

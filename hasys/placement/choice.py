@@ -26,7 +26,19 @@ def why_not(node: str, group: GroupInfo, view: View, now: float) -> str:
     if not how.ready:
         return f"{how.state.value}, {how.why}"
     trouble = networks.severe(group, node, view, now)
-    return trouble.text if trouble is not None else ""
+    return trouble.text if trouble is not None else gated(node, group)
+
+
+def gated(node: str, group: GroupInfo) -> str:
+    """What the group's gates wait for before it may go to this node; empty: nothing. They bind every node but the one
+    that has the group, or had it last, and none before its first start."""
+    return group.closed.get(node, "") if group.assignment.last not in ("", node) else ""
+
+
+def gates(group: GroupInfo) -> str:
+    """What the group waits for, node by node, to be put behind a reason: "; n2: gate replica: 87 is less than 95"."""
+    waits = {n: gated(n, group) for n in ranked(group)}
+    return "".join(f"; {node}: {why}" for node, why in waits.items() if why)
 
 
 def able(group: GroupInfo, view: View, now: float, *, without: Iterable[str] = ()) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hasys.model import events
-from hasys.model.view import Assignment, Failure, GroupInfo, NodeInfo, NodeState, OperationInfo, Phase, View
+from hasys.model.view import Assignment, Failure, GroupInfo, NodeInfo, NodeState, OperationInfo, Phase, Reboot, View
 from hasys.placement.effects import (
     Batch,
     Decision,
@@ -21,12 +21,14 @@ from hasys.placement.effects import (
     SetAssignment,
     SetCut,
     SetDrained,
+    SetFailovers,
     SetFailure,
     SetFenceConfirmed,
     SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
+    SetReboot,
     SetShutdown,
     SetWatchdog,
     StartOperation,
@@ -110,6 +112,10 @@ class Draft:
         self.groups[name] = replace(self.groups[name], paused=paused)
         self._add("Group", name, SetPaused(name, paused))
 
+    def failovers(self, name: str, epochs: Mapping[int, float | None]) -> None:
+        self.groups[name] = replace(self.groups[name], failovers=epochs)
+        self._add("Group", name, SetFailovers(name, tuple(epochs)))
+
     def purge(self, name: str) -> None:
         self.groups.pop(name)
         self._add("Group", name, Purge(name))
@@ -135,6 +141,10 @@ class Draft:
     def networks(self, name: str, told: Mapping[str, str]) -> None:
         self.nodes[name] = replace(self.nodes[name], networks_told=told)
         self._add("Node", name, SetNetworks(name, told))
+
+    def reboot(self, name: str, reboot: Reboot | None) -> None:
+        self.nodes[name] = replace(self.nodes[name], reboot=reboot)
+        self._add("Node", name, SetReboot(name, reboot))
 
     def drain(self, name: str, drained: bool) -> None:
         self.nodes[name] = replace(self.nodes[name], drained=drained)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hasys.model.view import Assignment, Failure, NodeState, Phase
+from hasys.model.view import Assignment, Failure, NodeState, Phase, Reboot
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class SetFailure:
 class SetPaused:
     group: str
     paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetFailovers:
+    """Epochs of the failovers that count for the group's limit."""
+
+    group: str
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,14 @@ class SetNetworks:
 
     node: str
     networks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SetReboot:
+    """Ask a node that a failover left to reboot, or (None) no more."""
+
+    node: str
+    reboot: Reboot | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +157,14 @@ Effect = (
     | SetPhase
     | SetFailure
     | SetPaused
+    | SetFailovers
     | Purge
     | SetNodeState
     | SetCut
     | SetWatchdog
     | SetNetworks
     | SetDrained
+    | SetReboot
     | SetShutdown
     | SetFenceConfirmed
     | StartOperation

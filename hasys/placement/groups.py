@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hasys.model.view import Failure, GroupInfo, Phase
-from hasys.placement import choice, networks
+from hasys.model.view import Assignment, Failure, GroupInfo, Phase
+from hasys.placement import choice, failback, limits, moves, networks, reboots
 from hasys.placement.draft import Draft
 from hasys.placement.phase import phase_of
-from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
+from hasys.placement.policy import FAULTS, TABLE, Outcome, Policy, Situation, policy_of, situation_of
 from hasys.placement.standing import first_look, lost_at
 
 Verdict = tuple[Phase, str] | None
 
-CUT_OFF_STOP = 2.0
-"""Seconds that an orderly stop may take where nobody is served meanwhile: then it is fenced there."""
 STABLE = 600.0
 """Seconds of Running after which earlier failures are forgotten: each node is tried once in that time."""
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
@@ -38,9 +36,10 @@ def look(draft: Draft, name: str) -> None:
     if _sworn(draft, name):
         _watch_holder(draft, name)
         return
-    _finish_move(draft, name)
+    moves.finish(draft, name)
     situation, seen = situation_of(group, draft.view, draft.now)
-    outcome = TABLE[situation, policy_of(group)]
+    before = draft.groups[name].assignment
+    outcome = TABLE[situation, policy_of(group, draft.view, draft.now)]
     if situation is Situation.LOST and draft.view.by_tokens and not draft.nodes[group.assignment.node].fence_confirmed:
         verdict = _wait_for_word(draft, name, seen)
     elif outcome is Outcome.BLOCK:
@@ -48,8 +47,20 @@ def look(draft: Draft, name: str) -> None:
     else:
         verdict = _ACT[outcome](draft, name, seen)
     if name in draft.groups:
+        _note_failover(draft, name, situation, before)
         _settle(draft, name, verdict or _waits_for_an_oath(draft, name) or _waits_for_a_token(draft, name))
         _watch_holder(draft, name)
+
+
+def _note_failover(draft: Draft, name: str, situation: Situation, before: Assignment) -> None:
+    """Count a move that a fault brought about, and have the node rebooted that it left, if the group asks for it."""
+    after = draft.groups[name].assignment
+    if situation in FAULTS and after.epoch != before.epoch and before.node and after.node not in ("", before.node):
+        limits.count(draft, name)
+        reboots.want(draft, name, before)
+    free = limits.free_at(draft.groups[name], draft.view)
+    if free is not None:
+        draft.look_at(free)
 
 
 def _sworn(draft: Draft, name: str) -> bool:
@@ -119,7 +130,10 @@ def _stay(draft: Draft, name: str, seen: str) -> Verdict:
         if draft.now >= calm:
             for node in list(group.failures):
                 draft.failure(name, node, None)
-    return _badly_connected(draft, name)
+    verdict = _badly_connected(draft, name)
+    if verdict is None:
+        failback.look(draft, name)
+    return verdict
 
 
 def _badly_connected(draft: Draft, name: str) -> Verdict:
@@ -277,7 +291,8 @@ def _retreat(draft: Draft, name: str, seen: str) -> Verdict:
     due += 0.0 if calm else back_off(_failed(group, holder))
     if draft.now < due:
         draft.look_at(due)
-        return Phase.FAILED, f"{seen}; no other node is left to try, it is tried again with back-off"
+        gates = choice.gates(group)
+        return Phase.FAILED, f"{seen}; no other node is left to try, it is tried again with back-off{gates}"
     if calm:
         _retry(draft, name, seen, without=[holder])
     else:
@@ -297,7 +312,7 @@ def _evade(draft: Draft, name: str, seen: str) -> Verdict:
         return _degraded(group, seen)
     node = choice.untried(group, draft.view, draft.now, without=[holder])
     if node is None:
-        return _degraded(group, f"{seen}; no other node is better")
+        return _degraded(group, f"{seen}; no other node is better{choice.gates(group)}")
     _count_failure(draft, name, seen)
     draft.assign(name, draft.groups[name].assignment.moved(node, seen, revoke=False))
     draft.group_event(name, "MoveStarted", node=node, previous=holder, cause=seen)
@@ -357,7 +372,11 @@ def _count_failure(draft: Draft, name: str, seen: str) -> None:
 
 # ---------------------------------------------------------------- what Manual and a pause leave to the operator
 def _hint(draft: Draft, name: str) -> str:
-    return "it is paused" if policy_of(draft.groups[name]) is Policy.PAUSED else "failover is Manual"
+    group = draft.groups[name]
+    policy = policy_of(group, draft.view, draft.now)
+    if policy is Policy.LIMITED:
+        return limits.hint(group)
+    return "it is paused" if policy is Policy.PAUSED else "failover is Manual"
 
 
 def _wait_to_start(draft: Draft, name: str, seen: str) -> Verdict:
@@ -372,9 +391,11 @@ def _wait_to_move(draft: Draft, name: str, seen: str) -> Verdict:
 
 
 def _wait_to_retry(draft: Draft, name: str, seen: str) -> Verdict:
-    if draft.groups[name].phase is not Phase.FAILED:
+    limited = policy_of(draft.groups[name], draft.view, draft.now) is Policy.LIMITED
+    phase = Phase.BLOCKED if limited else Phase.FAILED
+    if draft.groups[name].phase is not phase:
         _count_failure(draft, name, seen)
-    return Phase.FAILED, f"{seen}; {_hint(draft, name)}: hasys retry, or hasys switchover"
+    return phase, f"{seen}; {_hint(draft, name)}: hasys retry, or hasys switchover"
 
 
 _BLOCKED: dict[Situation, Callable[[Draft, str, str], Verdict]] = {
@@ -403,50 +424,6 @@ _ACT: dict[Outcome, Callable[[Draft, str, str], Verdict]] = {
 
 
 # ---------------------------------------------------------------- around the outcome
-def _finish_move(draft: Draft, name: str) -> None:
-    """A planned move waits for its old node only so long: then that group is fenced there, and the blocker named."""
-    group = draft.groups[name]
-    a = group.assignment
-    if not group.moving:
-        previous = draft.nodes.get(a.previous_node)
-        confirmed = previous is not None and previous.released.get(name, 0) >= a.previous_epoch
-        if previous_is_out(group) and not a.revoked and not confirmed and not group.deleting:
-            draft.assign(name, a.let_go())  # its grant ended without a release: the new node need not wait for one
-        return
-    previous = draft.nodes.get(a.previous_node)
-    cut_off = networks.severe(group, a.previous_node, draft.view, draft.now) is not None
-    overdue = draft.begun(group.epoch_since) + (
-        min(group.stop_timeout, CUT_OFF_STOP) if cut_off else group.stop_timeout
-    )
-    if previous is None or draft.standing(a.previous_node).lost:
-        cause = f"{a.previous_node} was lost meanwhile"
-    elif draft.now >= overdue:
-        cause = f"the stop time passed; {blocker(group)}"
-    else:
-        draft.look_at(overdue)
-        draft.look_at(lost_at(previous, draft.view))
-        return
-    draft.assign(name, a.revoke_previous())
-    draft.group_event(name, "StopOverdue", node=a.previous_node, cause=cause)
-
-
-def previous_is_out(group: GroupInfo) -> bool:
-    """The recorded previous holder is proven not to hold the group any more."""
-    a = group.assignment
-    return bool(a.previous_node) and (a.previous_node == a.node or a.previous_node not in group.may_hold)
-
-
-def blocker(group: GroupInfo) -> str:
-    """What the previous holder had not stopped, as last reported."""
-    a = group.assignment
-    left = [
-        f"{r.name} is {r.state.value}" + (f": {r.message}" if r.message else "")
-        for r in group.resources
-        if r.node == a.previous_node and r.epoch == a.previous_epoch and r.state.value != "Stopped"
-    ]
-    return "blocked by " + "; ".join(left) if left else f"{a.previous_node} reports nothing"
-
-
 _PHASE_EVENTS = {
     Phase.RUNNING: "GroupRunning",
     Phase.DEGRADED: "GroupDegraded",
@@ -461,7 +438,7 @@ def _settle(draft: Draft, name: str, verdict: Verdict) -> None:
     group = draft.groups[name]
     phase, reason = verdict or phase_of(group, moved=draft.moved(name))
     entered = phase is not group.phase
-    if entered and previous_is_out(group) and not group.deleting:
+    if entered and moves.previous_is_out(group) and not group.deleting:
         draft.assign(name, group.assignment.let_go())
     draft.phase(name, phase, reason)
     if entered and phase in _PHASE_EVENTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hasys.model.networks import Fault
 from hasys.model.view import NodeState
-from hasys.placement import networks
+from hasys.placement import networks, reboots
 from hasys.placement.draft import Draft
 from hasys.placement.standing import NO_AGENT, NOT_HEARD, in_contact, lost_at
 
@@ -31,6 +31,7 @@ def look(draft: Draft, name: str) -> None:
         draft.watchdog(name, node.watchdog)
     if here and node.agent_alive:
         _interfaces(draft, name)
+    reboots.look(draft, name)
     how = draft.standing(name)
     if node.runs_groups:
         draft.look_at(lost_at(draft.nodes[name], draft.view))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hasys.model.view import GroupInfo, NodeState, OperationInfo, OperationType, Phase
-from hasys.placement import choice, networks
+from hasys.placement import choice, limits, networks
 from hasys.placement.draft import Draft
 from hasys.placement.policy import Policy, policy_of
 from hasys.placement.standing import first_look
@@ -20,6 +20,10 @@ START_ALLOWANCE = 300.0
 RUN_ALLOWANCE = 30.0
 """Seconds beyond a command's timeout until its node must have said how it ended."""
 
+_IN_HAND = (
+    OperationType.SWITCHOVER, OperationType.FAILOVER, OperationType.RESOLVE, OperationType.RETRY, OperationType.RESUME,
+)  # fmt: skip
+"""After one of these the failovers of a group are counted anew."""
 _OF_NODES = (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CONFIRM, OperationType.RUN)
 
 
@@ -40,6 +44,8 @@ def begin(draft: Draft, op: OperationInfo) -> None:
         draft.look_at(heard_all_at)
     elif refusal:
         draft.finish(op, False, refusal)
+    elif op.type in _IN_HAND:
+        limits.forget(draft, op.group)
 
 
 def watch(draft: Draft, op: OperationInfo) -> None:
@@ -118,7 +124,7 @@ def _force(draft: Draft, op: OperationInfo) -> str:
         return f"{op.node} cannot take {op.group}: {choice.why_not(op.node, group, draft.view, draft.now)}"
     trouble = networks.severe(group, op.node, draft.view, draft.now)
     others = choice.able(group, draft.view, draft.now, without=[op.node])
-    if trouble is not None and others and policy_of(group) is Policy.AUTO:
+    if trouble is not None and others and policy_of(group, draft.view, draft.now) is Policy.AUTO:
         return f"{op.node} would give {op.group} away again, {trouble.text}: hasys pause {op.group} first"
     return _move(draft, op, op.node, revoke=True)
 

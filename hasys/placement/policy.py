@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from hasys.model.networks import SEVERE
 from hasys.model.view import GroupInfo, MonitorAction, ResourceState, View
-from hasys.placement import choice, networks
+from hasys.placement import choice, limits, networks
 from hasys.placement.standing import standing
 
 
@@ -24,6 +24,7 @@ class Situation(StrEnum):
     LEAVING = "the node is drained, shuts down, or is no longer a candidate"
     CUT_OFF = "nobody is reached through the group's network there, and another node serves better"
     NO_GATEWAY = "the gateway is not reached from there, and is from another node"
+    NO_DISK = "the disk of the node's own store takes no writes, and another node can take the group"
     FAILED = "a resource failed there after its restarts in place"
     HALTED = "a monitor with action Stop failed there"
     UNFIT = "a monitor with action Failover failed there"
@@ -35,6 +36,7 @@ class Policy(StrEnum):
 
     AUTO = "Auto"
     MANUAL = "Manual"
+    LIMITED = "limit of failovers reached"
     PAUSED = "paused"
 
 
@@ -58,51 +60,73 @@ class Outcome(StrEnum):
 
 S, P, O = Situation, Policy, Outcome  # noqa: E741
 
+# a group that reached its limit of failovers is treated as a Manual one until it may go on
 TABLE: dict[tuple[Situation, Policy], Outcome] = {
     (S.DELETING, P.AUTO): O.STOP,
     (S.DELETING, P.MANUAL): O.STOP,
+    (S.DELETING, P.LIMITED): O.STOP,
     (S.DELETING, P.PAUSED): O.STOP,
     (S.NOBODY, P.AUTO): O.PLACE,
     (S.NOBODY, P.MANUAL): O.PLACE,
+    (S.NOBODY, P.LIMITED): O.PLACE,
     (S.NOBODY, P.PAUSED): O.BLOCK,
     (S.LOST, P.AUTO): O.FAIL_OVER,
     (S.LOST, P.MANUAL): O.BLOCK,
+    (S.LOST, P.LIMITED): O.BLOCK,
     (S.LOST, P.PAUSED): O.BLOCK,
     (S.GAVE_UP, P.AUTO): O.RESTART,
     (S.GAVE_UP, P.MANUAL): O.RESTART_HERE,
+    (S.GAVE_UP, P.LIMITED): O.RESTART_HERE,
     (S.GAVE_UP, P.PAUSED): O.BLOCK,
     # draining and stopping a node are commands: neither Manual nor a pause holds them up
     (S.LEAVING, P.AUTO): O.MOVE,
     (S.LEAVING, P.MANUAL): O.MOVE,
+    (S.LEAVING, P.LIMITED): O.MOVE,
     (S.LEAVING, P.PAUSED): O.MOVE,
     (S.CUT_OFF, P.AUTO): O.ESCAPE,
     (S.CUT_OFF, P.MANUAL): O.BLOCK,
+    (S.CUT_OFF, P.LIMITED): O.BLOCK,
     (S.CUT_OFF, P.PAUSED): O.BLOCK,
     (S.NO_GATEWAY, P.AUTO): O.MOVE,
     (S.NO_GATEWAY, P.MANUAL): O.BLOCK,
+    (S.NO_GATEWAY, P.LIMITED): O.BLOCK,
     (S.NO_GATEWAY, P.PAUSED): O.BLOCK,
+    (S.NO_DISK, P.AUTO): O.MOVE,
+    (S.NO_DISK, P.MANUAL): O.STAY_UNFIT,
+    (S.NO_DISK, P.LIMITED): O.STAY_UNFIT,
+    (S.NO_DISK, P.PAUSED): O.STAY_UNFIT,
     (S.FAILED, P.AUTO): O.RETREAT,
     (S.FAILED, P.MANUAL): O.BLOCK,
+    (S.FAILED, P.LIMITED): O.BLOCK,
     (S.FAILED, P.PAUSED): O.BLOCK,
     # what a monitor says against a node that serves never makes it serve less than it does
     (S.HALTED, P.AUTO): O.HALT,
     (S.HALTED, P.MANUAL): O.HALT,
+    (S.HALTED, P.LIMITED): O.HALT,
     (S.HALTED, P.PAUSED): O.STAY_UNFIT,
     (S.UNFIT, P.AUTO): O.EVADE,
     (S.UNFIT, P.MANUAL): O.STAY_UNFIT,
+    (S.UNFIT, P.LIMITED): O.STAY_UNFIT,
     (S.UNFIT, P.PAUSED): O.STAY_UNFIT,
     (S.SERVING, P.AUTO): O.STAY,
     (S.SERVING, P.MANUAL): O.STAY,
+    (S.SERVING, P.LIMITED): O.STAY,
     (S.SERVING, P.PAUSED): O.STAY,
 }
 """Complete: every situation under every policy."""
 
 
-def policy_of(group: GroupInfo) -> Policy:
-    """A pause is stronger than the group's failover mode."""
+FAULTS = frozenset({S.LOST, S.GAVE_UP, S.CUT_OFF, S.NO_GATEWAY, S.NO_DISK, S.FAILED, S.UNFIT})
+"""A move to another node for one of these is a failover: it counts for the group's limit."""
+
+
+def policy_of(group: GroupInfo, view: View, now: float) -> Policy:
+    """A pause is stronger than the group's failover mode, and that than its limit."""
     if group.paused:
         return Policy.PAUSED
-    return Policy.MANUAL if group.manual else Policy.AUTO
+    if group.manual:
+        return Policy.MANUAL
+    return Policy.LIMITED if limits.reached(group, view, now) else Policy.AUTO
 
 
 def situation_of(group: GroupInfo, view: View, now: float) -> tuple[Situation, str]:
@@ -130,6 +154,8 @@ def situation_of(group: GroupInfo, view: View, now: float) -> tuple[Situation, s
         if networks.better(group, trouble, able, view, now):
             situation = Situation.CUT_OFF if trouble.fault >= SEVERE else Situation.NO_GATEWAY
             return situation, f"{holder}: {trouble.text}"
+    if node.disk_failed and choice.able(group, view, now, without=[holder]):
+        return Situation.NO_DISK, f"{holder}: {node.message or 'its disk takes no writes'}"
     failure = failed(group)
     if failure:
         return Situation.FAILED, failure

@@ -95,4 +95,6 @@ def standing(node: NodeInfo, now: float, view: View) -> Standing:
         return Standing(NodeState.NOT_READY, node.message or "its guard is not armed")
     if not node.agent_alive:
         return NO_AGENT
+    if node.disk_failed:
+        return Standing(NodeState.NOT_READY, node.message or "its disk takes no writes")
     return Standing(NodeState.READY)

@@ -35,7 +35,7 @@ async def common_start(
     if records.read(PLACE, NAME) is not None:
         return
     while True:
-        cause = await _once(wanted, cgroup, outputs)
+        cause = await once(wanted.command, wanted.timeout, cgroup, outputs, NAME)
         if not cause:
             break
         log.error("common start: %s", cause)
@@ -47,11 +47,11 @@ async def common_start(
     records.write(PLACE, NAME, {"command": list(wanted.command)})
 
 
-async def _once(wanted: CommonStart, cgroup: Cgroup, outputs: Outputs) -> str:
-    """Why it failed; "" when it did not."""
-    file = outputs.file(PLACE, NAME)
+async def once(command: tuple[str, ...], timeout: float, cgroup: Cgroup, outputs: Outputs, name: str) -> str:
+    """Run a command of this node's own, with at most ``timeout`` seconds. Why it failed; "" when it did not."""
+    file = outputs.file(PLACE, name)
     try:
-        ended = await scripts.run(Command(wanted.command), cgroup, output.pipe_of(file), wanted.timeout, keep=True)
+        ended = await scripts.run(Command(command), cgroup, output.pipe_of(file), timeout, keep=True)
     except HasysError as e:
         return str(e)
     outputs.drain(file)

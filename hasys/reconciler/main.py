@@ -19,11 +19,11 @@ from anyio.abc import TaskGroup
 
 from hasys.api.client import Client, from_node_config
 from hasys.api.kinds import Ref
-from hasys.config import TAKING_OVER, NodeConfig
+from hasys.config import TAKING_OVER, NodeConfig, RebootCommand
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
 from hasys.notify import ALIVE, READY, Notifier
-from hasys.reconciler import lastknown
+from hasys.reconciler import commonstart, lastknown
 from hasys.reconciler.around import Around
 from hasys.reconciler.aside import Aside
 from hasys.reconciler.cache import Cache
@@ -36,6 +36,7 @@ from hasys.reconciler.link import GuardLink
 from hasys.reconciler.members import Members
 from hasys.reconciler.networks import Networks
 from hasys.reconciler.ports import Cluster
+from hasys.reconciler.rebooting import Rebooting
 from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runs import Runs
 from hasys.reconciler.runtime import FORGET, Runtime
@@ -115,6 +116,9 @@ class Agent:
         self._records = records = Records(config.run_dir / "resources")
         mounts = KernelMounts()
         self.runs = Runs(config.name, own, records, self._outputs, cluster.report)
+        self.rebooting = Rebooting(
+            config.name, config.reboot, self.cache, records, (self._run_reboot, self._not_rebooted)
+        )
         gates = Gates(self.cache, self.link, config.name)
         self.networks = Networks(config, self.cache, gates, self.addresses, self.link)
         self._machine = Machine(
@@ -143,6 +147,15 @@ class Agent:
         self.reporter.event("CommonStartFailed", Ref("Node", "", self._config.name), 0, cause)
         self._tasks.start_soon(self.reporter.flush)
 
+    async def _run_reboot(self, wanted: RebootCommand) -> str:
+        """Outside every cgroup that is fenced: a reboot is not stopped half-way by hasys's own end."""
+        cgroup = Cgroup(self._base.path / "common")
+        return await commonstart.once(wanted.command, wanted.timeout, cgroup, self._outputs, "reboot")
+
+    def _not_rebooted(self, cause: str) -> None:
+        self.reporter.event("NodeNotRebooted", Ref("Node", "", self._config.name), 0, cause)
+        self._tasks.start_soon(self.reporter.flush)
+
     async def start(self) -> None:
         """Start every part. The addresses are read first: all else compares with them."""
         await self.addresses.read()
@@ -151,6 +164,7 @@ class Agent:
             self.members,
             self.watching,
             self.networks,
+            self.rebooting,
         )  # fmt: skip
         for part in parts:
             self._tasks.start_soon(part.run)
@@ -194,6 +208,7 @@ class Agent:
                 self.standbys.look()
             if self.cache.synced and (nodes or batch.synced):
                 self.members.look()
+                self.rebooting.look()
             if batch.synced:
                 self.networks.monitor.look()
                 self.reporter.forget()

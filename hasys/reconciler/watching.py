@@ -110,7 +110,10 @@ class Watching:
             return None
         if all(one.name != self._n.node for one in known.spec.nodes):
             return None
-        everywhere = monitor.spec.on == mpb.MonitorSpec.All
+        where = monitor.spec.on
+        if where == mpb.MonitorSpec.Standby and known.status.assignment.node == self._n.node:
+            return None
+        everywhere = where != mpb.MonitorSpec.Active
         if not everywhere and not serving:
             return None
         return monitor.metadata.uid, monitor.metadata.generation, 0 if everywhere else serving

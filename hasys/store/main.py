@@ -17,6 +17,7 @@ from hasys.api.server import ApiServer
 from hasys.api.server.calls import Method, Writer
 from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
+from hasys.lease.wire import DISK_NOTE
 from hasys.model.errors import HasysError
 from hasys.model.lines import log_to_stderr
 from hasys.model.timing import show
@@ -27,7 +28,7 @@ from hasys.store.controllers import Controllers
 from hasys.store.directory import Directory
 from hasys.store.leases import LeaseServer
 from hasys.store.machine import Changed, Machine
-from hasys.store.raft.engine import RaftEngine
+from hasys.store.raft.engine import DiskFailed, RaftEngine
 from hasys.store.status import StatusSource
 from hasys.store.watch import WatchHub
 
@@ -183,7 +184,9 @@ def run(config: NodeConfig) -> None:
     except* HasysError as errors:
         for error in _leaves(errors):
             log.critical("%s", error)
-        _leave_note(config, "; ".join(map(str, _leaves(errors))))
+        text = "; ".join(map(str, _leaves(errors)))
+        of_disk = any(isinstance(error, DiskFailed) for error in _leaves(errors))
+        _leave_note(config, f"{DISK_NOTE}{text}" if of_disk else text)
         raise SystemExit(1) from None
 
 

@@ -7,7 +7,7 @@ starts without these memories; deadlines then count from the beginning of its au
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from hasys.api.convert import seconds
@@ -22,17 +22,20 @@ from hasys.model.view import (
     Failure,
     Finding,
     GroupInfo,
+    Limit,
     MonitorAction,
     NodeInfo,
     NodeState,
     OperationInfo,
     OperationType,
     Phase,
+    Reboot,
     ResourceInfo,
     ResourceState,
     Role,
     View,
 )
+from hasys.store import gates
 from hasys.store.machine import Changed, Machine
 from hasys.store.port import Engine
 from hasys.store.transaction import FINISHED
@@ -40,6 +43,8 @@ from hasys.v1 import objects_pb2 as pb
 
 STOP_TIMEOUT = 60.0
 """Seconds; the default of Failover.stop_timeout in the schema."""
+LIMIT, WITHIN, QUIET, FAILBACK = 3, 600.0, 3600.0, 600.0
+"""Defaults of FailoverLimit and Failback in the schema; seconds."""
 RUN_TIMEOUT = 60.0
 """Seconds that ``hasys run`` gives a command when nothing else is said."""
 COMMAND = 200
@@ -73,6 +78,7 @@ class _Sighting:
     epoch_since: float | None = None
     phase_since: float | None = None
     attempt_version: int = 0
+    failovers: dict[int, float | None] = field(default_factory=dict)
 
 
 class Picture:
@@ -175,6 +181,7 @@ class Picture:
         seen = self._seen.get(group.name)
         if seen is None:
             seen = self._seen[group.name] = _Sighting(a.epoch, group.phase, a.attempt)
+            seen.failovers = dict.fromkeys(group.failovers)
         if seen.epoch != a.epoch:
             seen.epoch, seen.epoch_since = a.epoch, now
             seen.attempt, seen.attempt_version = a.attempt, 0
@@ -183,12 +190,14 @@ class Picture:
         if seen.attempt != a.attempt:
             stored = self._machine.group(group.name)
             seen.attempt, seen.attempt_version = a.attempt, stored.metadata.resource_version if stored else 0
+        seen.failovers = {epoch: seen.failovers.get(epoch, now) for epoch in group.failovers}
         return replace(
             group,
             may_hold=self._leases.may_hold(group.name, now),
             epoch_since=seen.epoch_since,
             phase_since=seen.phase_since,
             attempt_version=seen.attempt_version,
+            failovers=seen.failovers,
             findings=self._dated(group, now),
         )
 
@@ -229,6 +238,7 @@ def _by_group(oaths: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int
 def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
     """A member from its object and its guard's facts."""
     status = node.status
+    r = status.reboot
     return NodeInfo(
         name=node.metadata.name,
         role=Role(pb.NodeSpec.Role.Name(node.spec.role)),
@@ -251,6 +261,8 @@ def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
         last_cut=tuple(status.cut),
         watchdog=facts.health.watchdog_timeout,
         last_watchdog=seconds(status.watchdog),
+        disk_failed=facts.health.disk_failed,
+        reboot=Reboot(r.boot_id, r.group, r.epoch, r.cause, r.due) if status.HasField("reboot") else None,
     )
 
 
@@ -276,6 +288,7 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
             operation=a.operation,
             attempt=a.attempt,
             retry_step=a.retry_step,
+            last_node=a.last_node,
         ),
         phase=Phase(status.phase or "Stopped"),
         reason=status.reason,
@@ -286,6 +299,21 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
         lost_networks=LostNetworks(pb.GroupNetwork.Lost.Name(spec.network.lost)),
         needs_gateway=spec.network.gateway == pb.GroupNetwork.Check,
         deleting=group.metadata.HasField("deleting"),
+        limit=limit_of(spec.failover) if spec.failover.HasField("limit") else None,
+        failovers=dict.fromkeys(status.failovers),
+        failback=(seconds(spec.failover.failback.quiet) or FAILBACK) if spec.failover.HasField("failback") else None,
+        closed=gates.closed(group, members),
+        reboots=spec.failover.reboot_failed_node,
+    )
+
+
+def limit_of(failover: pb.Failover) -> Limit:
+    """With the defaults of the schema for what an older store left out."""
+    limit = failover.limit
+    return Limit(
+        limit.failovers if limit.HasField("failovers") else LIMIT,
+        seconds(limit.within) or WITHIN,
+        seconds(limit.quiet) or QUIET,
     )
 
 

@@ -19,12 +19,14 @@ from hasys.placement.effects import (
     SetAssignment,
     SetCut,
     SetDrained,
+    SetFailovers,
     SetFailure,
     SetFenceConfirmed,
     SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
+    SetReboot,
     SetShutdown,
     SetWatchdog,
     StartOperation,
@@ -119,6 +121,8 @@ class _Writer:
                     )
             case SetPaused(group, paused):
                 self._group(group).paused = paused
+            case SetFailovers(group, epochs):
+                self._group(group).failovers[:] = epochs
             case Purge(group):
                 self._purged.append(Ref("Group", "", group))
             case Record():
@@ -143,6 +147,7 @@ class _Writer:
                 since=since,
                 attempt=a.attempt,
                 retry_step=a.retry_step,
+                last_node=a.last_node,
             )
         )
 
@@ -175,6 +180,18 @@ class _Writer:
                 told = self._node(node).networks
                 told.clear()
                 told.update(networks)
+            case SetReboot(node, reboot):
+                self._node(node).ClearField("reboot")
+                if reboot is not None:
+                    self._node(node).reboot.CopyFrom(
+                        pb.NodeReboot(
+                            boot_id=reboot.boot_id,
+                            group=reboot.group,
+                            epoch=reboot.epoch,
+                            cause=reboot.cause,
+                            due=reboot.due,
+                        )
+                    )
             case SetDrained(node, drained):
                 self._copy(Ref("Node", "", node), self._spec).node.spec.drained = drained
             case SetShutdown(node, boot_id):

@@ -66,10 +66,12 @@ class MonitorSpec(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         Active: MonitorSpec._Where.ValueType  # 0
         All: MonitorSpec._Where.ValueType  # 1
+        Standby: MonitorSpec._Where.ValueType  # 2
 
     class Where(_Where, metaclass=_WhereEnumTypeWrapper): ...
     Active: MonitorSpec.Where.ValueType  # 0
     All: MonitorSpec.Where.ValueType  # 1
+    Standby: MonitorSpec.Where.ValueType  # 2
 
     PROCESS_FIELD_NUMBER: _builtins.int
     PROCESS_COUNT_FIELD_NUMBER: _builtins.int
@@ -99,7 +101,7 @@ class MonitorSpec(_message.Message):
     """failed looks in a row before anything follows"""
     action: Global___MonitorSpec.Action.ValueType
     on: Global___MonitorSpec.Where.ValueType
-    """Active: where the group runs; All: on each of its nodes, all the time"""
+    """Active: where the group runs; All: on each of its nodes, all the time; Standby: on each node that does not have it"""
     @_builtins.property
     def process(self) -> Global___ProcessMonitor: ...
     @_builtins.property
@@ -410,9 +412,12 @@ class MountMonitor(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     READ_ONLY_ALLOWED_FIELD_NUMBER: _builtins.int
     NEED_FIELD_NUMBER: _builtins.int
+    UNMOUNTED_FIELD_NUMBER: _builtins.int
     read_only_allowed: _builtins.bool
     """otherwise a file system that went read-only is a failure"""
     need: Global___SetRule.ValueType
+    unmounted: _builtins.bool
+    """the other way round: nothing may be mounted there"""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -421,10 +426,11 @@ class MountMonitor(_message.Message):
         paths: _abc.Iterable[_builtins.str] | None = ...,
         read_only_allowed: _builtins.bool = ...,
         need: Global___SetRule.ValueType = ...,
+        unmounted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["need", b"need", "paths", b"paths", "read_only_allowed", b"read_only_allowed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["need", b"need", "paths", b"paths", "read_only_allowed", b"read_only_allowed", "unmounted", b"unmounted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -636,8 +642,14 @@ class ScriptMonitor(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     working_directory: _builtins.str
+    minimum: _builtins.int
+    """its last line is a number (12, 99.5, 99.5 %): not less than this"""
+    maximum: _builtins.int
+    """and not more than this"""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """exit status 0: well"""
@@ -651,12 +663,21 @@ class ScriptMonitor(_message.Message):
         user: _builtins.str = ...,
         working_directory: _builtins.str = ...,
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        minimum: _builtins.int | None = ...,
+        maximum: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "user", b"user", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "command", b"command", "env", b"env", "maximum", b"maximum", "minimum", b"minimum", "user", b"user", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___ScriptMonitor: _TypeAlias = ScriptMonitor  # noqa: Y015
 

@@ -374,24 +374,103 @@ class Failover(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     STOP_TIMEOUT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FAILBACK_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    REBOOT_FAILED_NODE_FIELD_NUMBER: _builtins.int
     mode: Global___Failover.Mode.ValueType
+    reboot_failed_node: _builtins.bool
+    """after a failover the node that was left runs its reboot command (node.yaml)"""
     @_builtins.property
     def stop_timeout(self) -> _duration_pb2.Duration:
         """a planned move fences the group on the old node after this"""
+
+    @_builtins.property
+    def limit(self) -> Global___FailoverLimit:
+        """absent: each node is tried, and nothing counts how often"""
+
+    @_builtins.property
+    def failback(self) -> Global___Failback:
+        """absent: the group stays where it is"""
+
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """monitors of the group that must be Ok on a node before it may take the group"""
 
     def __init__(
         self,
         *,
         mode: Global___Failover.Mode.ValueType = ...,
         stop_timeout: _duration_pb2.Duration | None = ...,
+        limit: Global___FailoverLimit | None = ...,
+        failback: Global___Failback | None = ...,
+        gates: _abc.Iterable[_builtins.str] | None = ...,
+        reboot_failed_node: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stop_timeout", b"stop_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failback", b"failback", "limit", b"limit", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "stop_timeout", b"stop_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failback", b"failback", "gates", b"gates", "limit", b"limit", "mode", b"mode", "reboot_failed_node", b"reboot_failed_node", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Failover: _TypeAlias = Failover  # noqa: Y015
+
+@_typing.final
+class FailoverLimit(_message.Message):
+    """Anti ping-pong: this many failovers, then Blocked until an operator acts or a quiet time has passed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILOVERS_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    QUIET_FIELD_NUMBER: _builtins.int
+    failovers: _builtins.int
+    @_builtins.property
+    def within(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def quiet(self) -> _duration_pb2.Duration:
+        """counted from the last failover"""
+
+    def __init__(
+        self,
+        *,
+        failovers: _builtins.int | None = ...,
+        within: _duration_pb2.Duration | None = ...,
+        quiet: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failovers", b"_failovers", "failovers", b"failovers", "quiet", b"quiet", "within", b"within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failovers", b"_failovers", "failovers", b"failovers", "quiet", b"quiet", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failovers: _TypeAlias = _typing.Literal["failovers"]  # noqa: Y015
+    _WhichOneofArgType__failovers: _TypeAlias = _typing.Literal["_failovers", b"_failovers"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failovers) -> _WhichOneofReturnType__failovers | None: ...
+
+Global___FailoverLimit: _TypeAlias = FailoverLimit  # noqa: Y015
+
+@_typing.final
+class Failback(_message.Message):
+    """After a failover the group goes back to a node of higher priority, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUIET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quiet(self) -> _duration_pb2.Duration:
+        """the better node must have been Ready, and the group Running, for this long"""
+
+    def __init__(
+        self,
+        *,
+        quiet: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quiet", b"quiet"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quiet", b"quiet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Failback: _TypeAlias = Failback  # noqa: Y015
 
 @_typing.final
 class GroupStatus(_message.Message):
@@ -425,6 +504,7 @@ class GroupStatus(_message.Message):
     PHASE_SINCE_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     RESOURCES_VERSION_FIELD_NUMBER: _builtins.int
+    FAILOVERS_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """contract: Stopped | Starting | Running | Degraded | Stopping | FailingOver | Failed | Blocked"""
     reason: _builtins.str
@@ -440,6 +520,10 @@ class GroupStatus(_message.Message):
     def failures(self) -> _containers.MessageMap[_builtins.str, Global___StartFailure]:
         """by node: why the group could not run there"""
 
+    @_builtins.property
+    def failovers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """epochs of the failovers that count for spec.failover.limit"""
+
     def __init__(
         self,
         *,
@@ -450,10 +534,11 @@ class GroupStatus(_message.Message):
         phase_since: _timestamp_pb2.Timestamp | None = ...,
         failures: _abc.Mapping[_builtins.str, Global___StartFailure] | None = ...,
         resources_version: _builtins.int = ...,
+        failovers: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "phase_since", b"phase_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "failures", b"failures", "paused", b"paused", "phase", b"phase", "phase_since", b"phase_since", "reason", b"reason", "resources_version", b"resources_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "failovers", b"failovers", "failures", b"failures", "paused", b"paused", "phase", b"phase", "phase_since", b"phase_since", "reason", b"reason", "resources_version", b"resources_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -505,6 +590,7 @@ class Assignment(_message.Message):
     STOPPED_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RETRY_STEP_FIELD_NUMBER: _builtins.int
+    LAST_NODE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """empty: nobody"""
     epoch: _builtins.int
@@ -524,6 +610,8 @@ class Assignment(_message.Message):
     """grows when the same node should try again (hasys retry)"""
     retry_step: _builtins.str
     """only this resource, when set"""
+    last_node: _builtins.str
+    """nobody has it: the node that had it last"""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -540,10 +628,11 @@ class Assignment(_message.Message):
         stopped: _builtins.bool = ...,
         attempt: _builtins.int = ...,
         retry_step: _builtins.str = ...,
+        last_node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "epoch", b"epoch", "node", b"node", "operation", b"operation", "previous_epoch", b"previous_epoch", "previous_node", b"previous_node", "retry_step", b"retry_step", "revoked", b"revoked", "since", b"since", "stopped", b"stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "epoch", b"epoch", "last_node", b"last_node", "node", b"node", "operation", b"operation", "previous_epoch", b"previous_epoch", "previous_node", b"previous_node", "retry_step", b"retry_step", "revoked", b"revoked", "since", b"since", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1508,6 +1597,7 @@ class NodeStatus(_message.Message):
     CUT_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
     WATCHDOG_FIELD_NUMBER: _builtins.int
+    REBOOT_FIELD_NUMBER: _builtins.int
     fence_confirmed: _builtins.bool
     """the operator swears that it is off; cleared when its guard is heard with another boot id"""
     fence_boot_id: _builtins.str
@@ -1531,6 +1621,10 @@ class NodeStatus(_message.Message):
     def watchdog(self) -> _duration_pb2.Duration:
         """of its armed watchdog: what it may have running is over so long after its last grant"""
 
+    @_builtins.property
+    def reboot(self) -> Global___NodeReboot:
+        """a group with rebootFailedNode has left it"""
+
     def __init__(
         self,
         *,
@@ -1544,14 +1638,49 @@ class NodeStatus(_message.Message):
         cut: _abc.Iterable[_builtins.str] | None = ...,
         networks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         watchdog: _duration_pb2.Duration | None = ...,
+        reboot: Global___NodeReboot | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since", "watchdog", b"watchdog"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reboot", b"reboot", "state_since", b"state_since", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "networks", b"networks", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "fence_boot_id", b"fence_boot_id", "fence_confirmed", b"fence_confirmed", "message", b"message", "networks", b"networks", "reboot", b"reboot", "shutdown_boot_id", b"shutdown_boot_id", "state", b"state", "state_since", b"state_since", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class NodeReboot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    DUE_FIELD_NUMBER: _builtins.int
+    boot_id: _builtins.str
+    """of the guard that had the group: with another one it has been started again"""
+    group: _builtins.str
+    epoch: _builtins.int
+    """of the group there: its release must be confirmed first"""
+    cause: _builtins.str
+    due: _builtins.bool
+    """the node's agent runs the reboot command now"""
+    def __init__(
+        self,
+        *,
+        boot_id: _builtins.str = ...,
+        group: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        due: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "cause", b"cause", "due", b"due", "epoch", b"epoch", "group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeReboot: _TypeAlias = NodeReboot  # noqa: Y015
 
 @_typing.final
 class Cluster(_message.Message):

@@ -13,6 +13,7 @@ Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, `
 ``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
 ``disarm NODE``, ``network NODE link|silent|gateway|unsteady|well [asked MEMBER...] [gateway]`` (of eth0),
 ``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
+``fill|free disk of NODE``, ``gate GROUP on NODE closed: WORDS``, ``gate GROUP on NODE open``,
 ``lose leader|quorum``, ``regain quorum``, ``do OPERATION [GROUP] [to|on NODE] [as ROLE] [step RESOURCE]
 [because WORDS]``, ``show``.
 """
@@ -24,7 +25,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hasys.model.networks import Fault, LostNetworks, Trouble
-from hasys.model.view import Assignment, Candidate, GroupInfo, OperationInfo, OperationType, Phase, ResourceInfo, Role
+from hasys.model.view import (
+    Assignment,
+    Candidate,
+    GroupInfo,
+    Limit,
+    OperationInfo,
+    OperationType,
+    Phase,
+    ResourceInfo,
+    Role,
+)
 from hasys.placement.roles import role_of
 from hasys.placement.standing import standing
 from tests.scenarios.world import World
@@ -112,6 +123,8 @@ class Story:
                 node, _, priority = word.partition(":")
                 candidates.append(Candidate(node, int(priority)))
         stops = [w for w in words[1:cut] if w.startswith("stop=")]
+        limits = [w[6:].split("/") for w in words[1:cut] if w.startswith("limit=")]
+        backs = [w for w in words[1:cut] if w.startswith("failback=")]
         self.world.groups[name] = GroupInfo(
             name,
             tuple(candidates),
@@ -120,6 +133,9 @@ class Story:
             lost_networks=LostNetworks.NEVER if "net=Never" in words else LostNetworks.ANY,
             needs_gateway="gateway=Ignore" not in words,
             stop_timeout=seconds(stops[0][5:]) if stops else 60.0,
+            limit=Limit(int(limits[0][0]), seconds(limits[0][1]), seconds(limits[0][2])) if limits else None,
+            failback=seconds(backs[0][9:]) if backs else None,
+            reboots="reboots" in words,
             resources=tuple(
                 ResourceInfo("Application", word.rstrip("~"), vital=not word.endswith("~")) for word in words[cut + 1 :]
             ),
@@ -214,6 +230,21 @@ class Story:
     def _unstick(self, words: list[str], line: str) -> None:
         self.world.machines[words[2]].stuck.discard(words[0])
 
+    def _fill(self, words: list[str], line: str) -> None:
+        self.world.machines[words[2]].full = True
+
+    def _free(self, words: list[str], line: str) -> None:
+        self.world.machines[words[2]].full = False
+
+    def _gate(self, words: list[str], line: str) -> None:
+        """What a monitor of the group says about a node."""
+        group, node = self.world.groups[words[0]], words[2]
+        closed = {n: why for n, why in group.closed.items() if n != node}
+        if words[3] != "open":
+            closed[node] = line.partition(": ")[2]
+        self.world.groups[words[0]] = replace(group, closed=closed)
+        self.world.wake()
+
     def _lose(self, words: list[str], line: str) -> None:
         if words == ["leader"]:
             self.world.lose_leader()
@@ -255,8 +286,8 @@ class Story:
 
 
 def seconds(text: str) -> float:
-    """``500ms``, ``1.5s``, ``2m``."""
-    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
+    """``500ms``, ``1.5s``, ``2m``, ``1h``."""
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
         if text.endswith(unit):
             return float(text[: -len(unit)]) * factor
     raise ValueError(text)

@@ -20,6 +20,7 @@ FAULTS = (
     "do switchover web", "do switchover web to {n}", "do failover web to {n}", "do drain on {n}",
     "do drain on {n} because shutdown", "do undrain on {n}", "do pause web", "do resume web", "do retry web",
     "do resolve web on {n} as active", "do resolve web on {n} as standby", "lose quorum", "regain quorum",
+    "fill disk of {n}", "free disk of {n}", "gate shop on {n} closed: gate replica: 3", "gate shop on {n} open",
 )  # fmt: skip
 
 
@@ -30,6 +31,7 @@ def history(seed: int) -> Story:
     story.command("cluster n1 n2 n3 w:Witness")
     story.command("group web n1:100 n2:50 n3:10 stop=3s with web-ip web-app extra~")
     story.command("group db n2:100 n1:50 with db-app")
+    story.command("group shop n1:100 n3:50 limit=2/10s/15s failback=5s reboots with shop-ip")
     for _ in range(20):
         story.command(f"advance {dice.choice(['50ms', '300ms', '1s', '3s'])}")
         line = dice.choice(FAULTS).format(n=dice.choice(NODES))
@@ -54,6 +56,7 @@ def mend(story: Story) -> None:
     world = story.world
     for machine in world.machines.values():
         machine.silent = machine.deaf = False
+        machine.full = False
         machine.broken.clear()
         machine.stuck.clear()
         if not machine.up:
@@ -62,7 +65,8 @@ def mend(story: Story) -> None:
     if not world.quorum:
         world.set_quorum(True)
     world.advance(3)
-    for line in ("do undrain on n1", "do undrain on n2", "do undrain on n3", "do resume web"):
+    undrained = [f"do undrain on {n}" for n in NODES]
+    for line in (*undrained, "do resume web", "gate shop on n1 open", "gate shop on n3 open"):
         story.command(line)
 
 

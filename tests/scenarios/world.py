@@ -39,12 +39,14 @@ from hasys.placement.effects import (
     SetAssignment,
     SetCut,
     SetDrained,
+    SetFailovers,
     SetFailure,
     SetFenceConfirmed,
     SetNetworks,
     SetNodeState,
     SetPaused,
     SetPhase,
+    SetReboot,
     SetShutdown,
     SetWatchdog,
     StartOperation,
@@ -80,6 +82,8 @@ class Machine:
     """Resources whose start never ends."""
     networks: dict[str, Trouble] = field(default_factory=dict)
     """Interface -> what is wrong with it."""
+    full: bool = False
+    """Its store's disk takes no writes."""
     stuck: set[str] = field(default_factory=set)
     """Resources that do not stop."""
     running: dict[str, dict[str, tuple[ResourceState, float]]] = field(default_factory=dict)
@@ -195,8 +199,9 @@ class World:
             self._obey(m, keeper, keeper.give_up_all("the agent stayed away"))
         if not keeper.keepalive_due(self.now):
             return
-        message = "" if m.armed else "its gate is missing"
-        health = Health(armed=m.armed, agent=m.agent, message=message, networks=tuple(m.networks.values()))
+        message = "disk: No space left on device" if m.full else "" if m.armed else "its gate is missing"
+        networks = tuple(m.networks.values())
+        health = Health(armed=m.armed, agent=m.agent, message=message, networks=networks, disk_failed=m.full)
         keepalive, _ = keeper.keepalive(self.now, health)
         self._obey(m, keeper, keeper.renew(self.now))
         if m.silent or not self.leading:
@@ -376,6 +381,10 @@ class World:
                 self._failure(name, node, failure)
             case SetPaused(name, paused):
                 self.groups[name] = replace(self.groups[name], paused=paused)
+            case SetFailovers(name, epochs):
+                known = self.groups[name].failovers
+                self.groups[name] = replace(self.groups[name], failovers={e: known.get(e, self.now) for e in epochs})
+                self.tell(f"{name}: {len(epochs)} failovers count")
             case Purge(name):
                 del self.groups[name]
                 self.tell(f"{name} is gone")
@@ -389,13 +398,17 @@ class World:
                 if not reason.startswith("Operation"):
                     self.tell(f"event {reason}: {message}")
             case SetNodeState(name, state, message):
-                self.nodes[name] = replace(self.nodes[name], last_state=state)
+                self.nodes[name] = replace(self.nodes[name], last_state=state, state_since=self.now)
             case SetCut(name, addresses):
                 self.nodes[name] = replace(self.nodes[name], last_cut=addresses)
             case SetWatchdog(name, timeout):
                 self.nodes[name] = replace(self.nodes[name], last_watchdog=timeout)
             case SetNetworks(name, networks):
                 self.nodes[name] = replace(self.nodes[name], networks_told=networks)
+            case SetReboot(name, reboot):
+                self.nodes[name] = replace(self.nodes[name], reboot=reboot)
+                if reboot is not None and reboot.due:
+                    self.tell(f"{name} runs its reboot command")
             case SetDrained(name, drained):
                 self.nodes[name] = replace(self.nodes[name], drained=drained)
             case SetShutdown(name, boot_id):
@@ -456,6 +469,7 @@ def _known(node: NodeInfo, facts: NodeFacts) -> NodeInfo:
         boot_id=facts.boot,
         networks=facts.health.networks,
         networks_since=facts.networks_since,
+        disk_failed=facts.health.disk_failed,
         released=facts.released,
     )
 

@@ -74,6 +74,12 @@ def faults(spec: str, log: Log) -> list[str]:
         ("{http: {url: 'http://a', statuses: [ok]}}", "f:4: spec.http.statuses[0]: expected a whole number, got"),
         ("{group: {name: none}}", "f:4: spec.group.name: group 'none' does not exist"),
         ("{virtualIP: {resources: [app]}}", "f:4: spec.virtualIP.resources[0]: the group has no 'app': it has ip"),
+        ("{cpu: {limit: 9}, on: Standby, action: Stop}", "f:4: spec.action: the group does not run on a Standby"),
+        ("{script: {command: [a], minimum: 2, maximum: 1}}", "f:4: spec.script.minimum: 2 is more than the maximum, 1"),
+        (
+            "{mount: {paths: [/a], unmounted: true, readOnlyAllowed: true}}",
+            "f:4: spec.mount.unmounted: what is not mounted is not read-only either",
+        ),
         ("{virtualIP: {}, on: All}", "f:4: spec.on: a virtual IP is on the Active only: take out on: All"),
         (
             "{cpu: {limit: 9}, action: Restart}",
@@ -122,6 +128,36 @@ def monitor(name: str = "m", **spec: object) -> pb.Object:
     obj.monitor.metadata.name, obj.monitor.metadata.group = name, "web"
     obj.monitor.spec.CopyFrom(mpb.MonitorSpec(cpu=mpb.LoadMonitor(limit=90), **spec))  # type: ignore[arg-type]
     return obj
+
+
+GATED = """apiVersion: hasys/v1
+kind: Group
+metadata: {name: web}
+spec: {nodes: [{name: n1}, {name: n2}], failover: {gates: [m]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("monitor", "fault"),
+    [
+        ("", "f:4: spec.failover.gates[0]: the group has no monitor 'm': apply it together with the group"),
+        (
+            "{cpu: {limit: 9}}",
+            "f:4: spec.failover.gates[0]: monitor 'm' looks on the Active alone: give it on: Standby",
+        ),
+        ("{cpu: {limit: 9}, on: Standby}", ""),
+        ("{cpu: {limit: 9}, on: All}", ""),
+    ],
+)
+def test_a15_a_gate_is_a_monitor_of_the_group_that_looks_where_the_group_is_not(
+    monitor: str, fault: str, log: Log
+) -> None:
+    text = GATED + (f"---\n{HEAD}spec: {monitor}\n" if monitor else "")
+    loaded = load([("f", text)])
+    for obj in loaded.objects:
+        fill_defaults(obj)
+    found = [loaded.where(one) for one in check_objects(loaded.objects, log.machine)]
+    assert [line[: len(fault)] for line in found] == ([fault] if fault else [])
 
 
 def test_a_monitor_shares_the_names_of_its_group_and_changes_no_plan(log: Log) -> None:

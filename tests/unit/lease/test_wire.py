@@ -27,7 +27,15 @@ troubles = st.builds(
     Trouble, names, st.sampled_from(Fault), texts, st.lists(names, max_size=5).map(tuple), st.booleans()
 )
 healths = st.builds(
-    Health, st.booleans(), texts, seconds, st.booleans(), texts, texts, st.lists(troubles, max_size=4).map(tuple)
+    Health,
+    st.booleans(),
+    texts,
+    seconds,
+    st.booleans(),
+    texts,
+    texts,
+    st.lists(troubles, max_size=4).map(tuple),
+    st.booleans(),
 )
 keepalives = st.one_of(
     st.builds(

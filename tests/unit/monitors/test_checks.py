@@ -386,6 +386,32 @@ async def test_a_call_that_hangs_is_left_behind_and_not_asked_again() -> None:
 # ---------------------------------------------------------------- scripts, services, groups, hasys
 
 
+@pytest.mark.parametrize(
+    ("output", "trouble", "value"),
+    [
+        ("checking\n99.5 %\n", "", 99.5),
+        ("95", "", 95.0),
+        ("94.9", "sync-state: less than 95", 94.9),
+        ("101", "sync-state: more than 100", 101.0),
+        ("", "sync-state: its last line is no number", None),
+        ("in sync", "sync-state: its last line is no number", None),
+    ],
+)
+async def test_a15_a_script_tells_a_figure_that_must_lie_within_bounds(
+    output: str, trouble: str, value: float | None
+) -> None:
+    spec = mpb.ScriptMonitor(command=["sync-state"], minimum=95, maximum=100)
+    found = await ScriptCheck(spec, Said(output), {}).look()
+    assert (found.trouble.replace("%", ""), found.value) == (trouble, value)
+
+
+async def test_a15_a_mount_that_must_not_be_there_is_named(mount_table: str) -> None:
+    spec = mpb.MountMonitor(paths=["/data", "/lost"], unmounted=True)
+    assert (await MountCheck(spec, mount_table).look()).trouble == "something is mounted at /data"
+    spec = mpb.MountMonitor(paths=["/lost"], unmounted=True)
+    assert (await MountCheck(spec, mount_table).look()).ok
+
+
 async def test_a_script_says_how_it_ended_and_its_last_line() -> None:
     spec = mpb.ScriptMonitor(command=["sh", "-c", 'echo "$A $HASYS_GROUP"; exit 3'], env={"A": "no"})
     found = await ScriptCheck(spec, Real(), {"HASYS_GROUP": "web"}).look()

@@ -8,7 +8,7 @@ import pytest
 
 from hasys.model.networks import Fault, LostNetworks, Trouble
 from hasys.model.timing import PROFILES
-from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, ResourceInfo, ResourceState, View
+from hasys.model.view import Assignment, Candidate, GroupInfo, Limit, NodeInfo, ResourceInfo, ResourceState, View
 from hasys.placement.policy import TABLE, Outcome, Policy, Situation, policy_of, situation_of
 
 TIMING = PROFILES["default"]
@@ -53,9 +53,34 @@ def test_a_group_that_serves_stays_under_every_policy() -> None:
 
 
 def test_a_pause_is_stronger_than_the_failover_mode() -> None:
-    assert policy_of(group(paused=True, manual=True)) is Policy.PAUSED
-    assert policy_of(group(manual=True)) is Policy.MANUAL
-    assert policy_of(group()) is Policy.AUTO
+    assert policy_of(group(paused=True, manual=True), view(), NOW) is Policy.PAUSED
+    assert policy_of(group(manual=True), view(), NOW) is Policy.MANUAL
+    assert policy_of(group(), view(), NOW) is Policy.AUTO
+
+
+LIMIT = Limit(failovers=2, within=60.0, quiet=300.0)
+
+
+@pytest.mark.parametrize(
+    ("failovers", "now", "policy"),
+    [
+        ({2: 90.0}, NOW, Policy.AUTO),
+        ({2: 90.0, 3: 95.0}, NOW, Policy.LIMITED),
+        ({2: 90.0, 3: 95.0}, 394.9, Policy.LIMITED),
+        ({2: 90.0, 3: 95.0}, 395.0, Policy.AUTO),
+        # before this leader's authority, which began at 0: counted from there
+        ({2: None, 3: None}, 299.9, Policy.LIMITED),
+        ({2: None, 3: None}, 300.0, Policy.AUTO),
+    ],
+)
+def test_a14_a_group_that_reached_its_limit_is_let_go_on_after_the_quiet_time(
+    failovers: dict[int, float | None], now: float, policy: Policy
+) -> None:
+    assert policy_of(group(limit=LIMIT, failovers=failovers), view(), now) is policy
+
+
+def test_a14_a_group_at_its_limit_is_treated_like_a_manual_one() -> None:
+    assert all(TABLE[situation, Policy.LIMITED] is TABLE[situation, Policy.MANUAL] for situation in Situation)
 
 
 FAILED = ResourceInfo("Application", "app", "n1", 3, ResourceState.FAILED, "exit code 1", version=7)
@@ -112,6 +137,13 @@ SITUATIONS = {
     "failed in an older attempt": (group(resources=(FAILED,), attempt_version=8), [node("n1")], Situation.SERVING),
     "an optional resource failed": (group(resources=(replace(FAILED, vital=False),)), [node("n1")], Situation.SERVING),
     "failed while being deleted": (group(resources=(replace(FAILED, deleting=True),)), [node("n1")], Situation.SERVING),
+    "disk full, the other node is well": (
+        group(), [node("n1", disk_failed=True), node("n2")], Situation.NO_DISK,
+    ),
+    "disk full everywhere": (group(), [node("n1", disk_failed=True), node("n2", disk_failed=True)], Situation.SERVING),
+    "disk full, the other node waits for a gate": (
+        group(closed={"n2": "gate replica: 3"}), [node("n1", disk_failed=True), node("n2")], Situation.SERVING,
+    ),
     "lost counts before drained": (group(), [node("n1", drained=True, confirmed=None, heard=None)], Situation.LOST),
     "deleting counts before lost": (group(deleting=True), [node("n1", confirmed=None)], Situation.DELETING),
 }  # fmt: skip

@@ -96,6 +96,22 @@ async def test_a_monitor_of_all_nodes_looks_without_the_group_and_says_what_foll
         assert len(d.said()) == 2  # that the group came here changes nothing for it
 
 
+async def test_a15_a_monitor_of_the_standby_looks_wherever_the_group_is_not(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        d.world.put(monitor(on=mpb.MonitorSpec.Standby))
+        there = group()
+        there.status.assignment.node = "n2"
+        d.world.put(there)
+        await d.look(serving=0)
+        assert d.said() == ["Waiting@0", "Failed@0"]
+        here = group()
+        here.status.assignment.node = NODE
+        d.world.put(here)
+        count = len(d.world.cluster.reports)
+        await d.look(serving=3, seconds=60)
+        assert len(d.world.cluster.reports) == count  # nothing is looked at any more
+
+
 async def test_a_node_that_is_none_of_the_groups_does_not_look(tmp_path: Path) -> None:
     async with desk(tmp_path) as d:
         foreign = group()

@@ -1,0 +1,1 @@
+"""Scripts that generate what the repository keeps."""
