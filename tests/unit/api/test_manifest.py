@@ -77,7 +77,7 @@ def test_output_has_the_spelling_of_the_input_and_its_defaults() -> None:
     assert group["spec"] == {
         "mode": "Mirror",
         "nodes": [{"name": "n1", "priority": 100}, {"name": "n2", "priority": 50}],
-        "failover": {"mode": "Auto", "stopTimeout": "60s"},
+        "failover": {"mode": "Auto", "stopTimeout": "60s", "rebootFailedNode": False},
         "network": {"lost": "Any", "gateway": "Check"},
     }
     assert vip["spec"]["interface"] == "eth0"
