@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 MOUNTS := tests/lab/test_shared_disk_driver.py
 
 .DEFAULT_GOAL := help
-.PHONY: chaos databases help setup demo test check lint types layers proto proto-check unit sim linearize fuzz powercuts kills lab matrix bench bench-store lock clean two-nodes
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ fuzz: $(STAMP)  ## coverage-guided, every decoder (long); ARGS="--seconds 600 ma
 
 chaos: $(STAMP)  ## two and three faults at random on a live cluster (root, long); ARGS="--minutes 30 --seed 1"
 	@$(BIN)/python -m tests.lab.storm $(ARGS)
+
+endurance: $(STAMP)  ## minutes of overload of each kind, and no role changes (root, long); ARGS="--minutes 10 --only disk"
+	@$(BIN)/python -m tests.lab.endurance $(ARGS)
 
 powercuts: $(STAMP)  ## real stores on disks that forget what was not synced (root, long); ARGS="--times 50"
 	@$(BIN)/python -m tests.chaos.powercuts $(ARGS)

@@ -30,6 +30,7 @@ from bench.loopback import Loopback
 from bench.store_raw import free_ports
 from hasys.api.client import Client, load_context
 from hasys.store.main import NICE
+from hasys.store.transaction import GROUP_MEMBERS
 from hasys.v1 import objects_pb2 as pb
 from tests.certs import issue, make_ca
 
@@ -145,11 +146,7 @@ class Hasys(Product):
         for some in (self._clients, self._watchers):
             some += [await self._stack.enter_async_context(Client(context)) for _ in range(CONNECTIONS)]
         for name in (GROUP, WATCHED):
-            group = pb.Object()
-            group.group.metadata.name = name
-            group.group.spec.failover.mode = pb.Failover.Manual
-            group.group.spec.nodes.add(name="n1")
-            await self._clients[0].apply([group])
+            await self._clients[0].apply([manual_group(name)])
         for client in (*self._clients, *self._watchers):
             await client.list("Group")
         self._bare = await connect(self._clients[0], context, CONNECTIONS, self._stack)
@@ -175,11 +172,11 @@ class Hasys(Product):
         await self._bare[client % CONNECTIONS](objects)
 
     async def fill(self, count: int) -> None:
-        for first in range(0, count, 2_000):
-            objects = []
-            for number in range(first, min(count, first + 2_000)):
+        for first in range(0, count, GROUP_MEMBERS):
+            objects = [manual_group(name := f"fill{first // GROUP_MEMBERS}")]
+            for number in range(first, min(count, first + GROUP_MEMBERS)):
                 obj = pb.Object()
-                obj.delay.metadata.name, obj.delay.metadata.group = f"d{number}", GROUP
+                obj.delay.metadata.name, obj.delay.metadata.group = f"d{number}", name
                 obj.delay.spec.duration.nanos = 1
                 objects.append(obj)
             await self._clients[0].apply(objects, timeout=60)
@@ -199,6 +196,15 @@ class Hasys(Product):
     async def watch(self, watcher: int) -> AsyncIterator[int]:
         async for answer in self._watchers[watcher % CONNECTIONS].watch(["Application"], WATCHED):
             yield len(answer.changes)
+
+
+def manual_group(name: str) -> pb.Object:
+    """A group that nothing starts: no guard runs."""
+    obj = pb.Object()
+    obj.group.metadata.name = name
+    obj.group.spec.failover.mode = pb.Failover.Manual
+    obj.group.spec.nodes.add(name="n1")
+    return obj
 
 
 def application(number: int, value: bytes) -> pb.Object:

@@ -13,7 +13,7 @@ from hasys.model.view import GroupInfo, NodeState, OperationInfo, OperationType,
 from hasys.placement import choice, limits, networks
 from hasys.placement.draft import Draft
 from hasys.placement.policy import Policy, policy_of
-from hasys.placement.standing import first_look
+from hasys.placement.standing import NOT_HEARD, first_look
 
 START_ALLOWANCE = 300.0
 """Seconds that a start may take before the operation that asked for it ends as failed (the start itself goes on)."""
@@ -30,22 +30,27 @@ _OF_NODES = (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CON
 def begin(draft: Draft, op: OperationInfo) -> None:
     """A pending operation. What it cannot do, it refuses with the reason.
 
-    A new leader has not heard the guards yet: what it would refuse before its first look waits for that, and so does
-    emptying a node, which stops what has nowhere to go.
+    What a new leader would refuse before it has heard every guard waits for that, and so does emptying a node, which
+    stops what has nowhere to go.
     """
     missing = _missing(draft, op)
     if missing:
         draft.finish(op, False, missing)
         return
-    heard_all_at = first_look(draft.view)
-    early = draft.now < heard_all_at
+    early = _hears_more_soon(draft)
     refusal = "too early" if early and op.type is OperationType.DRAIN else _BEGIN[op.type](draft, op)
     if refusal and early:
-        draft.look_at(heard_all_at)
+        draft.look_at(first_look(draft.view))
     elif refusal:
         draft.finish(op, False, refusal)
     elif op.type in _IN_HAND:
         limits.forget(draft, op.group)
+
+
+def _hears_more_soon(draft: Draft) -> bool:
+    """A new leader listens, and some guard has not been heard yet."""
+    unheard = (n for n in draft.nodes.values() if n.runs_groups and draft.standing(n.name) is NOT_HEARD)
+    return draft.now < first_look(draft.view) and any(unheard)
 
 
 def watch(draft: Draft, op: OperationInfo) -> None:

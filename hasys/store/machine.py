@@ -100,9 +100,9 @@ class Machine:
             return obj.cluster
         return None
 
-    def members_of(self, group: str) -> dict[Ref, pb.Object]:
-        """The resources and monitors of a group."""
-        return dict(self._indexes.group(group))
+    def members_of(self, group: str) -> Mapping[Ref, pb.Object]:
+        """The resources and monitors of a group now; read it before the next change."""
+        return self._indexes.group(group)
 
     def holders_of_address(self, address: str) -> tuple[Ref, ...]:
         """The virtual IPs that claim an address (any prefix length)."""

@@ -74,7 +74,7 @@ class Store:
         self.hub = WatchHub(self.machine)
         self.directory = Directory(config, self.machine, self.engine)
         self.api = ApiServer(
-            config, self.engine, self.machine, self.hub, self.status, self._maintenance,
+            config, self.engine, self.machine, self.hub, self.status.fill, self._maintenance,
             self.status.figures,
         )  # fmt: skip
         self.directory.subscribe(self._members_changed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -53,17 +53,24 @@ class StatusSource:
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
+        answer = api.StatusResponse()
+        for _ in self.fill(answer, group):
+            pass
+        return answer
+
+    def fill(self, answer: api.StatusResponse, group: str = "") -> Iterator[None]:
+        """The same in steps, one for each group: a process that must send heartbeats does other things in between."""
         now = self._clock()
         view = self._view(now)
         engine = self._engine.status()
-        answer = api.StatusResponse(resource_version=self._machine.revision)
+        answer.resource_version = self._machine.revision
         answer.cluster.CopyFrom(self._cluster(engine, view))
         facts = self._leases.facts(now) if view is not None else {}
         for obj in sorted(self._machine.list("Node"), key=lambda o: o.node.metadata.name):
             answer.nodes.append(self._node(obj.node, view, facts, now))
         for obj in self._machine.list("Group", group):
             answer.groups.append(self._group(obj.group, view, engine, now))
-        return answer
+            yield
 
     # ------------------------------------------------------------ cluster
     def _cluster(self, engine: EngineStatus, view: View | None) -> api.ClusterView:

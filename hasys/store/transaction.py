@@ -22,6 +22,8 @@ EVENT_BYTES = 8 * 1024
 STATE_BYTES = 64 * 1024 * 1024
 """Largest state; beyond it nothing new is stored, while deletion and status still work. A snapshot of it takes a few
 tenths of a second of the process that must also send heartbeats; usual states are 1 % of it."""
+GROUP_MEMBERS = 1_000
+"""Most resources and monitors of one group: each decision about a group looks at all of them."""
 MUTATIONS = 10_000
 """Most mutations of one command."""
 
@@ -52,6 +54,8 @@ class Transaction:
         self.staged: dict[Ref, pb.Object | None] = {}
         self._flows: dict[str, None] = {}
         """Groups whose ``after`` arrows must be looked at, in order of appearance."""
+        self._grown: dict[str, None] = {}
+        """Groups that get another member, in order of appearance."""
 
     def run(self) -> None:
         """Stage every mutation. Raises :class:`Refusal`."""
@@ -69,6 +73,11 @@ class Transaction:
                 self._record(mutation.record)
             else:
                 raise Refusal("Invalid", "unknown kind of change")
+        for group in self._grown:
+            if len(self._members(group)) > GROUP_MEMBERS:
+                raise Refusal(
+                    "TooLarge", f"Group/{group}: more than {GROUP_MEMBERS} resources and monitors: make another group"
+                )
         for group in self._flows:
             self._check_flow(group)
 
@@ -149,6 +158,8 @@ class Transaction:
         elif ref.kind == "Cluster":
             self._keep_longest_ttl(new.cluster, None)
         self.staged[ref] = new
+        if ref.group and KINDS[ref.kind].grouped:
+            self._grown[ref.group] = None
         if part is not None:
             self._resources_changed(ref.group)
             if part.spec.after:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from hasys.api.server.calls import Call, Method
@@ -11,13 +12,16 @@ from hasys.model.errors import NotFound, Unavailable
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import api_pb2
 
-StatusSource = Callable[[str], api_pb2.StatusResponse]
-"""The status of a group (empty: all); built on the leader."""
+StatusSource = Callable[[api_pb2.StatusResponse, str], Iterator[None]]
+"""Fills in the status of a group (empty: all), in steps; built on the leader."""
 
 PERIOD = 1.0
 """Seconds between two answers of a stream when nothing changes."""
 SPACING = 0.05
-"""Shortest time in seconds between two answers of a stream: a burst of changes is one answer."""
+"""Shortest time in seconds between two answers of a stream: a burst of changes is one answer. Never shorter than it
+took to work the last one out, so that watchers of a large cluster leave half of the processor to it."""
+SLICE = 0.005
+"""Seconds for which an answer is worked out at a stretch: the same process sends heartbeats."""
 
 
 class StatusService:
@@ -50,18 +54,20 @@ class StatusService:
 
     async def get(self, request: api_pb2.StatusRequest, call: Call) -> api_pb2.StatusResponse:
         """The status as of now. Raises ``NotFound`` for an unknown group."""
-        return self._read(request.group)
+        return await self._read(request.group)
 
     async def watch(self, request: api_pb2.StatusRequest, call: Call) -> AsyncIterator[api_pb2.StatusResponse]:
         """The status now, after each change, and at least each second."""
         with self._streams.opened(call.caller):
             generation = self._generation
             while True:
-                changed = self._changed
-                yield self._read(request.group)
-                await asyncio.sleep(SPACING)
+                changed, begun = self._changed, time.monotonic()
+                answer = await self._read(request.group)
+                took = time.monotonic() - begun
+                yield answer
+                await asyncio.sleep(spacing := min(max(SPACING, took), PERIOD))
                 try:
-                    async with asyncio.timeout(PERIOD - SPACING):
+                    async with asyncio.timeout(PERIOD - spacing):
                         await changed.wait()
                 except TimeoutError:
                     pass
@@ -71,13 +77,19 @@ class StatusService:
     async def alone(self, request: api_pb2.StatusRequest) -> AsyncIterator[api_pb2.StatusResponse]:
         """As ``watch``, from what this member has stored, while there is no leader; the caller ends it."""
         while True:
-            yield self._read(request.group)
+            yield await self._read(request.group)
             await asyncio.sleep(PERIOD)
 
-    def _read(self, group: str) -> api_pb2.StatusResponse:
+    async def _read(self, group: str) -> api_pb2.StatusResponse:
+        """Each part as of the moment when it was read."""
         if group and self._machine.group(group) is None:
             raise NotFound(f"Group {group[:80]!r} does not exist")
-        return self._source(group)
+        answer, begun = api_pb2.StatusResponse(), time.monotonic()
+        for _ in self._source(answer, group):
+            if time.monotonic() - begun >= SLICE:
+                await asyncio.sleep(0)
+                begun = time.monotonic()
+        return answer
 
     def _on_change(self, index: int, changes: Sequence[Changed]) -> None:
         self._notify()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -129,5 +129,6 @@ def seed(engine: MemoryEngine, machine: Machine, members: tuple[Member, ...]) ->
     engine.apply_now(store_pb2.Command(id="seed", actor="test", mutations=mutations).SerializeToString())
 
 
-def _status(group: str) -> api_pb2.StatusResponse:
-    return api_pb2.StatusResponse(cluster=api_pb2.ClusterView(name="demo"))
+def _status(answer: api_pb2.StatusResponse, group: str) -> Iterator[None]:
+    answer.cluster.name = "demo"
+    yield

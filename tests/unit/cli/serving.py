@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 
 from hasys.api.server import ApiServer
 from hasys.config import Member, NodeConfig, load
@@ -27,8 +28,9 @@ async def serve(config: NodeConfig) -> None:
     await serving
 
 
-def _status(group: str) -> api_pb2.StatusResponse:
-    return api_pb2.StatusResponse(cluster=api_pb2.ClusterView(name="demo"))
+def _status(answer: api_pb2.StatusResponse, group: str) -> Iterator[None]:
+    answer.cluster.name = "demo"
+    yield
 
 
 if __name__ == "__main__":

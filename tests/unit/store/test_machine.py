@@ -334,6 +334,16 @@ def test_an_object_over_its_limit_is_refused_and_changes_nothing(log: Log) -> No
     assert log.machine.get(Ref("Delay", "web", "fat")) is None
 
 
+def test_a_group_with_more_members_than_its_limit_is_refused_and_changes_nothing(log: Log) -> None:
+    log.must(group())
+    log.must(*(delay(f"d{number}") for number in range(transaction.GROUP_MEMBERS - 1)))
+    answer = log.put(delay("last"), delay("one-more"))
+    assert (answer.done, answer.code) == (False, "TooLarge")
+    assert f"Group/web: more than {transaction.GROUP_MEMBERS} resources" in answer.message
+    assert log.machine.get(Ref("Delay", "web", "last")) is None
+    log.must(delay("last"))
+
+
 def test_an_event_over_its_limit_is_refused_and_changes_nothing(log: Log) -> None:
     answer = log.apply(Mutation(record=pb.Event(message="x" * transaction.EVENT_BYTES)))
     assert (answer.done, answer.code) == (False, "TooLarge")

@@ -1,0 +1,1 @@
+"""No failover for nothing: minutes of overload of each kind, without a role change (``make endurance``)."""
