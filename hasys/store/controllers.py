@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -109,7 +109,7 @@ class Controllers:
             self._news.clear()
             self._urgent.clear()
             now = loop.time()
-            wake = await self._look(now)
+            wake = await self._look()
             if wake.wrote:
                 continue
             late = await self._wait(wake.at)
@@ -142,6 +142,10 @@ class Controllers:
             await asyncio.sleep(soon - loop.time())
 
     # ------------------------------------------------------------ one look
+    def read(self) -> Iterator[None]:
+        """Before a view: read what changed, in steps that are short."""
+        return self._picture.read()
+
     def view(self, now: float) -> View | None:
         """What the leader sees, also for status; None without authority."""
         authority = self._engine.authority()
@@ -160,7 +164,9 @@ class Controllers:
             log.info("leading in term %d%s", authority.term, ", from a cold start" if cold else "")
         return self._reign
 
-    async def _look(self, now: float) -> _Wake:
+    async def _look(self) -> _Wake:
+        await self._picture.refresh()
+        now = asyncio.get_running_loop().time()
         authority = self._engine.authority()
         if authority is None:
             leader = self._engine.status().leader

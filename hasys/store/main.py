@@ -67,7 +67,7 @@ class Store:
             self.engine,
             self.leases,
             self.assigned,
-            self.controllers.view,
+            self.controllers,
             self._clock,
             config.policy,
         )

@@ -6,6 +6,8 @@ starts without these memories; deadlines then count from the beginning of its au
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -49,6 +51,8 @@ RUN_TIMEOUT = 60.0
 """Seconds that ``hasys run`` gives a command when nothing else is said."""
 COMMAND = 200
 """Most characters of a command in the history."""
+SLICE = 0.005
+"""Seconds of reading at a stretch."""
 _NEVER = NodeFacts(silent_for=0.0)
 
 
@@ -112,7 +116,8 @@ class Picture:
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
         """The picture at this instant."""
         facts = self._leases.facts(now)
-        self._read_groups()
+        for _ in self.read():
+            pass
         claims = _by_group({node: known.claims for node, known in facts.items()})
         unheard = _by_group({node: known.oaths for node, known in facts.items()})
         groups = {
@@ -160,21 +165,34 @@ class Picture:
             elif change.ref.group:
                 self._dirty.add(change.ref.group)
 
-    def _read_groups(self) -> None:
+    async def refresh(self) -> None:
+        """Read what changed since the last view, in slices: after a start that is everything, and this process must
+        send heartbeats meanwhile. Also for a member that does not lead: it may have to, from one moment to the next."""
+        begun = time.monotonic()
+        for _ in self.read():
+            if time.monotonic() - begun >= SLICE:
+                await asyncio.sleep(0)
+                begun = time.monotonic()
+
+    def read(self) -> Iterator[None]:
+        """The same, one group in each step."""
         if self._dirty is None:
             self._groups.clear()
             self._dirty = {obj.group.metadata.name for obj in self._machine.list("Group")}
             self._open.clear()
             for obj in self._machine.list("Operation"):
                 self._note_operation(obj.operation.metadata.name, obj.operation)
-        for name in self._dirty:
-            group = self._machine.group(name)
-            if group is None:
-                self._groups.pop(name, None)
-                self._seen.pop(name, None)
-            else:
-                self._groups[name] = group_info(group, self._machine.members_of(name))
-        self._dirty = set()
+        while self._dirty:
+            self._read_group(self._dirty.pop())
+            yield
+
+    def _read_group(self, name: str) -> None:
+        group = self._machine.group(name)
+        if group is None:
+            self._groups.pop(name, None)
+            self._seen.pop(name, None)
+        else:
+            self._groups[name] = group_info(group, self._machine.members_of(name))
 
     def _with_times(self, group: GroupInfo, now: float) -> GroupInfo:
         a = group.assignment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -26,8 +27,20 @@ from hasys.v1 import objects_pb2 as pb
 _UNHEARD = NodeFacts(silent_for=0.0)
 
 
+class Sight(Protocol):
+    """What a leader sees of the cluster."""
+
+    def read(self) -> Iterator[None]:
+        """Take in what changed, in short steps."""
+        ...
+
+    def view(self, now: float) -> View | None:
+        """The cluster as of now; None: this member does not lead."""
+        ...
+
+
 class StatusSource:
-    """Builds the answer. ``view`` is the controllers' picture (None: this member does not lead)."""
+    """Builds the answer; ``sight`` is the controllers'."""
 
     def __init__(
         self,
@@ -36,7 +49,7 @@ class StatusSource:
         engine: Engine,
         leases: Leases,
         assigned: Assigned,
-        view: Callable[[float], View | None],
+        sight: Sight,
         clock: Callable[[], float],
         policy: str = "",
     ) -> None:
@@ -45,7 +58,7 @@ class StatusSource:
         self._engine = engine
         self._leases = leases
         self._assigned = assigned
-        self._view = view
+        self._sight = sight
         self._clock = clock
         self._policy = policy
         self.figures = Figures(clock)
@@ -59,9 +72,10 @@ class StatusSource:
         return answer
 
     def fill(self, answer: api.StatusResponse, group: str = "") -> Iterator[None]:
-        """The same in steps, one for each group: a process that must send heartbeats does other things in between."""
+        """The same in short steps: a process that must send heartbeats does other things in between."""
+        yield from self._sight.read()
         now = self._clock()
-        view = self._view(now)
+        view = self._sight.view(now)
         engine = self._engine.status()
         answer.resource_version = self._machine.revision
         answer.cluster.CopyFrom(self._cluster(engine, view))

@@ -16,7 +16,7 @@ from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
 from hasys.model.view import View
-from hasys.store import controllers
+from hasys.store import controllers, picture
 from hasys.store.assigned import Assigned
 from hasys.store.controllers import Controllers
 from hasys.store.machine import Machine
@@ -253,7 +253,7 @@ async def test_status_shows_what_the_contract_asks_for() -> None:
         await b.apply_group()
         await b.rest()
         loop = asyncio.get_running_loop()
-        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers.view, loop.time)
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers, loop.time)
         status = source()
         assert (status.cluster.name, status.cluster.leader, status.cluster.quorum) == ("demo", "n1", True)
         states = {n.name: (n.role, n.state) for n in status.nodes}
@@ -271,7 +271,7 @@ async def test_without_a_leader_status_claims_nothing_that_this_member_does_not_
         await b.apply_group()
         await b.rest()
         loop = asyncio.get_running_loop()
-        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers.view, loop.time)
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), b.controllers, loop.time)
         b.engine.elect(None)
         status = source()
         assert not status.cluster.quorum
@@ -282,17 +282,44 @@ async def test_without_a_leader_status_claims_nothing_that_this_member_does_not_
 
 
 @pytest.mark.anyio
+async def test_a_new_leader_of_a_large_store_reads_it_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats of the same process go on meanwhile."""
+    monkeypatch.setattr(picture, "SLICE", 0.0)
+    async with bench() as b:
+        for number in range(20):
+            await b.apply_group(f"g{number}")
+        await b.rest()
+        turns = 0
+
+        async def heartbeat() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beating = asyncio.create_task(heartbeat())
+        fresh = picture.Picture("n1", b.machine, b.engine, b.leases)
+        await fresh.refresh()
+        beating.cancel()
+        assert turns >= 20
+        assert list(fresh.read()) == []
+
+
+@pytest.mark.anyio
 async def test_of_two_nodes_status_names_the_policy_and_promises_no_bound() -> None:
     async with bench() as b:
         await b.apply_group()
         await b.rest()
         loop = asyncio.get_running_loop()
 
-        def view(now: float) -> View | None:
-            seen = b.controllers.view(now)
-            return None if seen is None else replace(seen, by_tokens=True)
+        class ByTokens:
+            read = b.controllers.read
 
-        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), view, loop.time, "safe")
+            def view(self, now: float) -> View | None:
+                seen = b.controllers.view(now)
+                return None if seen is None else replace(seen, by_tokens=True)
+
+        source = StatusSource("n1", b.machine, b.engine, b.leases, Assigned(b.machine), ByTokens(), loop.time, "safe")
         status = source()
         assert status.cluster.policy == "safe"
         assert not status.cluster.HasField("failover_bound")
