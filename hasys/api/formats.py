@@ -18,6 +18,7 @@ _DEVICE = re.compile(r"/dev(/[\w.+@:=-]+)+", re.ASCII)
 _PATH = re.compile(r"(/[\w.+@-]+)+", re.ASCII)
 _FS_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _OPTION = re.compile(r"[\w.+@:=/%-]{1,128}", re.ASCII)
+_FENCE_AGENT = re.compile(r"fence_[a-z0-9_]{1,60}")
 _UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,190}\.service", re.ASCII)
 _DOTS = frozenset((".", ".."))
 _SYSTEM_TREES = ("/proc/", "/sys/", "/dev/", "/run/", "/boot/", "/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/lib64/")
@@ -116,6 +117,18 @@ def service_unit(text: str) -> str:
     return "hasys cannot manage itself" if text.startswith("hasys") else ""
 
 
+def fence_agent(text: str) -> str:
+    """Name of a fence agent, or the path of one."""
+    if _FENCE_AGENT.fullmatch(text) or (text.startswith("/") and not absolute_path(text)):
+        return ""
+    return f"{_short(text)} is no fence agent: write its name, like fence_ipmilan, or its absolute path"
+
+
+def fence_option(text: str) -> str:
+    """The value of one line that a fence agent reads."""
+    return "" if text.isprintable() and len(text) <= 1000 else f"{_short(text)} is not one printable line"
+
+
 def user(text: str) -> str:
     """User name or decimal uid."""
     return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
@@ -157,6 +170,8 @@ CHECKS: Mapping[int, Callable[[str], str]] = {
     rules_pb2.FORMAT_FS_TYPE: fs_type,
     rules_pb2.FORMAT_MOUNT_OPTION: mount_option,
     rules_pb2.FORMAT_SERVICE_UNIT: service_unit,
+    rules_pb2.FORMAT_FENCE_AGENT: fence_agent,
+    rules_pb2.FORMAT_FENCE_OPTION: fence_option,
 }
 
 

@@ -17,7 +17,7 @@ Resource: TypeAlias = (
 )
 """What a group runs."""
 
-Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Monitor | pb.Operation | pb.Event | pb.Cluster
+Inner: TypeAlias = pb.Group | pb.Node | Resource | pb.Monitor | pb.Fencing | pb.Operation | pb.Event | pb.Cluster
 """What an envelope can hold."""
 
 API_VERSION = "hasys/v1"
@@ -74,6 +74,7 @@ KINDS: dict[str, Kind] = {
             "SystemdUnit", "systemd_unit", "systemdunits", ("unit", "units"), pb.SystemdUnit, grouped=True, applied=True
         ),
         Kind("Monitor", "monitor", "monitors", ("mon",), pb.Monitor, grouped=True, observes=True, applied=True),
+        Kind("Fencing", "fencing", "fencings", ("fence", "fences"), pb.Fencing, applied=True),
         Kind("Operation", "operation", "operations", ("op", "ops"), pb.Operation),
         Kind("Event", "event", "events", ("ev",), pb.Event),
         Kind("Cluster", "cluster", "clusters", (), pb.Cluster, applied=True),

@@ -81,6 +81,8 @@ def check_deletion(ref: Ref, view: View) -> list[Fault]:
     return [Fault(ref, "", f"{', '.join(needing)} comes after it: change or delete that first")]
 
 
+_SECRETS = ("passw", "secret", "token", "community")
+"""Parts of the names of options that nobody may see."""
 _NEEDS: Mapping[int, tuple[str, ...]] = {
     pb.OperationSpec.Switchover: ("group",),
     pb.OperationSpec.Failover: ("group", "node"),
@@ -103,6 +105,8 @@ def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]
         for field in _NEEDS.get(spec.type, ())
         if not getattr(spec, field)
     )
+    if spec.type == pb.OperationSpec.Fence or spec.by or spec.HasField("fencing"):
+        return [Fault(ref, "spec.type", "Fence is asked for by the leader alone: kind Fencing says how and when")]
     if spec.type != pb.OperationSpec.Run and (spec.command or spec.user or spec.HasField("timeout")):
         faults.append(Fault(ref, "spec.command", "belongs to the type Run alone"))
     if spec.type == pb.OperationSpec.Run and spec.group:
@@ -174,6 +178,8 @@ class _Input:
                 yield Fault(ref, field, why)
         if isinstance(message, pb.Group):
             yield from self._group(ref, message)
+        elif isinstance(message, pb.Fencing):
+            yield from self._fencing(ref, message)
         elif isinstance(message, pb.Cluster):
             yield from self._cluster(ref, message, known=old is not None)
         elif (part := resource(obj)) is not None:
@@ -205,6 +211,22 @@ class _Input:
                 yield Fault(ref, field, f"the group has no monitor {name!r}: apply it together with the group")
             elif obj.monitor.spec.on == mpb.MonitorSpec.Active:
                 yield Fault(ref, field, f"monitor {name!r} looks on the Active alone: give it on: Standby, or on: All")
+
+    def _fencing(self, ref: Ref, fencing: pb.Fencing) -> Iterator[Fault]:
+        node = self._view.node(ref.name)
+        if node is None or node.spec.role == pb.NodeSpec.Witness:
+            yield Fault(ref, "metadata.name", f"is no node that runs groups: name it like one of {self._nodes()}")
+        for number, name in enumerate(fencing.spec.nodes):
+            other = self._view.node(name)
+            if other is None or other.spec.role == pb.NodeSpec.Witness or name == ref.name:
+                why = "is the node itself" if name == ref.name else "is no node that runs groups"
+                yield Fault(ref, f"spec.nodes[{number}]", f"{name!r} {why}: it cannot run the agent")
+        for option in fencing.spec.options:
+            if option == "action":
+                yield Fault(ref, "spec.options.action", "is chosen by hasys: set spec.action instead")
+            elif any(word in option.lower() for word in _SECRETS):
+                mend = f"write it as a line {option}=... into spec.secretFile, on the nodes"
+                yield Fault(ref, f"spec.options.{option}", f"looks like a secret, and everybody could read it: {mend}")
 
     def _cluster(self, ref: Ref, cluster: pb.Cluster, *, known: bool) -> Iterator[Fault]:
         if not known:

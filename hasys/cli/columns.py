@@ -157,6 +157,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ADDRESSES", lambda o: ",".join(o.spec.addresses)),
         Column("MESSAGE", lambda o: o.status.message, wide=True),
     ),
+    "Fencing": (
+        _NAME,
+        Column("AGENT", lambda o: o.spec.agent),
+        Column("ACTION", lambda o: pb.FencingSpec.Action.Name(o.spec.action)),
+        Column("NODES", lambda o: ",".join(o.spec.nodes)),
+        Column("STATE", lambda o: "Failed" if o.status.failed else "Running" if o.status.operation else "Ready"),
+        Column("MESSAGE", lambda o: o.status.failed),
+    ),
     "Operation": (
         _NAME,
         Column("TYPE", lambda o: pb.OperationSpec.Type.Name(o.spec.type)),

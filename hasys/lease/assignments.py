@@ -23,8 +23,11 @@ class GroupAssignment:
     """Committed: the previous holder gets no more grants. Only then does the END of its grant free the group;
     without it, nothing but its guard's confirmed release does (docs/decisions/0002)."""
     outlives: float = 0.0
-    """Seconds from ``t_q`` during which things of this group may outlive a grant on a lost node: its armed watchdog
-    + 0.5 s when the group holds more than addresses; 0 otherwise."""
+    """Seconds from ``t_q`` during which things of this group may outlive a grant on any lost node: the time that a
+    guard has for an unmount; 0 when the group holds addresses alone."""
+    lingers: Mapping[str, float] = field(default_factory=dict)
+    """The same for one node, when the group holds more than addresses: its armed watchdog + 0.5 s, or the time that a
+    fence from outside is waited for."""
     candidates: frozenset[str] = frozenset()
     """Nodes of which an operator's oath for the group is taken over (docs/decisions/0005)."""
 

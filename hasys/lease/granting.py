@@ -346,7 +346,8 @@ class Granter:
 
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         assert self._indexed is not None
-        ends = t_q + over(max(self.timing.ttl, self._indexed.groups[group].outlives))
+        a = self._indexed.groups[group]
+        ends = t_q + over(max(self.timing.ttl, a.outlives, a.lingers.get(node, 0.0)))
         self._count(group, node, boot, Naming(epoch, ends))
         self._highest[group] = max(epoch, self._highest.get(group, -1))
         self._longest_end = max(self._longest_end, t_q + over(self.timing.ttl))
@@ -426,7 +427,7 @@ class Granter:
             return BY_NEWS
         if a.previous_node not in ("", node) and not a.revoked and not self._released(a.previous_node, group, a):
             return BY_NEWS
-        at = max(self._others_end(node, group, now), self._earlier_over(a.outlives))
+        at = max(self._others_end(node, group, now), self._earlier_over(self._left_behind(node, a)))
         return NAMED if now >= at else Verdict(False, at)
 
     # ------------------------------------------------------------------ inside: when grants are over
@@ -435,6 +436,14 @@ class Granter:
         """When every grant of every earlier leader has ended."""
         assert self._authority is not None
         return self._authority.silent_since + over(max(self.ttl_max, outlives))
+
+    def _left_behind(self, node: str, a: GroupAssignment) -> float:
+        """Seconds that what ran for an earlier leader on another node may outlive its grant. Nothing lives on a machine
+        that is off; its boot need not be known: a machine that was started again has another one."""
+        previous = a.previous_node
+        if previous in self._fenced and previous != node:
+            return 0.0
+        return max(a.outlives, a.lingers.get(previous, 0.0) if previous != node else 0.0)
 
     def _others_end(self, node: str, group: str, now: float, *, granted: bool = False) -> float:
         """When the last grant of this leader that named the group for another node is over (-inf: none is left), or

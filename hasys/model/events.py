@@ -212,6 +212,21 @@ _ROWS = (
         "Make sure that the machine is and stays off until it is mended.",
     ),
     Reason(
+        "FenceStarted", W, "{node} is being fenced by {cause}",
+        "It was lost for as long as its Fencing says while it may still have held a group.",
+        "Wait for NodeFenced or FenceFailed.",
+    ),
+    Reason(
+        "NodeFenced", W, "{node} was switched off: {cause}",
+        "A fence agent said so: its grants count as over.",
+        "Find out why the node was lost.",
+    ),
+    Reason(
+        "FenceFailed", C, "{node} could not be fenced: {cause}",
+        "Nothing more is tried until it is heard again.",
+        "Switch it off by hand, then `hasys fence-confirm NODE`; test its fence agent.",
+    ),
+    Reason(
         "OathSworn", C, "{group} is held by {node} without a majority: {cause}",
         "resolve or failover --force without a majority, or a policy of two nodes: the group runs there until a "
         "majority answers. Recorded when the store is back; the time is that of the beginning.",

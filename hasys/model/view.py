@@ -70,6 +70,21 @@ class Reboot:
 
 
 @dataclass(frozen=True, slots=True)
+class FencingInfo:
+    """How a node is switched off from outside."""
+
+    agent: str
+    delay: float = 5.0
+    """Seconds that the node must have been lost."""
+    nodes: tuple[str, ...] = ()
+    """Who may do it; empty: every other node."""
+    operation: str = ""
+    """Under way."""
+    failed: str = ""
+    """Why the last attempt failed: an operator is needed."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """A member and what the leader knows of its guard."""
 
@@ -112,6 +127,7 @@ class NodeInfo:
     """As recorded before, to see the change."""
     watchdog: float = 0.0
     """Seconds of the armed watchdog that its guard reports; 0: none."""
+    fencing: FencingInfo | None = None
     last_watchdog: float = 0.0
     """As recorded before: what a leader goes by when the guard is silent."""
     disk_failed: bool = False
@@ -344,6 +360,8 @@ class OperationType(StrEnum):
     DRAIN = "Drain"
     UNDRAIN = "Undrain"
     RUN = "Run"
+    FENCE = "Fence"
+    """Asked for by the leader, not by an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +385,11 @@ class OperationInfo:
     command: str = ""
     """RUN: what to run, in one line."""
     timeout: float = 0.0
-    """RUN: seconds that it may take."""
+    """RUN, FENCE: seconds that it may take."""
+    by: str = ""
+    """FENCE: the node whose agent does it."""
     outcome: str = ""
-    """RUN: how it ended, as its node reported; empty until then."""
+    """RUN, FENCE: how it ended, as its node reported; empty until then."""
     succeeded: bool = False
 
     @property

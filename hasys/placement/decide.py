@@ -10,7 +10,7 @@ Read next: ``policy.py`` for the table, ``groups.py`` for its outcomes, ``operat
 from __future__ import annotations
 
 from hasys.model.view import View
-from hasys.placement import groups, members, operations
+from hasys.placement import fencing, groups, members, operations
 from hasys.placement.draft import Draft
 from hasys.placement.effects import Decision
 
@@ -20,6 +20,7 @@ def decide(view: View, now: float) -> Decision:
     draft = Draft(view, now)
     for name in sorted(view.nodes):
         members.look(draft, name)
+        fencing.look(draft, name)
     for op in view.operations:
         if not op.running:
             operations.begin(draft, op)

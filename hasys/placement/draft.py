@@ -12,9 +12,11 @@ from dataclasses import replace
 from hasys.model import events
 from hasys.model.view import Assignment, Failure, GroupInfo, NodeInfo, NodeState, OperationInfo, Phase, Reboot, View
 from hasys.placement.effects import (
+    AskFence,
     Batch,
     Decision,
     Effect,
+    EndFence,
     FinishOperation,
     Purge,
     Record,
@@ -159,6 +161,19 @@ class Draft:
         boot_id = node.boot_id if confirmed else ""
         self.nodes[name] = replace(node, fence_confirmed=confirmed, fence_boot_id=boot_id)
         self._add("Node", name, SetFenceConfirmed(name, confirmed, boot_id))
+
+    def ask_fence(self, name: str, by: str, cause: str) -> None:
+        self._fencing(name, "just asked for")
+        self._add("Node", name, AskFence(name, by, cause))
+
+    def end_fence(self, name: str, failed: str = "") -> None:
+        self._fencing(name, "", failed)
+        self._add("Node", name, EndFence(name, failed))
+
+    def _fencing(self, name: str, operation: str, failed: str = "") -> None:
+        fencing = self.nodes[name].fencing
+        if fencing is not None:
+            self.nodes[name] = replace(self.nodes[name], fencing=replace(fencing, operation=operation, failed=failed))
 
     # ------------------------------------------------------------ operations, events
     def start(self, operation: OperationInfo, epoch: int = 0) -> None:

@@ -119,6 +119,23 @@ class SetFenceConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class AskFence:
+    """A new operation: ``by`` switches ``node`` off."""
+
+    node: str
+    by: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndFence:
+    """The operation has ended; ``failed`` says why it was in vain, empty: it was not."""
+
+    node: str
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartOperation:
     operation: str
     group: str
@@ -161,6 +178,8 @@ Effect = (
     | Purge
     | SetNodeState
     | SetCut
+    | AskFence
+    | EndFence
     | SetWatchdog
     | SetNetworks
     | SetDrained

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hasys.model.view import GroupInfo, NodeState, OperationInfo, OperationType, Phase
-from hasys.placement import choice, limits, networks
+from hasys.placement import choice, fencing, limits, networks
 from hasys.placement.draft import Draft
 from hasys.placement.policy import Policy, policy_of
 from hasys.placement.standing import NOT_HEARD, first_look
@@ -55,7 +55,9 @@ def _hears_more_soon(draft: Draft) -> bool:
 
 def watch(draft: Draft, op: OperationInfo) -> None:
     """A running operation: has it reached its end?"""
-    if op.type is OperationType.RUN:
+    if op.type is OperationType.FENCE:
+        fencing.watch(draft, op)
+    elif op.type is OperationType.RUN:
         _watch_run(draft, op)
     elif op.group:
         _watch_group(draft, op)
@@ -70,6 +72,7 @@ def _missing(draft: Draft, op: OperationInfo) -> str:
         OperationType.UNDRAIN,
         OperationType.FENCE_CONFIRM,
         OperationType.RUN,
+        OperationType.FENCE,
     )
     if needs_group:
         group = draft.groups.get(op.group)
@@ -316,4 +319,5 @@ _BEGIN: dict[OperationType, Callable[[Draft, OperationInfo], str]] = {
     OperationType.DRAIN: _drain,
     OperationType.UNDRAIN: _undrain,
     OperationType.RUN: _run,
+    OperationType.FENCE: fencing.begin,
 }

@@ -1,4 +1,5 @@
-"""``hasys run``: commands of an administrator on this node. Each at most once, bounded in time and output.
+"""``hasys run``: commands of an administrator on this node, and fence agents against a lost one. Each at most once,
+bounded in time and output.
 
 Independent of groups and leases: what is run here is the administrator's own act, and the history says whose.
 """
@@ -13,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from hasys.model.errors import HasysError
 from hasys.reconciler.ports import Report
-from hasys.resources import output, scripts
+from hasys.resources import fence_agent, output, scripts
 from hasys.resources.cgroup import Cgroup
 from hasys.resources.output import Outputs
 from hasys.resources.process import Command
@@ -60,7 +61,8 @@ class Runs:
 
     def _look(self, operation: pb.Operation, tasks: TaskGroup) -> None:
         name, spec, status = operation.metadata.name, operation.spec, operation.status
-        if spec.type != pb.OperationSpec.Run or spec.node != self._node:
+        runner = {pb.OperationSpec.Run: spec.node, pb.OperationSpec.Fence: spec.by}.get(spec.type)
+        if runner != self._node:
             return
         if status.state in ("Succeeded", "Failed"):
             self._known.discard(name)
@@ -75,11 +77,20 @@ class Runs:
                 result = pb.RunResult(outcome="the agent ended while it ran: how it ended is not known")
             else:
                 self._records.write(PLACE, name, {"command": list(spec.command)})
-                log.warning("%s runs %s as %s", spec.actor, list(spec.command), spec.user or "root")
-                result = await self._result(name, spec)
+                result = await (self._fence(spec) if spec.fencing.agent else self._result(name, spec))
         await self._tell(api_pb2.RunReport(operation=name, result=result))
 
+    async def _fence(self, spec: pb.OperationSpec) -> pb.RunResult:
+        log.warning("fencing %s: %s", spec.node, spec.reason)
+        try:
+            done = await fence_agent.fence(spec.fencing)
+        except fence_agent.Failed as e:
+            log.error("%s is not fenced: %s", spec.node, e)
+            return pb.RunResult(outcome=str(e), exited=True, exit_code=1)
+        return pb.RunResult(outcome=done, exited=True)
+
     async def _result(self, name: str, spec: pb.OperationSpec) -> pb.RunResult:
+        log.warning("%s runs %s as %s", spec.actor, list(spec.command), spec.user or "root")
         file = self._outputs.file(PLACE, name)
         timeout = spec.timeout.ToNanoseconds() / 1e9 if spec.HasField("timeout") else TIMEOUT
         try:

@@ -38,7 +38,7 @@ class Assigned:
         self._value = None
 
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
-        if not changes or any(change.ref.kind in ("Group", "Node", "Cluster") for change in changes):
+        if not changes or any(change.ref.kind in ("Group", "Node", "Cluster", "Fencing") for change in changes):
             self._value = None
 
     def _build(self) -> Assignments:
@@ -61,25 +61,38 @@ class Assigned:
             previous_node=a.previous_node,
             previous_epoch=a.previous_epoch,
             revoked=a.revoked,
-            outlives=self._outlives(group.metadata.name, a),
+            outlives=self._outlives(group.metadata.name),
+            lingers=self._lingers(group.metadata.name, a.node, a.previous_node),
             candidates=_candidates(group),
         )
 
-    def _outlives(self, group: str, a: pb.Assignment) -> float:
-        """Addresses are muted by the kernel; anything more may live on until a watchdog stops the machine, a mount
-        until its guard has unmounted it."""
+    def _outlives(self, group: str) -> float:
+        """Addresses are muted by the kernel; a mount may live on until its guard has unmounted it."""
+        members = self._machine.members_of(group)
+        waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
+        return self._ttl() + max(waits) if waits else 0.0
+
+    def _lingers(self, group: str, *nodes: str) -> dict[str, float]:
+        """Anything more than addresses may live on until a watchdog stops the machine; a fence from outside is waited
+        for."""
         members = self._machine.members_of(group)
         if not any(_outlives(ref, obj) for ref, obj in members.items()):
-            return 0.0
-        timeout = max((self._bites(node) for node in (a.node, a.previous_node) if node), default=0.0)
-        waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
-        unmounted = self._ttl() + max(waits) if waits else 0.0
-        return max(timeout + WATCHDOG_MARGIN if timeout else 0.0, unmounted)
+            return {}
+        return {node: time for node in nodes if node and (time := self._linger(node))}
+
+    def _linger(self, node: str) -> float:
+        timeout = self._bites(node)
+        return max(timeout + WATCHDOG_MARGIN if timeout else 0.0, self._fence_wait(node))
 
     def _bites(self, node: str) -> float:
         """Seconds of the node's watchdog: as it says now, or as recorded, which a new leader knows of a lost node."""
         obj = self._machine.get(Ref("Node", "", node))
         return max(self._watchdog(node), seconds(obj.node.status.watchdog) if obj is not None else 0.0)
+
+    def _fence_wait(self, node: str) -> float:
+        """Seconds that a fence of the node from outside is waited for."""
+        obj = self._machine.get(Ref("Fencing", "", node))
+        return seconds(obj.fencing.spec.wait) if obj is not None else 0.0
 
     def _ttl(self) -> float:
         """Longest time that a lease may last after its last proof."""

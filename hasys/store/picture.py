@@ -22,6 +22,7 @@ from hasys.model.view import (
     Assignment,
     Candidate,
     Failure,
+    FencingInfo,
     Finding,
     GroupInfo,
     Limit,
@@ -49,6 +50,8 @@ LIMIT, WITHIN, QUIET, FAILBACK = 3, 600.0, 3600.0, 600.0
 """Defaults of FailoverLimit and Failback in the schema; seconds."""
 RUN_TIMEOUT = 60.0
 """Seconds that ``hasys run`` gives a command when nothing else is said."""
+FENCE_DELAY = 5.0
+"""Seconds; the schema's default of ``FencingSpec.delay``."""
 COMMAND = 200
 """Most characters of a command in the history."""
 SLICE = 0.005
@@ -147,7 +150,9 @@ class Picture:
             state, since = self._states.get(name, (seen.last_state, None))
             since = since if state is seen.last_state else now
             self._states[name] = seen.last_state, since
-            nodes[name] = replace(seen, cut=engine.cut.get(name), state_since=since)
+            told = self._machine.get(Ref("Fencing", "", name))
+            fencing = fencing_info(told.fencing) if told is not None else None
+            nodes[name] = replace(seen, cut=engine.cut.get(name), state_since=since, fencing=fencing)
         return nodes
 
     # ------------------------------------------------------------ groups
@@ -284,6 +289,18 @@ def node_info(node: pb.Node, facts: NodeFacts, *, connected: bool) -> NodeInfo:
     )
 
 
+def fencing_info(fencing: pb.Fencing) -> FencingInfo:
+    """How the node of that name is switched off from outside."""
+    spec, status = fencing.spec, fencing.status
+    return FencingInfo(
+        agent=spec.agent,
+        delay=seconds(spec.delay) if spec.HasField("delay") else FENCE_DELAY,
+        nodes=tuple(spec.nodes),
+        operation=status.operation,
+        failed=status.failed,
+    )
+
+
 def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
     """A group from its object and its resources; without what only a leader knows."""
     spec, status = group.spec, group.status
@@ -387,7 +404,14 @@ def operation_info(operation: pb.Operation, since: float) -> OperationInfo:
         epoch=status.epoch,
         since=since,
         command=one_line(" ".join(spec.command))[:COMMAND],
-        timeout=seconds(spec.timeout) if spec.HasField("timeout") else RUN_TIMEOUT,
+        timeout=_timeout(spec),
+        by=spec.by,
         outcome=status.run.outcome,
         succeeded=status.run.exited and status.run.exit_code == 0,
     )
+
+
+def _timeout(spec: pb.OperationSpec) -> float:
+    """Seconds that the command, or the fence agent, may take."""
+    given = spec.fencing if spec.type == pb.OperationSpec.Fence else spec
+    return seconds(given.timeout) if given.HasField("timeout") else RUN_TIMEOUT

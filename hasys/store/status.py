@@ -198,11 +198,12 @@ class StatusSource:
     def _bound(self, group: GroupInfo, view: View) -> float:
         """L1: the longest time from the loss of its node until every resource runs elsewhere, as far as settings tell.
 
-        An armed watchdog, or the time that a lost node has for its unmount, delays it; delays and start times of the
-        flow come last.
+        An armed watchdog, the wait for a fence, or the time that a lost node has for its unmount, delays it; delays
+        and start times of the flow come last.
         """
         assignment = self._assigned().groups.get(group.name)
-        fence = max(0.0, assignment.outlives - view.timing.grant_over) if assignment else 0.0
+        left = max(assignment.outlives, assignment.lingers.get(assignment.node, 0.0)) if assignment else 0.0
+        fence = max(0.0, left - view.timing.grant_over)
         return view.timing.failover_bound + fence + start_time(self._machine.members_of(group.name))
 
 

@@ -11,8 +11,10 @@ from hasys.api.convert import duration, stamp
 from hasys.api.kinds import Ref, copy
 from hasys.model import events
 from hasys.placement.effects import (
+    AskFence,
     Batch,
     Effect,
+    EndFence,
     FinishOperation,
     Purge,
     Record,
@@ -52,6 +54,8 @@ class _Writer:
         self._spec: dict[Ref, pb.Object] = {}
         self._status: dict[Ref, pb.Object] = {}
         self._purged: list[Ref] = []
+        self._asked: list[pb.Object] = []
+        """New operations."""
         self._events: list[pb.Event] = []
         self._gone = False
 
@@ -72,6 +76,9 @@ class _Writer:
             mutation.expect_version = 0 if ref in self._spec else self._version(ref)
         for ref in self._purged:
             command.mutations.add(delete=ref.key(), purge=True, expect_version=self._version(ref))
+        for obj in self._asked:
+            command.mutations.add(put_spec=obj, expect_absent=True)
+            command.mutations.add(put_status=obj)
         for event in self._events:
             command.mutations.add(record=event)
         return command
@@ -172,6 +179,13 @@ class _Writer:
                 status.state_since.CopyFrom(self._stamp)
             case SetCut(node, addresses):
                 self._node(node).cut[:] = addresses
+            case AskFence(node, by, cause):
+                self._ask_fence(node, by, cause)
+            case EndFence(node, failed):
+                ref = Ref("Fencing", "", node)
+                if self._machine.get(ref) is not None:  # else it was deleted meanwhile
+                    fencing = self._copy(ref, self._status).fencing.status
+                    fencing.operation, fencing.failed = "", failed
             case SetWatchdog(node, timeout):
                 self._node(node).ClearField("watchdog")
                 if timeout:
@@ -201,6 +215,23 @@ class _Writer:
                 status.fence_confirmed, status.fence_boot_id = confirmed, boot_id
             case _:  # pragma: no cover
                 raise AssertionError(f"no writer for {effect}")
+
+    def _ask_fence(self, node: str, by: str, cause: str) -> None:
+        """A new operation, and the note that it is under way: together, so that there is never a second one."""
+        fencing = self._copy(Ref("Fencing", "", node), self._status).fencing
+        name = f"fence-{node}-{secrets.token_hex(4)}"
+        fencing.status.operation, fencing.status.failed = name, ""
+        asked = pb.Object()
+        asked.operation.metadata.name = name
+        asked.operation.spec.CopyFrom(
+            pb.OperationSpec(
+                type=pb.OperationSpec.Fence, node=node, by=by, reason=cause[:256], actor="controller",
+                fencing=fencing.spec,
+            )
+        )  # fmt: skip
+        asked.operation.status.state = "Pending"
+        asked.operation.status.started.CopyFrom(self._stamp)
+        self._asked.append(asked)
 
 
 def event_of(record: Record, time: Timestamp, clock: str = "") -> pb.Event:

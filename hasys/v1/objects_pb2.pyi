@@ -126,6 +126,7 @@ class Object(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     SYSTEMD_UNIT_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
+    FENCING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def group(self) -> Global___Group: ...
     @_builtins.property
@@ -152,6 +153,8 @@ class Object(_message.Message):
     def systemd_unit(self) -> Global___SystemdUnit: ...
     @_builtins.property
     def monitor(self) -> Global___Monitor: ...
+    @_builtins.property
+    def fencing(self) -> Global___Fencing: ...
     def __init__(
         self,
         *,
@@ -168,12 +171,13 @@ class Object(_message.Message):
         command: Global___CommandStep | None = ...,
         systemd_unit: Global___SystemdUnit | None = ...,
         monitor: Global___Monitor | None = ...,
+        fencing: Global___Fencing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit", "monitor"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit", "monitor", "fencing"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1683,6 +1687,152 @@ class NodeReboot(_message.Message):
 Global___NodeReboot: _TypeAlias = NodeReboot  # noqa: Y015
 
 @_typing.final
+class Fencing(_message.Message):
+    """How a lost node is switched off from outside, by an agent of Debian's fence-agents or one that speaks like them.
+    Named like its node.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___FencingSpec: ...
+    @_builtins.property
+    def status(self) -> Global___FencingStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___FencingSpec | None = ...,
+        status: Global___FencingStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fencing: _TypeAlias = Fencing  # noqa: Y015
+
+@_typing.final
+class FencingSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FencingSpec._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        Reboot: FencingSpec._Action.ValueType  # 0
+        Off: FencingSpec._Action.ValueType  # 1
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+    Reboot: FencingSpec.Action.ValueType  # 0
+    Off: FencingSpec.Action.ValueType  # 1
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SECRET_FILE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """fence_ipmilan, or an absolute path"""
+    secret_file: _builtins.str
+    """on each node that may run the agent: more lines "option=value", for root alone"""
+    action: Global___FencingSpec.Action.ValueType
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """as in its manual page, in the spelling of its standard input"""
+
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """lost for so long before it is fenced"""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """of the agent"""
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """nodes that reach the device; empty: every other node"""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """groups that hold more than addresses start elsewhere only after this, or once the node is fenced"""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        secret_file: _builtins.str = ...,
+        action: Global___FencingSpec.Action.ValueType = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "timeout", b"timeout", "wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent", b"agent", "delay", b"delay", "nodes", b"nodes", "options", b"options", "secret_file", b"secret_file", "timeout", b"timeout", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FencingSpec: _TypeAlias = FencingSpec  # noqa: Y015
+
+@_typing.final
+class FencingStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """of type Fence, under way"""
+    failed: _builtins.str
+    """why the last attempt failed; until the node is heard again nothing more is tried"""
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        failed: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FencingStatus: _TypeAlias = FencingStatus  # noqa: Y015
+
+@_typing.final
 class Cluster(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1873,6 +2023,8 @@ class OperationSpec(_message.Message):
         Drain: OperationSpec._Type.ValueType  # 8
         Undrain: OperationSpec._Type.ValueType  # 9
         Run: OperationSpec._Type.ValueType  # 20
+        Fence: OperationSpec._Type.ValueType  # 30
+        """asked for by the leader alone"""
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     Unspecified: OperationSpec.Type.ValueType  # 0
@@ -1886,6 +2038,8 @@ class OperationSpec(_message.Message):
     Drain: OperationSpec.Type.ValueType  # 8
     Undrain: OperationSpec.Type.ValueType  # 9
     Run: OperationSpec.Type.ValueType  # 20
+    Fence: OperationSpec.Type.ValueType  # 30
+    """asked for by the leader alone"""
 
     TYPE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
@@ -1898,6 +2052,8 @@ class OperationSpec(_message.Message):
     COMMAND_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    FENCING_FIELD_NUMBER: _builtins.int
     type: Global___OperationSpec.Type.ValueType
     group: _builtins.str
     node: _builtins.str
@@ -1910,6 +2066,8 @@ class OperationSpec(_message.Message):
     """set by the server from the caller's certificate"""
     user: _builtins.str
     """Run: as whom; empty: root"""
+    by: _builtins.str
+    """Fence: the node whose agent does it"""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Run"""
@@ -1917,6 +2075,10 @@ class OperationSpec(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Run: then it is killed; absent: 60s"""
+
+    @_builtins.property
+    def fencing(self) -> Global___FencingSpec:
+        """Fence: as it was when this was asked for"""
 
     def __init__(
         self,
@@ -1932,10 +2094,12 @@ class OperationSpec(_message.Message):
         command: _abc.Iterable[_builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         user: _builtins.str = ...,
+        by: _builtins.str = ...,
+        fencing: Global___FencingSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fencing", b"fencing", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "command", b"command", "force", b"force", "group", b"group", "node", b"node", "reason", b"reason", "role", b"role", "step", b"step", "timeout", b"timeout", "type", b"type", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "by", b"by", "command", b"command", "fencing", b"fencing", "force", b"force", "group", b"group", "node", b"node", "reason", b"reason", "role", b"role", "step", b"step", "timeout", b"timeout", "type", b"type", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1964,7 +2128,7 @@ class OperationStatus(_message.Message):
     def duration(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def run(self) -> Global___RunResult:
-        """Run: how it ended, as its node reported"""
+        """Run, Fence: how it ended, as its node reported"""
 
     def __init__(
         self,

@@ -53,6 +53,10 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """name.service"""
     FORMAT_MOUNT_OPTION: _Format.ValueType  # 23
     """one option of mount(8): noatime, data=ordered"""
+    FORMAT_FENCE_AGENT: _Format.ValueType  # 30
+    """fence_ipmilan, or an absolute path"""
+    FORMAT_FENCE_OPTION: _Format.ValueType  # 31
+    """one line"""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper): ...
 
@@ -80,6 +84,10 @@ FORMAT_SERVICE_UNIT: Format.ValueType  # 24
 """name.service"""
 FORMAT_MOUNT_OPTION: Format.ValueType  # 23
 """one option of mount(8): noatime, data=ordered"""
+FORMAT_FENCE_AGENT: Format.ValueType  # 30
+"""fence_ipmilan, or an absolute path"""
+FORMAT_FENCE_OPTION: Format.ValueType  # 31
+"""one line"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final

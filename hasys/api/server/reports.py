@@ -167,7 +167,8 @@ def _run_result(node: str, run: api_pb2.RunReport, machine: Machine) -> tuple[st
     if old is None:
         return "does not exist", None
     spec, status = old.operation.spec, old.operation.status
-    if spec.type != pb.OperationSpec.Run or spec.node != node:
+    runner = {pb.OperationSpec.Run: spec.node, pb.OperationSpec.Fence: spec.by}.get(spec.type)
+    if runner != node:
         return f"is nothing that {node} runs", None
     if status.state != "Running" or status.run.outcome:
         return "does not run", None

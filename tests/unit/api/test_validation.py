@@ -293,3 +293,37 @@ def test_a_command_belongs_to_a_run_on_a_node(log: Log) -> None:
     assert faults(type=run, node="n1", command=["x" * 9000]) == ["spec.command"]
     assert faults(type=run, node="n1", group="web", command=["x"]) == ["spec.group"]
     assert faults(type=pb.OperationSpec.Pause, group="web", command=["x"]) == ["spec.command"]
+
+
+def fencing(name: str, **spec: object) -> pb.Object:
+    obj = pb.Object()
+    obj.fencing.metadata.name = name
+    obj.fencing.spec.CopyFrom(pb.FencingSpec(**{"agent": "fence_ipmilan", **spec}))  # type: ignore[arg-type]
+    return obj
+
+
+def test_a_fencing_is_named_like_its_node_and_done_by_others(log: Log) -> None:
+    assert found([fencing("n1", options={"ip": "192.0.2.1"}, secret_file="/etc/n1", nodes=["n2"])], log.machine) == []
+    assert found([fencing("w")], log.machine) == [("w", "metadata.name")]
+    assert found([fencing("n9")], log.machine) == [("n9", "metadata.name")]
+    several = found([fencing("n1", nodes=["n2", "n1", "w"])], log.machine)
+    assert several == [("n1", "spec.nodes[1]"), ("n1", "spec.nodes[2]")]
+
+
+@pytest.mark.parametrize("option", ["password", "passwd", "snmp_priv_passwd", "api_token", "community", "action"])
+def test_an_option_of_a_fence_agent_that_is_a_secret_or_the_action_is_refused(log: Log, option: str) -> None:
+    assert found([fencing("n1", options={option: "x"})], log.machine) == [("n1", f"spec.options.{option}")]
+
+
+@pytest.mark.parametrize("agent", ["ipmilan", "fence_ipmilan; reboot", "./fence_x", "fence_IPMI", ""])
+def test_what_is_no_fence_agent_is_refused(log: Log, agent: str) -> None:
+    assert found([fencing("n1", agent=agent)], log.machine) == [("n1", "spec.agent")]
+
+
+def test_an_option_of_several_lines_is_refused(log: Log) -> None:
+    assert found([fencing("n1", options={"ip": "a\naction=on"})], log.machine) == [("n1", "spec.options.ip")]
+
+
+def test_nobody_but_the_leader_asks_for_a_fence(log: Log) -> None:
+    spec = pb.OperationSpec(type=pb.OperationSpec.Fence, node="n1", by="n2")
+    assert [f.field for f in check_operation(Ref("Operation", "", "x"), spec, log.machine)] == ["spec.type"]

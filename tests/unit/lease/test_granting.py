@@ -223,6 +223,24 @@ def test_a_watchdog_delays_the_next_holder_of_more_than_addresses() -> None:
     assert names(one.hear("n2", LATE - 0.01 + over(5.5))) == [("web", 2)]
 
 
+def test_what_lingers_on_a_lost_node_delays_the_next_holder_and_on_the_next_one_nobody() -> None:
+    one = leader(web=on("n1", lingers={"n1": 5.5}))
+    one.hear("n1", LATE)
+    one.assign(web=replace(moved(revoked=True), lingers={"n1": 5.5, "n2": 3600.0}))
+    assert names(one.hear("n2", LATE + 5.4)) == []
+    assert names(one.hear("n2", LATE - 0.01 + over(5.5))) == [("web", 2)]
+
+
+def test_a_new_leader_waits_for_what_lingers_on_a_node_that_it_never_heard_unless_that_is_off() -> None:
+    one = leader(web=replace(moved(revoked=True), lingers={"n1": 3600.0, "n2": 3600.0}))
+    one.silent_since = LATE
+    later = LATE + over(TIMING.ttl)
+    assert names(one.hear("n2", later)) == []
+    one.assignments = Assignments(one.assignments.groups, {"n1": ""})  # sworn, or fenced; its boot is not known
+    assert names(one.hear("n2", later - 0.1)) == [], "what an earlier leader granted to anybody ends with the lease"
+    assert names(one.hear("n2", later)) == [("web", 2)]
+
+
 def test_one_group_is_revoked_without_touching_the_others() -> None:
     one = leader(web=on("n1"), db=on("n1"))
     one.hear("n1", LATE)

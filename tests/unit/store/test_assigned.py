@@ -31,7 +31,8 @@ def log() -> Log:
 
 def outlives(log: Log, watchdog: float = 0.0) -> float:
     log.assign(node="n1", epoch=1)
-    return Assigned(log.machine, lambda _: watchdog)().groups["web"].outlives
+    found = Assigned(log.machine, lambda _: watchdog)().groups["web"]
+    return max(found.outlives, found.lingers.get("n1", 0.0))
 
 
 def test_addresses_alone_never_outlive_their_lease(log: Log) -> None:
@@ -51,6 +52,16 @@ def test_a_leader_that_never_heard_the_lost_node_knows_its_watchdog_from_the_rec
     log.must(delay("a"), node)
     log.apply(Mutation(put_status=node))
     assert outlives(log) == 10.5
+
+
+def test_what_may_run_on_waits_for_the_fence_from_outside(log: Log) -> None:
+    obj = pb.Object()
+    obj.fencing.metadata.name = "n1"
+    obj.fencing.spec.wait.FromSeconds(3600)
+    log.must(obj)
+    assert outlives(log) == 0.0, "addresses are muted by their kernel"
+    log.must(delay("a"))
+    assert outlives(log) == 3600.0
 
 
 def test_a_mount_may_stay_for_the_longest_unmount_timeout_after_the_lease(log: Log) -> None:
