@@ -438,12 +438,10 @@ class Granter:
         return self._authority.silent_since + over(max(self.ttl_max, outlives))
 
     def _left_behind(self, node: str, a: GroupAssignment) -> float:
-        """Seconds that what ran for an earlier leader on another node may outlive its grant. Nothing lives on a machine
-        that is off; its boot need not be known: a machine that was started again has another one."""
-        previous = a.previous_node
-        if previous in self._fenced and previous != node:
-            return 0.0
-        return max(a.outlives, a.lingers.get(previous, 0.0) if previous != node else 0.0)
+        """Seconds that what another node ran for an earlier leader may outlive its grant. On a machine that is off it
+        does not, and its boot need not be known: one that was started again has another."""
+        previous = a.previous_node if a.previous_node != node else ""
+        return 0.0 if previous in self._fenced else max(a.outlives, a.lingers.get(previous, 0.0))
 
     def _others_end(self, node: str, group: str, now: float, *, granted: bool = False) -> float:
         """When the last grant of this leader that named the group for another node is over (-inf: none is left), or
