@@ -50,7 +50,7 @@ _MEANS = {
               help="A small machine that votes and runs nothing.")  # fmt: skip
 @click.option("--observer", "observers", multiple=True, metavar="NAME=ADDR[:PORT][,ADDR2]",
               help="A server that runs groups and does not vote.")  # fmt: skip
-@click.option("--profile", type=click.Choice(list(PROFILES)), default="default", show_default=True,
+@click.option("--profile", type=click.Choice(list(PROFILES)), show_default="default",
               help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
 @click.option("--policy", metavar="NAME", default="",
               help="Two nodes without a witness: what happens when one does not hear the other. safe (the default"
@@ -62,44 +62,73 @@ def init(
     nodes: Sequence[str],
     witnesses: Sequence[str],
     observers: Sequence[str],
-    profile: str,
+    profile: str | None,
     policy: str,
     out: Path | None,
 ) -> None:
     """Create a cluster: writes DIR/NODE/ for every node and the witness, DIR/client/ and DIR/ca/.
 
-    With no options on a terminal it asks, step by step.
+    On a terminal it asks for what is needed and not given, step by step, and offers to go on to 'hasys install'.
 
     \b
     hasys init --cluster demo --node n1=10.0.0.1 --node n2=10.0.0.2 --witness w=10.0.0.3 --out demo
     """
-    if not (cluster or nodes or witnesses or observers or out) and _on_terminal():
-        from hasys.cli.ask import ask_for_cluster
+    members = [parse_member(n, "Voter") for n in nodes]
+    members += [parse_member(w, "Witness") for w in witnesses]
+    members += [parse_member(o, "Observer") for o in observers]
+    if cluster and out is not None and (nodes or observers):
+        seed = plan(cluster, members, profile or "default", policy)
+        write_cluster(seed, out)
+        _say_what_next(seed, out)
+        return
+    if not _on_terminal():
+        raise click.UsageError("--cluster, --node and --out are needed (on a terminal, init asks for them)")
+    from hasys.cli.ask import Wanted, ask_for_cluster
 
-        seed, out = ask_for_cluster()
-    else:
-        if not cluster or out is None or not (nodes or observers):
-            raise click.UsageError("--cluster, --node and --out are needed (with no options at all, init asks)")
-        members = [parse_member(n, "Voter") for n in nodes]
-        members += [parse_member(w, "Witness") for w in witnesses]
-        members += [parse_member(o, "Observer") for o in observers]
-        seed = plan(cluster, members, profile, policy)
+    seed, out, first = ask_for_cluster(Wanted(cluster, tuple(members), profile, policy, out), refuse_written)
     write_cluster(seed, out)
     _say_what_next(seed, out)
+    if first:
+        write_public(out / first.file, first.manifest(seed))
+        click.echo(f"  then: hasys apply -f {out / first.file} --wait")
+    _offer_service(seed, out)
+
+
+def _offer_service(seed: Seed, out: Path) -> None:
+    """When this machine is one of the members, and systemd runs it: the service, now."""
+    from hasys.cli import systemd
+    from hasys.cli.machine import is_here
+
+    here = [m for m in seed.members if all(is_here(address) for address in m.addresses)]
+    if len(here) != 1 or not systemd.runs():
+        return
+    from hasys.cli.install import install_service
+
+    if click.confirm(f"This machine is {here[0].name}. Install its service and start it now", default=True):
+        install_service(out / here[0].name, start=True)
 
 
 def _on_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def write_cluster(seed: Seed, out: Path) -> None:
-    """Write all folders of the cluster below ``out``, or none. Raises :class:`ConfigRefused` when one is there."""
-    folders = ["ca", "client", *(m.name for m in seed.members)]
-    for folder in folders:
+def _folders(seed: Seed) -> list[str]:
+    return ["ca", "client", *(m.name for m in seed.members)]
+
+
+def refuse_written(seed: Seed, out: Path) -> None:
+    """Raises :class:`ConfigRefused` when one of the cluster's folders is there."""
+    for folder in _folders(seed):
         if (out / folder).exists():
             raise ConfigRefused(
                 f"{out / folder} exists: nothing is overwritten, its keys may be in use; choose another --out"
             )
+
+
+def write_cluster(seed: Seed, out: Path) -> None:
+    """Write all folders of the cluster below ``out``, or none. Raises :class:`ConfigRefused` when one is there."""
+    refuse_written(seed, out)
+    folders = _folders(seed)
     out.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".init-", dir=out))
     try:

@@ -18,7 +18,7 @@ from hasys.cli.run import command_of, roles_of
 from hasys.config import NodeConfig, load
 from hasys.model.errors import Refused
 
-_UNIT_DIR = Path("/etc/systemd/system")
+UNIT_DIR = Path("/etc/systemd/system")
 
 HAND_OVER_LIMIT = 3700.0
 """Seconds that a stopping node waits for its groups to go: the longest stop time, and what comes with it."""
@@ -36,21 +36,28 @@ _PURPOSE = {
 @click.option("--start", is_flag=True, help="Write them, enable them, start the node, wait until it serves (root).")
 @click.option("--command-files", "directory", type=click.Path(path_type=Path), metavar="DIR",
               help="A unit too that carries out the command files in DIR; needs --context.")  # fmt: skip
-@click.option("--unit-dir", type=click.Path(path_type=Path), default=_UNIT_DIR, show_default=True, metavar="DIR")
+@click.option("--unit-dir", type=click.Path(path_type=Path), default=UNIT_DIR, show_default=True, metavar="DIR")
 @context_option
 def install(path: Path, write: bool, start: bool, directory: Path | None, unit_dir: Path) -> None:
     """systemd units for the node of FILE. Without --apply or --start nothing is changed: they are printed."""
+    if write or start:
+        install_service(path, start=start, directory=directory, unit_dir=unit_dir)
+        return
+    config = load(path)
+    for name, text in units(config, _command_files(config, directory) if directory else "").items():
+        click.echo(f"# {unit_dir / name}\n{text}")
+    click.echo("# dry run: nothing was written; add --apply, or --start", err=True)
+
+
+def install_service(path: Path, *, start: bool, directory: Path | None = None, unit_dir: Path = UNIT_DIR) -> None:
+    """Write the units of the node of node.yaml; with ``start`` it runs when this returns. ``directory``: of command
+    files. Raises ``Refused`` with the mend."""
     config = load(path)
     made = units(config, _command_files(config, directory) if directory else "")
-    if not (write or start):
-        for name, text in made.items():
-            click.echo(f"# {unit_dir / name}\n{text}")
-        click.echo("# dry run: nothing was written; add --apply, or --start", err=True)
-        return
     if start and not systemd.runs():
         raise Refused("systemd does not run on this machine: start the node in the foreground, 'hasys node run'")
     if not os.access(unit_dir, os.W_OK):
-        raise Refused(f"{unit_dir}: cannot be written: run it as root")
+        raise Refused(f"{unit_dir}: cannot be written: run 'hasys install --config {path} --start' as root")
     if directory:
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     replace_together({unit_dir / name: (text.encode(), 0o644) for name, text in made.items()})

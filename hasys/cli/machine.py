@@ -178,7 +178,7 @@ def certificate(check: str, path: Path) -> Finding:
 
 def addresses(config: NodeConfig) -> Finding:
     """This machine has the addresses that node.yaml gives it."""
-    missing = [address for address in config.me.addresses if not _bindable(address)]
+    missing = [address for address in config.me.addresses if not is_here(address)]
     if not missing:
         return Finding(GOOD, "addresses", ", ".join(config.me.addresses))
     mend = "set the address on its interface, or run the doctor on the machine that this folder is for"
@@ -220,7 +220,8 @@ def disk(folder: Path, bound: float) -> Finding:
     return Finding(WARN, "durable writes", found, mend)
 
 
-def _bindable(address: str) -> bool:
+def is_here(address: str) -> bool:
+    """Has this machine the address?"""
     return _bind_error(address, 0) != errno.EADDRNOTAVAIL
 
 

@@ -36,11 +36,10 @@ class Seed:
 def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = "") -> Seed:
     """A new cluster of these members; two that vote and no third get the policy ``safe`` unless another is named.
     Raises :class:`ConfigRefused`, one line with the mend."""
-    _label("--cluster", cluster)
+    check_label("--cluster", cluster)
     if profile not in PROFILES:
         raise ConfigRefused(f"--profile: {profile!r} is unknown: use one of {', '.join(PROFILES)}")
-    _check_names(members)
-    _check_sockets(members)
+    check_members(members)
     _check_voters(members)
     return Seed(cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy))
 
@@ -54,7 +53,7 @@ def parse_member(text: str, role: str) -> Member:
     name, equals, rest = text.partition("=")
     if not equals or not rest:
         raise ConfigRefused(f"{option}: {text!r}: write NAME=ADDR[:PORT][,ADDR2], as in n1=10.0.0.1,192.168.7.1")
-    _label(option, name)
+    check_label(option, name)
     addresses, ports = [], set()
     for part in rest.split(","):
         address, port = _address(f"{option} {name}", part.strip())
@@ -117,9 +116,17 @@ def _port(where: str, text: str) -> int:
     return int(text)
 
 
-def _label(option: str, name: str) -> None:
+def check_label(option: str, name: str) -> str:
+    """The name. Raises :class:`ConfigRefused` when it is none; ``option``: where it was given."""
     if not LABEL.match(name):
         raise ConfigRefused(f"{option}: {name!r} is no DNS label: use a-z, 0-9 and '-', at most 63 characters")
+    return name
+
+
+def check_members(members: Sequence[Member]) -> None:
+    """Names and sockets are each one's own. Raises :class:`ConfigRefused`."""
+    _check_names(members)
+    _check_sockets(members)
 
 
 def _check_names(members: Sequence[Member]) -> None:

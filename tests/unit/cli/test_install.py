@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from hasys.cli.install import units
 from hasys.config import CommonStop, load
 from tests.unit.cli.conftest import Run
+from tests.unit.cli.systemctl import FakeSystemctl
 
 
 def test_the_dry_run_prints_every_unit_and_writes_nothing(hasys: Run, folders: Path, tmp_path: Path) -> None:
@@ -91,31 +91,10 @@ def test_command_files_that_could_not_work_are_refused(
     assert (result.exit_code, why in result.stderr) == (1, True), result.output
 
 
-class _Systemctl:
-    """A systemctl that keeps what it is asked, and fails at one word."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._asked, self._folder = folder / "asked", folder
-        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-        monkeypatch.setattr("hasys.cli.systemd.BOOTED", folder)
-        self.fails_at("never")
-
-    def fails_at(self, word: str) -> None:
-        program = self._folder / "systemctl"
-        program.write_text(
-            f'#!/bin/sh\necho "$@" >>{self._asked}\n[ "$1" != {word} ] || {{ echo no way >&2; exit 1; }}\n'
-        )
-        program.chmod(0o755)
-
-    @property
-    def asked(self) -> list[str]:
-        return self._asked.read_text().splitlines()
-
-
 def test_start_ends_in_a_service_that_runs_now_and_at_each_boot(
     hasys: Run, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    systemctl = _Systemctl(tmp_path, monkeypatch)
+    systemctl = FakeSystemctl(tmp_path, monkeypatch)
     result = hasys("install", "--config", folders / "n1", "--unit-dir", tmp_path, "--start")
     assert result.exit_code == 0, result.output
     assert "hasys-demo-n1.service runs" in result.stdout
@@ -128,7 +107,7 @@ def test_start_ends_in_a_service_that_runs_now_and_at_each_boot(
 def test_a_service_that_does_not_start_is_told_in_systemd_s_words(
     hasys: Run, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _Systemctl(tmp_path, monkeypatch).fails_at("enable")
+    FakeSystemctl(tmp_path, monkeypatch).fails_at("enable")
     result = hasys("install", "--config", folders / "n1", "--unit-dir", tmp_path, "--start")
     assert result.exit_code == 1
     assert "systemctl enable --now hasys-demo-n1.service failed: no way; look at: " in result.stderr
