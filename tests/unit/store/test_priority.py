@@ -10,9 +10,11 @@ from hasys.store.main import NICE
 
 _RUN = """
 import asyncio, os
+from types import SimpleNamespace
+from hasys.config import Log
 from hasys.store import main
 asyncio.run = lambda job: (job.close(), print(os.getpriority(os.PRIO_PROCESS, 0)))
-main.run(None)
+main.run(SimpleNamespace(log=Log()))
 """
 
 
