@@ -1,4 +1,4 @@
-"""Application on a real kernel: processes, cgroups, adoption by the next agent."""
+"""B5: Application on a real kernel: processes, cgroups, adoption by the next agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Database, Command and SystemdUnit on a real kernel; SystemdUnit beside the real systemctl too, where there is one."""
+"""B10: Database, Command, SystemdUnit on a real kernel; SystemdUnit beside the real systemctl too, where it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VirtualIP on a real kernel: a network namespace of our own with one cable, eth0, whose far end listens."""
+"""B1: VirtualIP on a real kernel: a network namespace of our own with one cable, eth0, whose far end listens."""
 
 from __future__ import annotations
 

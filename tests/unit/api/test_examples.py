@@ -25,7 +25,9 @@ def log() -> Log:
         node.node.metadata.name = name
         node.node.spec.addresses.append(f"10.77.0.{number}")
         objects.append(node)
-    log.must(*objects)
+    cluster = pb.Object()
+    cluster.cluster.metadata.name = "demo"
+    log.must(*objects, cluster)
     return log
 
 

@@ -1,4 +1,4 @@
-"""``hasys top`` on a terminal of 80x24: what is seen, what the keys do, and that nothing is done without a yes."""
+"""A21: ``hasys top`` on a terminal of 80x24: what is seen, what the keys do, and that nothing is done without a yes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of a flow (hasys/placement/flow.py)."""
+"""B7: The order of a flow (hasys/placement/flow.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delay, in virtual time."""
+"""B6: Delay, in virtual time."""
 
 from __future__ import annotations
 
