@@ -7,6 +7,7 @@ import pytest
 from hasys.store.port import Applied
 from hasys.store.raft.core import Core
 from hasys.store.raft.following import Failure
+from hasys.store.raft.foundation import Outgoing
 from hasys.v1 import raft_pb2 as pb
 from tests.sim.raft_world import TIMING, World
 
@@ -159,6 +160,31 @@ def test_leadership_is_handed_over_without_waiting_for_a_timeout() -> None:
 
 
 # ---------------------------------------------------------------- silence
+def test_one_follower_alone_is_asked_to_lead_also_when_one_has_answered_the_round_and_another_not_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two that are asked at once would split the votes."""
+    world, asked, transmit = cluster(), set[str](), World._transmit
+
+    def seen(self: World, sender: str, out: Outgoing) -> None:
+        if out.message.WhichOneof("body") == "timeout_now":
+            asked.add(out.peer)
+        transmit(self, sender, out)
+
+    monkeypatch.setattr(World, "_transmit", seen)
+    for tenths in range(60):
+        asked.clear()
+        old, machine = leader_of(world), world.machines[leader_of(world)]
+        core, term = core_of(world, old), core_of(world, old).term
+        world.run(1.0)
+        world.run(core._next_round - machine.local(world.now) + tenths / 10_000)
+        core.hand_over(machine.local(world.now))
+        world._pump(machine)
+        assert new_leader(world, old, 1.0) < HANDFUL
+        assert core_of(world, leader_of(world)).term == term + 1
+        assert asked == {leader_of(world)}
+
+
 def test_a_new_leader_counts_earlier_proofs_from_the_voter_that_heard_the_old_leader_last() -> None:
     """The candidate was deaf for a second; the voter heard the old leader until it died."""
     world = cluster()
@@ -214,6 +240,41 @@ def test_a_slow_disk_of_the_leader_alone_delays_nobody_and_a_hung_one_moves_the_
     world.run(5.0)
     assert world.leader() == moved_to
     assert acknowledged(world, moved_to) < HANDFUL
+
+
+def longest_without_evidence(world: World, seconds: float) -> float:
+    """Somebody writes all the time; how long was nobody able to give a guard a lease?"""
+    last, longest = world.now, 0.0
+    for turn in range(round(seconds / 0.01)):
+        world.run(0.01)
+        if turn % 10 == 0 and (leader := world.leader()) is not None:
+            world.write(leader)
+        for machine in world.machines.values():
+            found = machine.core.authority() if machine.core is not None else None
+            if found is not None:
+                last = max(last, machine.true(found.t_q))
+        longest = max(longest, world.now - last)
+    return longest
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_follower_whose_syncs_take_two_seconds_causes_no_election_and_costs_no_lease(seed: int) -> None:
+    world = cluster(seed=seed)
+    leader, term = leader_of(world), core_of(world, leader_of(world)).term
+    world.machines[followers(world)[0]].disk_delay = (2.0, 2.0)
+    assert longest_without_evidence(world, 12.0) < TIMING.heartbeat + HANDFUL
+    assert [core_of(world, name).term for name in world.machines] == [term] * 3
+    assert leader_of(world) == leader
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_leader_whose_syncs_take_two_seconds_hands_over_once_and_no_lease_ends(seed: int) -> None:
+    world = cluster(seed=seed)
+    old, term = leader_of(world), core_of(world, leader_of(world)).term
+    world.machines[old].disk_delay = (2.0, 2.0)
+    assert longest_without_evidence(world, 12.0) < TIMING.heartbeat + HANDFUL
+    assert leader_of(world) != old
+    assert [core_of(world, name).term for name in world.machines] == [term + 1] * 3
 
 
 def test_heartbeats_are_answered_while_the_disk_hangs() -> None:

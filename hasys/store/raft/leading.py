@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasys.store.port import Authority
+from hasys.store.raft.elections import NEVER
 from hasys.store.raft.following import Done, Failure, Following
 from hasys.store.raft.foundation import ADMIT, BEST, BULK, EVERYWHERE, REGULAR, Route
 from hasys.store.raft.progress import (
@@ -56,7 +57,8 @@ class Leading(Following):
         self._taken: OrderedDict[tuple[str, int], tuple[int | None, int]] = OrderedDict()
         self._uncommitted = 0
         self._handing_over_until: float | None = None
-        self._told_to_lead: tuple[str, int] | None = None
+        self._told_to_lead = NEVER
+        """When a follower was asked to lead."""
         self._unsent_reads: list[Confirmed] = []
         self._reads: deque[tuple[int, Confirmed]] = deque()
         super().__init__(*args, **named)
@@ -352,7 +354,7 @@ class Leading(Following):
         self._enter(now)
         if self.leading and self._handing_over_until is None and self.peers:
             self._handing_over_until = now + self.timing.election_max
-            self._told_to_lead = None
+            self._told_to_lead = NEVER
 
     def _hand_over(self) -> None:
         if self._job_since is not None and self.now - self._job_since > self.timing.ttl and self.peers:
@@ -363,8 +365,8 @@ class Leading(Following):
             self._handing_over_until = None
             return
         ready = [(p.answered_round, peer) for peer, p in self._progress.items() if self._can_lead(peer, p)]
-        if ready and self._told_to_lead != (max(ready)[1], self._round):
-            self._told_to_lead = (max(ready)[1], self._round)
+        if ready and self.now >= self._told_to_lead + self.timing.heartbeat:  # two at once would split the votes
+            self._told_to_lead = self.now
             self._send(max(ready)[1], EVERYWHERE, timeout_now=pb.TimeoutNow())
 
     def _can_lead(self, peer: str, progress: Progress) -> bool:
