@@ -21,7 +21,7 @@ from bench.failover import machine_line, table
 from hasys.lab.cluster import Cluster, address_manifest, group_manifest
 from hasys.lab.lab import Lab, missing
 
-ROLES = ("node", "witness", "store", "guard", "agent")
+ROLES = ("node", "witness", "store", "guard", "agent", "telemetry")
 SETTLE = 10.0
 """Seconds after the cluster has come to rest: connections are tried again, caches are filled."""
 

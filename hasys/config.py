@@ -17,7 +17,9 @@ from typing import Any
 
 import yaml
 
+from hasys.model import telemetry
 from hasys.model.errors import ConfigRefused
+from hasys.model.telemetry import Telemetry
 from hasys.model.timing import PROFILES, Timing
 
 API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
@@ -102,6 +104,8 @@ class NodeConfig:
     common_stop: CommonStop | None = None
     watchdog: Watchdog = Watchdog()
     log: Log = Log()
+    telemetry: Telemetry | None = None
+    """What this node exports; None: nothing."""
     reboot: RebootCommand | None = None
     """None: this node never reboots itself."""
 
@@ -228,7 +232,7 @@ class _Reader:
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
         "policy",
-        "commonStart", "commonStop", "watchdog", "log", "reboot",
+        "commonStart", "commonStop", "watchdog", "telemetry", "log", "reboot",
     })  # fmt: skip
 
     def __init__(self, path: Path, raw: Any) -> None:
@@ -344,6 +348,7 @@ class _Reader:
             common_stop=self.common_stop(),
             watchdog=self.watchdog(PROFILES[profile].ttl),
             log=self.log(),
+            telemetry=self.telemetry(members, name),
             reboot=self.reboot(),
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
@@ -386,6 +391,15 @@ class _Reader:
         if not isinstance(keep, int) or isinstance(keep, bool) or not 1 <= keep <= 99:
             self.refuse("log.keep", f"{keep!r}: a number of files from 1 to 99")
         return Log(form, bytes_, keep)
+
+    def telemetry(self, members: tuple[Member, ...], name: str) -> Telemetry | None:
+        raw = self.program("telemetry", ("prometheus", "otlp"))
+        if raw is None:
+            return None
+        own = next(m.addresses[0] for m in members if m.name == name)
+        return telemetry.read(
+            raw, self.refuse, lambda otlp: self.seconds(dict(otlp), "telemetry.otlp", "interval", "15s"), own
+        )
 
     def common_start(self) -> CommonStart | None:
         raw = self.program("commonStart", ("command", "timeout", "wait", "onFailure"))

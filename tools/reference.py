@@ -11,6 +11,7 @@ from hasys.api.kinds import KINDS
 from hasys.api.rules import Field, fields_of, shorthand_of, unions_of
 from hasys.model.events import CATALOGUE
 from hasys.placement.policy import TABLE, Policy, Situation
+from hasys.telemetry.metrics import TABLE as METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, it finds its neighbours too
@@ -55,6 +56,23 @@ def events() -> str:
     lines += [
         f"| {r.name} | {r.grade} | `{r.template}` | {r.meaning} | {r.action} | {r.took} |" for r in CATALOGUE.values()
     ]
+    return "\n".join(lines) + "\n"
+
+
+def metrics() -> str:
+    """The table of metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        MADE,
+        "What `hasys telemetry` exports ([telemetry](../telemetry.md)), to Prometheus and by OTLP, under the same names.",
+        "Every exporter tells the whole cluster: with several of them take the maximum over `instance`.",
+        "Histograms have `_bucket`, `_sum` and `_count` in Prometheus.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {m.name} | {m.kind} | {', '.join(m.labels)} | {m.meaning} |" for m in METRICS]
     return "\n".join(lines) + "\n"
 
 
@@ -140,6 +158,7 @@ def main() -> int:
         "placement.md": placement(),
         "decisions.md": decisions.page(MADE),
         "events.md": events(),
+        "metrics.md": metrics(),
         "manifests.md": manifests(),
     }
     for name, text in pages.items():

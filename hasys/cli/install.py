@@ -27,6 +27,7 @@ _PURPOSE = {
     "store": "store: consensus, API, controllers",
     "guard": "guard: keeps the lease, fences when it is lost",
     "agent": "agent: runs the resources",
+    "telemetry": "telemetry: metrics and traces for others",
 }
 
 
@@ -121,6 +122,7 @@ _LIMITS = {
     "store": "OOMScoreAdjust=-500\nLimitNOFILE=65536\n",
     "guard": "OOMScoreAdjust=-1000\nLimitMEMLOCK=infinity\nLimitRTPRIO=99\n",
     "agent": "OOMScoreAdjust=-500\nDelegate=yes\n",
+    "telemetry": "OOMScoreAdjust=500\nMemoryMax=300M\nNice=10\n",
 }
 """The guard is the last one to go when memory is short; only the agent's process is stopped, never what it runs."""
 
@@ -131,7 +133,7 @@ def _silence(config: NodeConfig, role: str) -> float:
     The agent must be back before the guard loses patience with it. When the guard hangs, the kernel has muted the
     addresses long before; a new one fences what is left. A store may wait for a slow disk.
     """
-    return {"agent": config.seed_timing().agent_grace / 2, "guard": 10.0, "store": 30.0}[role]
+    return {"agent": config.seed_timing().agent_grace / 2, "guard": 10.0, "store": 30.0, "telemetry": 30.0}[role]
 
 
 def _command_files(config: NodeConfig, directory: Path) -> str:

@@ -53,6 +53,7 @@ COMMANDS = {
     "store": Lazy("hasys.cli.run", "store", "The store process alone, for systemd.", _RUN),
     "agent": Lazy("hasys.cli.run", "agent", "The agent process alone, for systemd.", _RUN),
     "guard": Lazy("hasys.cli.run", "guard", "The guard process alone, for systemd.", _RUN),
+    "telemetry": Lazy("hasys.cli.run", "telemetry", "The process that exports metrics and traces.", _RUN),
     "completion": Lazy("hasys.cli.misc", "completion", "Completion script for bash, zsh or fish.", _MORE),
     "version": Lazy("hasys.cli.misc", "version", "The version of this program.", _MORE),
 }

@@ -45,6 +45,11 @@ def guard() -> None:
     """The guard: keeps the node's lease and fences when it is lost."""
 
 
+@click.group()
+def telemetry() -> None:
+    """Metrics and traces for others, where node.yaml asks for it: docs/telemetry.md."""
+
+
 @node.command("run")
 @_CONFIG
 def node_run(path: Path) -> int:
@@ -105,10 +110,20 @@ def guard_run(path: Path) -> None:
     _serve("guard", load(path), run)
 
 
+@telemetry.command("run")
+@_CONFIG
+def telemetry_run(path: Path) -> None:
+    """Run the telemetry process."""
+    from hasys.telemetry.main import run
+
+    _serve("telemetry", load(path), run)
+
+
 def roles_of(config: NodeConfig) -> tuple[str, ...]:
     """The processes of this member, in start order: an observer has no store, a witness has nothing else."""
     store = ("store",) if config.me.votes else ()
-    return (*store, "guard", "agent") if config.me.runs_groups else store
+    telemetry = ("telemetry",) if config.telemetry is not None else ()
+    return (*store, "guard", "agent", *telemetry) if config.me.runs_groups else (*store, *telemetry)
 
 
 def command_of(config: NodeConfig, *words: str) -> list[str]:
@@ -160,7 +175,7 @@ def longest_wait(config: NodeConfig, role: str) -> float:
     the guard fences when the agent stays away for the grace time, and an address falls silent when the guard does for
     a TTL. The start itself takes its time too, more on a busy machine."""
     timing = config.seed_timing()
-    return {"guard": timing.ttl / 5, "agent": timing.agent_grace / 10, "store": 2.0}[role]
+    return {"guard": timing.ttl / 5, "agent": timing.agent_grace / 10, "store": 2.0, "telemetry": 30.0}[role]
 
 
 def _kill_what_is_left(config: NodeConfig) -> None:

@@ -28,6 +28,7 @@ from hasys.store.controllers import Controllers
 from hasys.store.directory import Directory
 from hasys.store.leases import LeaseServer
 from hasys.store.machine import Changed, Machine
+from hasys.store.port import Applied
 from hasys.store.raft.engine import DiskFailed, RaftEngine
 from hasys.store.status import StatusSource
 from hasys.store.watch import WatchHub
@@ -49,6 +50,19 @@ class PartEnded(HasysError):
     """A part of the process ended without being asked."""
 
 
+class MeasuredEngine(RaftEngine):
+    """Tells how long each write took."""
+
+    note: Callable[[float], None] = staticmethod(lambda seconds: None)
+
+    async def propose(self, command: bytes, *, timeout: float) -> Applied:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        applied = await super().propose(command, timeout=timeout)
+        self.note(loop.time() - begun)
+        return applied
+
+
 class Store:
     """The parts of the process and how they know of each other."""
 
@@ -56,7 +70,7 @@ class Store:
         self.config = config
         self.machine = Machine()
         self._timing, _ = seed.timings(config, self.machine)
-        self.engine = RaftEngine(config, self._timing, self.machine, data_dir=config.data_dir)
+        self.engine = MeasuredEngine(config, self._timing, self.machine, data_dir=config.data_dir)
         self.assigned = Assigned(self.machine, self._watchdog)
         self.leases = LeaseServer(config, self.engine, self.assigned, self._timing)
         self.controllers = Controllers(config, self.machine, self.engine, self.leases)
@@ -71,6 +85,7 @@ class Store:
             self._clock,
             config.policy,
         )
+        self.engine.note = self.status.commits.note
         self.hub = WatchHub(self.machine)
         self.directory = Directory(config, self.machine, self.engine)
         self.api = ApiServer(

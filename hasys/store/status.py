@@ -16,7 +16,7 @@ from hasys.placement import networks
 from hasys.placement.roles import ACTIVE, redundant, role_of
 from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
-from hasys.store.figures import Figures
+from hasys.store.figures import Commits, Figures
 from hasys.store.machine import Machine
 from hasys.store.picture import Leases
 from hasys.store.port import Engine, EngineStatus
@@ -63,6 +63,8 @@ class StatusSource:
         self._policy = policy
         self.figures = Figures(clock)
         """What nodes told last beside the replicated state."""
+        self.commits = Commits()
+        """How long writes took here."""
 
     def __call__(self, group: str = "") -> api.StatusResponse:
         """The whole cluster, or one group with the nodes. A member that does not lead tells what it has stored."""
@@ -98,6 +100,7 @@ class StatusSource:
             profile=cluster.spec.profile if cluster else "",
             time=convert.now(),
             policy=self._policy,
+            commits=self.commits.view() if view is not None else None,
         )
         if view is not None and not view.by_tokens:
             answer.failover_bound.CopyFrom(_milliseconds(view.timing.failover_bound))

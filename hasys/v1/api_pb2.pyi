@@ -671,6 +671,7 @@ class ClusterView(_message.Message):
     FAILOVER_BOUND_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     leader: _builtins.str
     term: _builtins.int
@@ -683,6 +684,10 @@ class ClusterView(_message.Message):
     def failover_bound(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def commits(self) -> Global___CommitView:
+        """of the leader's process"""
+
     def __init__(
         self,
         *,
@@ -695,14 +700,54 @@ class ClusterView(_message.Message):
         failover_bound: _duration_pb2.Duration | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         policy: _builtins.str = ...,
+        commits: Global___CommitView | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commits", b"commits", "failover_bound", b"failover_bound", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover_bound", b"failover_bound", "leader", b"leader", "name", b"name", "policy", b"policy", "profile", b"profile", "quorum", b"quorum", "term", b"term", "time", b"time", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commits", b"commits", "failover_bound", b"failover_bound", "leader", b"leader", "name", b"name", "policy", b"policy", "profile", b"profile", "quorum", b"quorum", "term", b"term", "time", b"time", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterView: _TypeAlias = ClusterView  # noqa: Y015
+
+@_typing.final
+class CommitView(_message.Message):
+    """How long writes took from the proposal until they were committed and applied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    P90_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    LONGEST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    @_builtins.property
+    def median(self) -> _duration_pb2.Duration:
+        """these four of the last writes"""
+
+    @_builtins.property
+    def p90(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def longest(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        median: _duration_pb2.Duration | None = ...,
+        p90: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+        longest: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["longest", b"longest", "median", b"median", "p90", b"p90", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "longest", b"longest", "median", b"median", "p90", b"p90", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitView: _TypeAlias = CommitView  # noqa: Y015
 
 @_typing.final
 class NodeView(_message.Message):
