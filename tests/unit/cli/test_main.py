@@ -84,7 +84,7 @@ def test_commands_are_those_of_the_contract_and_few_more() -> None:
         "init node witness store agent guard install apply get describe delete status events history switchover "
         "failover resolve fence-confirm pause resume retry drain undrain doctor demo cert completion version"
     )
-    additions = "member backup restore run import command-files top"
+    additions = "member backup restore run import command-files top telemetry"
     assert set(COMMANDS) == set(contract.split()) | set(additions.split())
 
 
