@@ -75,6 +75,9 @@ two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)
 
+vm-test: $(STAMP)  ## real boots, power cuts and a watchdog in guests of ../shared/vmlab (root, QEMU, under 15 minutes)
+	@$(BIN)/pytest -q -s tests/vm $(ARGS)
+
 bench: $(STAMP)  ## failover beside keepalived and Pacemaker (root, long); ARGS="--runs 30"
 	@sh tools/debian.sh pacemaker corosync pacemaker-cli-utils resource-agents
 	@$(BIN)/python -m bench.failover $(ARGS)
