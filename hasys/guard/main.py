@@ -37,7 +37,7 @@ from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import parse_secret
 from hasys.model.errors import Refused
-from hasys.model.lines import json_line, one_line
+from hasys.model.lines import Speaker, json_line, one_line
 from hasys.notify import ALIVE, READY, Notifier
 
 COLLECT = 60.0
@@ -190,8 +190,9 @@ class Process:
 
     def _say(self, line: str) -> None:
         """One line of log."""
-        as_json = self.config.log.form == "json"
-        shown = json_line(time.time(), "INFO", "guard", line) if as_json else f"guard: {one_line(line)}"
+        shown = f"guard: {one_line(line)}"
+        if self.config.log.form == "json":
+            shown = json_line(time.time(), "INFO", "guard", line, speaker=Speaker("guard", self.config.name))
         print(shown, file=sys.stderr, flush=True)  # noqa: T201
 
     def _show_life(self, listener: Notifier, word: str = READY) -> None:

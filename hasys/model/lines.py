@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 
@@ -30,26 +32,51 @@ class OneLine(logging.Formatter):
         return " | ".join(one_line(part) for part in parts)
 
 
+_ABOUT: ContextVar[tuple[str, int]] = ContextVar("_ABOUT", default=("", 0))
+
+
+def about(group: str, epoch: int = 0) -> None:
+    """What the records of this task, and of those that it starts from now on, are about; 0: no epoch is known."""
+    _ABOUT.set((group, epoch))
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Whose log it is. Empty: not said."""
+
+    role: str = ""
+    """store | guard | agent | telemetry."""
+    node: str = ""
+
+
 class JsonLine(logging.Formatter):
-    """One JSON object per record: ``time`` (RFC 3339 UTC), ``level``, ``part``, ``message``, a fault's ``trace``."""
+    """One JSON object per record: see :func:`json_line`."""
+
+    def __init__(self, speaker: Speaker = Speaker()) -> None:
+        super().__init__()
+        self._speaker = speaker
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
         trace = self.formatException(record.exc_info) if record.exc_info else ""
-        return json_line(record.created, record.levelname, record.name, record.getMessage(), trace)
+        return json_line(record.created, record.levelname, record.name, record.getMessage(), trace, self._speaker)
 
 
-def json_line(at: float, level: str, part: str, message: str, trace: str = "") -> str:
-    """``at``: seconds of the wall clock. ASCII alone, so that no text of others can move a cursor."""
+def json_line(at: float, level: str, part: str, message: str, trace: str = "", speaker: Speaker = Speaker()) -> str:
+    """``time`` (RFC 3339 UTC), ``level``, ``role``, ``node``, ``group``, ``epoch`` as far as they are known, ``part``,
+    ``message``, a fault's ``trace``. ``at``: seconds of the wall clock. ASCII: no text of others moves a cursor."""
     time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    shown = {"time": time, "level": level, "part": part, "message": message, **({"trace": trace} if trace else {})}
-    return json.dumps(shown)
+    group, epoch = _ABOUT.get()
+    known = {"role": speaker.role, "node": speaker.node, "group": group, "epoch": epoch}
+    told = {name: value for name, value in known.items() if value}
+    shown = {"time": time, "level": level, **told, "part": part, "message": message}
+    return json.dumps({**shown, "trace": trace} if trace else shown)
 
 
-def log_to_stderr(form: str = "text") -> None:
+def log_to_stderr(form: str = "text", role: str = "", node: str = "") -> None:
     """Send this process's log to standard error: time, level, part, text; as ``json`` one object per line.
     ``HASYS_LOG`` names the least level."""
     handler = logging.StreamHandler(sys.stderr)
     text = OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonLine() if form == "json" else text)
+    handler.setFormatter(JsonLine(Speaker(role, node)) if form == "json" else text)
     logging.basicConfig(level=os.environ.get("HASYS_LOG", "INFO"), handlers=[handler])

@@ -17,6 +17,7 @@ from hasys.api.kinds import Ref, Resource
 from hasys.guard.client import ReleaseBlocked
 from hasys.guard.protocol import AddressEntry, CgroupEntry, Plan
 from hasys.model.errors import HasysError
+from hasys.model.lines import about
 from hasys.placement import flow
 from hasys.placement.flow import Progress, Step
 from hasys.reconciler.cache import Cache
@@ -93,6 +94,7 @@ class GroupReconciler:
 
     async def reconcile(self) -> float | None:
         """Do the next thing. Returns the seconds after which to look again (None: the usual resync), or FORGET."""
+        about(self.name, self._epoch)
         again = await self._reconcile()
         self.serving = self._epoch if self._came_up() else 0
         return again
@@ -167,6 +169,7 @@ class GroupReconciler:
         self._units.clear()
         self._epoch, self._attempt, self._active, self._told = wanted.epoch, wanted.attempt, False, None
         self._begun = anyio.current_time()
+        about(self.name, self._epoch)
 
     def _carry_on(self, wanted: Wish) -> None:
         """The leader took an operator's oath over: what runs goes on under the leader's epoch, without a stop."""

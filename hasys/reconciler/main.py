@@ -67,7 +67,7 @@ WORKER_THREADS = 8
 
 def run(config: NodeConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ``HasysError`` when this machine cannot run it."""
-    log_to_stderr(config.log.form)
+    log_to_stderr(config.log.form, "agent", config.name)
     anyio.run(functools.partial(_main, config), backend="asyncio")
 
 

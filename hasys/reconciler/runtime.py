@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hasys.model.errors import HasysError
+from hasys.model.lines import about
 from hasys.resources.port import Permanent, Temporary
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Runtime:
             await anyio.sleep_forever()
 
     async def _work(self, key: str) -> None:
+        about(key)
         failures = 0
         while True:
             news = self._news[key] = anyio.Event()

@@ -190,7 +190,7 @@ async def _until_signal(config: NodeConfig) -> None:
 
 def run(config: NodeConfig) -> None:
     """The process. Ends with exit status 1 and one line when a part fails."""
-    log_to_stderr(config.log.form)
+    log_to_stderr(config.log.form, "store", config.name)
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     gc.set_threshold(GC_THRESHOLD, 10, 10)

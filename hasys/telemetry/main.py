@@ -169,7 +169,7 @@ async def _until_signal(config: NodeConfig) -> None:
 
 def run(config: NodeConfig) -> None:
     """The process. Raises ``ConfigRefused`` when node.yaml asks for nothing of it."""
-    log_to_stderr(config.log.form)
+    log_to_stderr(config.log.form, "telemetry", config.name)
     if config.telemetry is None:
         raise ConfigRefused(f"{config.path}: telemetry: not set: docs/telemetry.md says how")
     with contextlib.suppress(OSError):

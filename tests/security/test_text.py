@@ -42,7 +42,7 @@ def test_every_record_of_a_process_reaches_its_log_with_its_time() -> None:
 
 def test_as_json_every_record_is_one_object_whatever_it_says() -> None:
     source = (
-        "import logging; from hasys.model.lines import log_to_stderr as log; log('json')\n"
+        "import logging; from hasys.model.lines import log_to_stderr as log; log('json', 'agent', 'n1')\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.getLogger('hasys.x').exception('lost %s', 'n1\\n\\x1b[2Jn2')"
     )
@@ -52,7 +52,8 @@ def test_as_json_every_record_is_one_object_whatever_it_says() -> None:
     record = json.loads(done.stderr)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", record.pop("time"))
     assert "ZeroDivisionError" in record.pop("trace")
-    assert record == {"level": "ERROR", "part": "hasys.x", "message": "lost n1\n\x1b[2Jn2"}
+    said = {"part": "hasys.x", "message": "lost n1\n\x1b[2Jn2"}
+    assert record == {"level": "ERROR", "role": "agent", "node": "n1", **said}
 
 
 def test_a_traceback_in_the_log_is_one_line() -> None:
