@@ -11,6 +11,8 @@ LABELS = {
     "api/convert.py": "the stamp of objects and events",
     "reconciler/reporter.py": "the stamp of an agent's events",
     "guard/oaths.py": "when the operator swore, for the history",
+    "guard/main.py": "the stamp of its log",
+    "guard/notes.py": "the stamp of a note about its end, for the history",
     "lab/registry.py": "the age of a folder that a killed lab left",
     "cli/cert.py": "how long a certificate is still valid",
     "cli/pki.py": "from when to when a new certificate is valid",
