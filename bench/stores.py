@@ -40,6 +40,8 @@ NAMES = ("m1", "m2", "m3")
 GROUP = "bench-store"
 WATCHED = "bench-watched"
 """A group of its own: a watch of hasys begins with what there is, one of etcd does not."""
+BATCHED = tuple(f"bench-batch{i}" for i in range(CONNECTIONS))
+"""Batches are of many objects: more than a group may have."""
 ATTEMPT = 0.15
 """Seconds that one attempt may take while a cluster settles."""
 READY = 30.0
@@ -145,7 +147,7 @@ class Hasys(Product):
         context = load_context(self._cluster.context)
         for some in (self._clients, self._watchers):
             some += [await self._stack.enter_async_context(Client(context)) for _ in range(CONNECTIONS)]
-        for name in (GROUP, WATCHED):
+        for name in (GROUP, WATCHED, *BATCHED):
             await self._clients[0].apply([manual_group(name)])
         for client in (*self._clients, *self._watchers):
             await client.list("Group")
@@ -162,14 +164,12 @@ class Hasys(Product):
         await self._bare[client % CONNECTIONS]([application(client, value)])
 
     async def change(self, value: bytes) -> None:
-        obj = application(0, value)
-        obj.application.metadata.group = WATCHED
-        await self._clients[0].apply([obj])
+        await self._clients[0].apply([application(0, value, WATCHED)])
 
     async def batch(self, client: int, count: int, value: bytes) -> None:
         """One call that writes several objects."""
-        objects = [application(client * count + i, value) for i in range(count)]
-        await self._bare[client % CONNECTIONS](objects)
+        way = client % CONNECTIONS
+        await self._bare[way]([application(client * count + i, value, BATCHED[way]) for i in range(count)])
 
     async def fill(self, count: int) -> None:
         for first in range(0, count, GROUP_MEMBERS):
@@ -207,10 +207,10 @@ def manual_group(name: str) -> pb.Object:
     return obj
 
 
-def application(number: int, value: bytes) -> pb.Object:
+def application(number: int, value: bytes, group: str = GROUP) -> pb.Object:
     """An object that carries a value of any size."""
     obj = pb.Object()
-    obj.application.metadata.name, obj.application.metadata.group = f"a{number}", GROUP
+    obj.application.metadata.name, obj.application.metadata.group = f"a{number}", group
     obj.application.spec.run.command.append("/bin/true")
     obj.application.spec.run.env["V"] = value.decode("ascii")
     return obj
