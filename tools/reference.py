@@ -48,6 +48,7 @@ def events() -> str:
         MADE,
         "Every event names its cause, who caused it (`actor`), the epoch of the group and the node. Its time is that of the",
         "leader's clock (`clock` names the leader), also for what other nodes report: they say how long ago it was.",
+        "A duration that began before the present leader led counts from the beginning of its leadership.",
         "Normal needs nobody; Warning was dealt with, or costs redundancy; Critical needs an operator.",
         "",
         "| reason | grade | text | meaning | what to do | its duration |",

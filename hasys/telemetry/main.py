@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
@@ -36,6 +37,8 @@ ASKING = 3.0
 """Seconds that the servers get to answer."""
 SETTLE = 10.0
 """Seconds after the end of a move in which reports of it may still come; then it is counted and traced."""
+LEAVE = 1.0
+"""Seconds that the collector gets for the rest when this process is stopped."""
 KEPT = 10_000
 """Events of which timelines are made."""
 
@@ -142,7 +145,9 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
         await stop.wait()
         for task in running:
             task.cancel()
-    await asyncio.to_thread(exporter.close)
+    closing = threading.Thread(target=exporter.close, daemon=True)
+    closing.start()
+    await asyncio.to_thread(closing.join, LEAVE)
 
 
 def _page(telemetry: Telemetry, page: Callable[[], bytes]) -> Page:
@@ -165,6 +170,8 @@ async def _until_signal(config: NodeConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await serve(config, stop)
+    logging.shutdown()
+    os._exit(0)  # a collector that does not answer keeps threads waiting: the node's stop does not wait for them
 
 
 def run(config: NodeConfig) -> None:
