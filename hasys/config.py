@@ -26,8 +26,8 @@ API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 """Default ports: gRPC API, consensus, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
 
 SAFE, ARBITER, ALONE_ALLOWED = "safe", "arbiter", "alone-allowed"
-POLICIES = (SAFE, ALONE_ALLOWED)
-TAKING_OVER = (ALONE_ALLOWED,)
+POLICIES = (SAFE, ARBITER, ALONE_ALLOWED)
+TAKING_OVER = (ARBITER, ALONE_ALLOWED)
 """Policies under which a node may take a group over without its peer."""
 """What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
 WATCHDOGS = ("off", "auto", "required")
@@ -100,6 +100,8 @@ class NodeConfig:
     run_dir: Path
     policy: str = ""
     """Two voters alone: what stands in for the third, one of :data:`POLICIES`. Empty: a majority decides."""
+    arbiter: Path | None = None
+    """Policy arbiter: the disk that both nodes write to."""
     common_start: CommonStart | None = None
     common_stop: CommonStop | None = None
     watchdog: Watchdog = Watchdog()
@@ -231,7 +233,7 @@ class _Reader:
 
     KEYS = frozenset({
         "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
-        "policy",
+        "policy", "arbiter",
         "commonStart", "commonStop", "watchdog", "telemetry", "log", "reboot",
     })  # fmt: skip
 
@@ -317,6 +319,21 @@ class _Reader:
             self.refuse("policy", "it is for two nodes that both vote, and nobody else: leave it out")
         return policy
 
+    def arbiter(self) -> Path | None:
+        needed = self.raw.get("policy") == ARBITER
+        if "arbiter" not in self.raw:
+            if needed:
+                self.refuse(
+                    "arbiter", "policy arbiter needs the disk that both nodes share: arbiter: /dev/disk/by-id/..."
+                )
+            return None
+        if not needed:
+            self.refuse("arbiter", "it is the disk of policy arbiter: leave it out")
+        path = Path(self.text(self.raw, "arbiter", "arbiter"))
+        if not path.is_absolute():
+            self.refuse("arbiter", f"{str(path)!r}: write the whole path, as in /dev/disk/by-id/...")
+        return path
+
     def config(self) -> NodeConfig:
         name = self.label(self.raw, "node", "node")
         cluster = self.label(self.raw, "cluster", "cluster")
@@ -344,6 +361,7 @@ class _Reader:
             data_dir=self.file(self.raw, "dataDir", "dataDir", "data"),
             run_dir=Path(self.text(self.raw, "runDir", "runDir", f"/run/hasys/{cluster}-{name}")),
             policy=self.policy(members),
+            arbiter=self.arbiter(),
             common_start=self.common_start(),
             common_stop=self.common_stop(),
             watchdog=self.watchdog(PROFILES[profile].ttl),

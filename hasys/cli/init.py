@@ -15,7 +15,7 @@ import yaml
 from hasys.cli.files import write_public, write_secret
 from hasys.cli.pki import Authority, Issued
 from hasys.cli.seed import Seed, parse_member, plan, servers
-from hasys.config import ALONE_ALLOWED, SAFE, Member
+from hasys.config import ALONE_ALLOWED, ARBITER, SAFE, Member
 from hasys.lease.wire import derive_key
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
@@ -37,6 +37,7 @@ in a safe place. It is needed to renew certificates (they last two years), to is
 
 _MEANS = {
     SAFE: "a lost node is not taken over by itself",
+    ARBITER: "a lock on a shared disk decides who goes on; hasys doctor checks the disk on each node",
     ALONE_ALLOWED: "a lost node is taken over, and BOTH serve while only the link between them is cut",
 }
 """In one line, what an operator must know of each policy."""
@@ -54,8 +55,12 @@ _MEANS = {
               help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
 @click.option("--policy", metavar="NAME", default="",
               help="Two nodes without a witness: what happens when one does not hear the other. safe (the default"
-                   " there): the Active goes on, nothing is taken over before an operator says so. alone-allowed: the"
-                   " other takes over, and both serve when only the link between them is cut.")  # fmt: skip
+                   " there): the Active goes on, nothing is taken over before an operator says so. arbiter: a lock on"
+                   " a shared disk decides. alone-allowed: the other takes over, and both serve when only the link"
+                   " between them is cut.")  # fmt: skip
+@click.option("--arbiter", metavar="PATH", default="",
+              help="With --policy arbiter: the disk that both nodes write to, named as both see it: 128 KiB, zeros"
+                   " at first.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write to.")
 def init(
     cluster: str | None,
@@ -64,6 +69,7 @@ def init(
     observers: Sequence[str],
     profile: str | None,
     policy: str,
+    arbiter: str,
     out: Path | None,
 ) -> None:
     """Create a cluster: writes DIR/NODE/ for every node and the witness, DIR/client/ and DIR/ca/.
@@ -77,7 +83,7 @@ def init(
     members += [parse_member(w, "Witness") for w in witnesses]
     members += [parse_member(o, "Observer") for o in observers]
     if cluster and out is not None and (nodes or observers):
-        seed = plan(cluster, members, profile or "default", policy)
+        seed = plan(cluster, members, profile or "default", policy, arbiter)
         write_cluster(seed, out)
         _say_what_next(seed, out)
         return
@@ -187,6 +193,7 @@ def write_member(folder: Path, member: Member, authority: Authority, seed: Seed,
         "node": member.name,
         "profile": seed.profile,
         **({"policy": seed.policy} if seed.policy else {}),
+        **({"arbiter": seed.arbiter} if seed.arbiter else {}),
         "members": [_member_settings(m) for m in seed.members],
         "tls": {"ca": "ca.crt", "certificate": "node.crt", "key": "node.key"},
         **({"leaseSecret": "lease.secret"} if member.votes else {}),

@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hasys.config import API_PORT, LABEL, LEASE_PORT, POLICIES, RAFT_PORT, Member
+from hasys.config import API_PORT, ARBITER, LABEL, LEASE_PORT, POLICIES, RAFT_PORT, Member
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
 
 RESERVED = ("ca", "client")
 """Folders beside those of the nodes; a node cannot have such a name."""
-_LATER = ("arbiter",)
-"""Policies that are defined and not built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +25,15 @@ class Seed:
     profile: str
     policy: str = ""
     """Of two nodes without a third voter; see ``hasys.config.POLICIES``."""
+    arbiter: str = ""
+    """The disk of policy arbiter, as both nodes name it."""
 
     @property
     def voters(self) -> tuple[Member, ...]:
         return tuple(m for m in self.members if m.votes)
 
 
-def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = "") -> Seed:
+def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = "", arbiter: str = "") -> Seed:
     """A new cluster of these members; two that vote and no third get the policy ``safe`` unless another is named.
     Raises :class:`ConfigRefused`, one line with the mend."""
     check_label("--cluster", cluster)
@@ -41,7 +41,9 @@ def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = ""
         raise ConfigRefused(f"--profile: {profile!r} is unknown: use one of {', '.join(PROFILES)}")
     check_members(members)
     _check_voters(members)
-    return Seed(cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy))
+    return Seed(
+        cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy), _arbiter(policy, arbiter)
+    )
 
 
 def parse_member(text: str, role: str) -> Member:
@@ -154,8 +156,6 @@ def _check_sockets(members: Sequence[Member]) -> None:
 
 def _policy(members: Sequence[Member], policy: str) -> str:
     two = sum(m.votes for m in members) == 2
-    if policy in _LATER:
-        raise ConfigRefused(f"--policy {policy} is not served by this version: use one of {', '.join(POLICIES)}")
     if policy and policy not in POLICIES:
         raise ConfigRefused(f"--policy: {policy!r} is unknown: use one of {', '.join(POLICIES)}")
     if policy and not two:
@@ -163,6 +163,16 @@ def _policy(members: Sequence[Member], policy: str) -> str:
     if two and len(members) != 2:
         raise ConfigRefused("two voters and an observer: add --witness NAME=ADDR, two nodes alone take no observer")
     return (policy or "safe") if two else ""
+
+
+def _arbiter(policy: str, arbiter: str) -> str:
+    if policy == ARBITER and not arbiter:
+        raise ConfigRefused("--policy arbiter needs a disk that both nodes write to: add --arbiter /dev/disk/by-id/...")
+    if arbiter and policy != ARBITER:
+        raise ConfigRefused(f"--arbiter {arbiter}: it is the disk of --policy arbiter: add that, or leave it out")
+    if arbiter and not arbiter.startswith("/"):
+        raise ConfigRefused(f"--arbiter {arbiter}: write the whole path, as in /dev/disk/by-id/...")
+    return arbiter
 
 
 def _check_voters(members: Sequence[Member]) -> None:

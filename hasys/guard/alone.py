@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from hasys.config import ALONE_ALLOWED
 from hasys.guard.parts import Refused
+from hasys.guard.protocol import StoodBy
+from hasys.lease.arbiter import ArbiterKeeper
 from hasys.lease.tokens import TokenKeeper
 from hasys.model import errors
 from hasys.model.networks import Fault, Trouble
@@ -34,45 +36,53 @@ class Alone:
         self._guard = guard
         keeper = guard.parts.keeper
         self._keeper = keeper if isinstance(keeper, TokenKeeper) else None
-        self.standbys: Mapping[str, int] = {}
-        """Groups that this node would take over -> an epoch above all that its agent knows."""
+        self.standbys: Mapping[str, StoodBy] = {}
+        """Groups that this node would take over."""
         self._heard = _NEVER
         """When another node's store last said anything."""
 
     def start(self) -> None:
         """Look from now on."""
         if self._keeper is not None:
-            self._look(self._keeper)
+            self._look_again()
 
     def heard(self) -> None:
         """Another node's store answered: it is there, whatever it says."""
         self._heard = self._guard.now()
 
-    def _look(self, keeper: TokenKeeper) -> None:
-        guard = self._guard
-        if keeper.met and not guard.book.met:
-            guard.save(replace(guard.book, met=True))
-        if keeper.policy == ALONE_ALLOWED:
-            for group, epoch in self.standbys.items():
-                if not self.hindrance(keeper, group):
-                    self._take(group, epoch, keeper)
-        guard.parts.loop.at(guard.now() + LOOK, lambda: self._look(keeper))
+    def _look_again(self) -> None:
+        self.look()
+        self._guard.parts.loop.at(self._guard.now() + LOOK, self._look_again)
 
-    def hindrance(self, keeper: TokenKeeper, group: str) -> str:
-        """Why the group is not taken over now; "" when it may be."""
-        guard = self._guard
-        now = guard.now()
-        if keeper.busy(group) or guard.is_fencing(group):
-            return "it is here, or on its way"
-        if not (keeper.alone(now) and now - self._heard >= keeper.alone_after):
-            return "the other node was heard a moment ago"
-        if not guard.agent_here or guard.parts.gate is None:
-            return "this node could not run it: it has no agent, or no gate"
-        if (trouble := self._network_trouble()) is not None:
-            return f"this node would serve nobody: {trouble.text}"
-        if not guard.book.met and group not in guard.book.tokens:
-            return "the other node was not seen since this machine started, and may know more"
-        return ""
+    def look(self) -> None:
+        """Take over what may be taken over now."""
+        keeper, guard = self._keeper, self._guard
+        if isinstance(keeper, ArbiterKeeper):
+            if keeper.met != guard.book.met:
+                guard.save(replace(guard.book, met=keeper.met))
+            able = self._able()
+            keeper.standbys = {group: by.outlives for group, by in self.standbys.items() if able}
+            for group in keeper.won(guard.now()):
+                self._take(group, "the other node stands still on the arbiter's disk", keeper)
+        elif keeper is not None:
+            if keeper.met and not guard.book.met:
+                guard.save(replace(guard.book, met=True))
+            if keeper.policy == ALONE_ALLOWED:
+                silence = f"nothing was heard of the other node for {show(round(keeper.alone_after, 1))}"
+                for group in self.standbys:
+                    if self._may_take(group, keeper):
+                        self._take(group, silence, keeper)
+
+    def _may_take(self, group: str, keeper: TokenKeeper) -> bool:
+        """Policy alone-allowed."""
+        guard, now = self._guard, self._guard.now()
+        silent = keeper.alone(now) and now - self._heard >= max(keeper.alone_after, self.standbys[group].outlives)
+        known = guard.book.met or group in guard.book.tokens
+        return silent and known and self._able() and not keeper.busy(group) and not guard.is_fencing(group)
+
+    def _able(self) -> bool:
+        """This node could serve: it has an agent and a gate, and its network is well."""
+        return self._guard.agent_here and self._guard.parts.gate is not None and self._network_trouble() is None
 
     def _network_trouble(self) -> Trouble | None:
         """What is wrong with an interface that carries addresses. That a peer is not heard proves nothing: it may be
@@ -83,7 +93,7 @@ class Alone:
                 return trouble
         return None
 
-    def _take(self, group: str, epoch: int, keeper: TokenKeeper) -> None:
-        cause = f"policy {keeper.policy}: nothing was heard of the other node for {show(round(keeper.alone_after, 1))}"
+    def _take(self, group: str, why: str, keeper: TokenKeeper) -> None:
+        cause = f"policy {keeper.policy}: {why}"
         with contextlib.suppress(Refused, errors.Refused):  # asked again at the next look
-            self._guard.oaths.swear(group, epoch, cause, by_policy=True)
+            self._guard.oaths.swear(group, self.standbys[group].epoch, cause, by_policy=True)

@@ -236,7 +236,7 @@ class GuardClient:
         """Where keep-alives go from now on. Raises ``Refused`` where the guard's version does not know this."""
         await self._ask(protocol.Stores(tuple(stores)))
 
-    async def standby(self, groups: Mapping[str, int]) -> None:
+    async def standby(self, groups: Mapping[str, protocol.StoodBy]) -> None:
         """Two nodes: what this node would run in its Active's place. Raises ``Refused`` where the guard's version does
         not know this."""
         await self._ask(protocol.Standby(groups))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from hasys.guard.alone import Alone
+from hasys.guard.arbiter import Arbiter
 from hasys.guard.fence import Fencing
 from hasys.guard.gate import GateChanged, GateFailed
 from hasys.guard.loop import Timer
@@ -20,6 +21,7 @@ from hasys.guard.parts import Parts, Refused
 from hasys.guard.plan import Book, Stored
 from hasys.guard.protocol import ADOPTED, Address, AddressEntry, CgroupEntry, Entry, MountEntry, Plan, StoreAt
 from hasys.guard.tokens import Tokens
+from hasys.lease.arbiter import ArbiterKeeper
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.tokens import TokenKeeper
@@ -45,6 +47,9 @@ class Guard:
         self.tokens: Tokens | None = None
         if parts.tokens is not None and isinstance(parts.keeper, TokenKeeper):
             self.tokens = Tokens(self, parts.keeper, parts.tokens)
+        self.arbiter: Arbiter | None = None
+        if parts.arbiter is not None and isinstance(parts.keeper, ArbiterKeeper):
+            self.arbiter = Arbiter(self, parts.keeper, parts.arbiter)
         self.agent_here = False
         self.fencings: list[Fencing] = []
         self.fences: deque[dict[str, Any]] = deque(maxlen=KEPT_FENCES)
@@ -83,6 +88,8 @@ class Guard:
         self._look()
         self._ask_agent()
         self.alone.start()
+        if self.arbiter is not None:
+            self.arbiter.start()
 
     def now(self) -> float:
         return self.parts.clock()
@@ -130,7 +137,7 @@ class Guard:
             self.parts.loop.lag.worst,
             self.networks is not None and self.agent_here and self.now() - self.agent_seen < self.parts.agent_grace / 2,
             self.parts.version,
-            "; ".join(filter(None, [message, self._note])),
+            "; ".join(filter(None, [message, self.arbiter.trouble if self.arbiter else "", self._note])),
             self.networks or (),
             self._note.startswith(DISK_NOTE),
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hasys
 from hasys.config import NodeConfig, private_folder
-from hasys.guard import cgroup, notes, realtime, tokens
+from hasys.guard import arbiter, cgroup, notes, realtime, tokens
 from hasys.guard.core import Guard
 from hasys.guard.desk import Desk
 from hasys.guard.elements import Elements
@@ -33,6 +33,7 @@ from hasys.guard.parts import Parts
 from hasys.guard.plan import Book, Damaged, PlanFile
 from hasys.guard.ruleset import table_name
 from hasys.guard.watchdog import WatchdogKeeper
+from hasys.lease.arbiter import ArbiterKeeper
 from hasys.lease.keeping import Keeper, KeeperState, Oath, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import parse_secret
@@ -98,13 +99,13 @@ class Process:
         remaining: Mapping[str, float] = {}
         if self.gate is not None:
             remaining = self.gate.adopt({g: [a.address for a in s.addresses] for g, s in permitted.items()})
-        disk = None
+        disk, seat = None, _seat(config)
         keeper_class: Callable[..., Keeper] = Keeper
         if config.policy:
             kept = {**tokens.load(config.tokens), **book.tokens}
             disk = tokens.Disk(config.tokens, self.loop)
             keeper_class = functools.partial(
-                TokenKeeper,
+                TokenKeeper if seat is None else functools.partial(ArbiterKeeper, met=book.met),
                 tokens=kept,
                 taken=[group for group, oath in book.oaths.items() if oath.by_policy],
                 policy=config.policy,
@@ -137,6 +138,7 @@ class Process:
             watchdog=WatchdogKeeper(config.watchdog, self.loop, config.seed_timing().ttl / 2),
             push=lambda event: self.desk.push(event),
             tokens=disk,
+            arbiter=arbiter.Disk(seat, self.loop, self.clock) if seat is not None else None,
             notes=notes.Notebook(
                 tokens.Disk(config.guard_notes, self.loop),
                 BOOT_ID.read_text().strip(),
@@ -204,6 +206,14 @@ class Process:
     def _collect(self) -> None:
         gc.collect()
         self.loop.at(self.clock() + COLLECT, self._collect)
+
+
+def _seat(config: NodeConfig) -> arbiter.Seat | None:
+    """None: no disk decides."""
+    if config.arbiter is None:
+        return None
+    other = next(m.name for m in config.members if m.name != config.name)
+    return arbiter.Seat(config.arbiter, config.cluster_id, config.name, other)
 
 
 def keeper_state(book: Book) -> KeeperState:

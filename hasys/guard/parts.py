@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hasys.guard.arbiter import Port
 from hasys.guard.fence import Machine
 from hasys.guard.gate import Gate
 from hasys.guard.loop import Loop
@@ -65,6 +66,8 @@ class Parts:
     """Two nodes without a third voter: where tokens outlive the machine's power."""
     notes: Notebook | None = None
     """Where the guard writes down what it holds, for the time after a reset."""
+    arbiter: Port | None = None
+    """Policy arbiter: the disk that decides."""
     note: Callable[[], str] = lambda: ""
     """What else is wrong with this node and does not concern the guard: it says so in keep-alives."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -211,29 +212,26 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Standby:
-    """Two nodes: the groups that this node would run in their Active's place, each with an epoch above all that the
-    agent knows. Whether it ever may, the policy says."""
+class StoodBy:
+    """A group that this node would run in its Active's place."""
 
-    groups: Mapping[str, int]
+    epoch: int
+    """Above all that the agent knows."""
+    outlives: float = 0.0
+    """Seconds for which something of it may go on there after its lease: an unmount, a watchdog that has not bitten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """Two nodes: what this node stands by for. Whether it may ever run it, the policy says."""
+
+    groups: Mapping[str, StoodBy]
 
 
 Request: TypeAlias = (
-    Hello
-    | Gate
-    | Stores
-    | Plan
-    | Permit
-    | Release
-    | Status
-    | Networks
-    | Alive
-    | Swear
-    | Forswear
-    | Told
-    | Noted
-    | Standby
-)
+    Hello | Gate | Stores | Plan | Permit | Release | Status | Networks | Alive | Swear | Forswear | Told | Noted |
+    Standby
+)  # fmt: skip
 
 
 def parse_request(line: bytes) -> tuple[int, Request]:
@@ -302,7 +300,13 @@ def request_to_json(request: Request) -> dict[str, Any]:
         case Noted(serial):
             return {"op": "noted", "serial": serial}
         case Standby(groups):
-            return {"op": "standby", "groups": [{"group": g, "epoch": e} for g, e in groups.items()]}
+            return {
+                "op": "standby",
+                "groups": [
+                    {"group": g, "epoch": by.epoch, "outlives_ms": math.ceil(by.outlives * 1000)}
+                    for g, by in groups.items()
+                ],
+            }
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -368,7 +372,9 @@ def _request(raw: Mapping[str, Any]) -> Request:
             return Noted(_number(raw, "serial"))
         case "standby":
             listed = [_mapping(g, f"groups[{i}]") for i, g in enumerate(_list(raw, "groups"))]
-            return Standby({_name(g, "group"): _number(g, "epoch") for g in listed})
+            return Standby(
+                {_name(g, "group"): StoodBy(_number(g, "epoch"), _number(g, "outlives_ms") / 1000) for g in listed}
+            )
         case other:
             raise BadMessage(
                 f"op: {_shown(other)} is unknown: "
@@ -398,6 +404,10 @@ def _store(raw: Mapping[str, Any], where: str) -> StoreAt:
 def _trouble_to_json(t: Trouble) -> dict[str, Any]:
     told = {"interface": t.interface, "fault": t.fault.name, "text": t.text}
     return {**told, "unheard": list(t.unheard), "gateway": t.gateway}
+
+
+def _stood_by_to_json(group: str, by: StoodBy) -> dict[str, Any]:
+    return {"group": group, "epoch": by.epoch, "outlives_ms": math.ceil(by.outlives * 1000)}
 
 
 def _troubles(raw: Mapping[str, Any]) -> tuple[Trouble, ...]:

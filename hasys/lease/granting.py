@@ -327,7 +327,7 @@ class Granter:
     ) -> Grant | None:
         authority = self._authority
         assert authority is not None
-        age = max(0.0, now - authority.t_q)
+        age = max(0.0, now - self._proven(to, probe=probe))
         if age >= self.timing.ttl:
             return None
         kept = self._kept(to, {group for group, *_ in named}, now)
@@ -343,6 +343,11 @@ class Granter:
         guard = self._guards[to.node]
         guard.grant, guard.granted_t_q = grant, authority.t_q
         return grant
+
+    def _proven(self, to: KeepAlive, *, probe: bool) -> float:
+        """When what a grant to this guard rests on was true (leader's clock)."""
+        assert self._authority is not None
+        return self._authority.t_q
 
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         assert self._indexed is not None

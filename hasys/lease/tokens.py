@@ -141,10 +141,15 @@ class TokenKeeper(Keeper):
 
     def _resume(self, group: str, now: float) -> list[Effect]:
         plan = self._plans.get(group)
-        if self.busy(group) or plan is None or plan.epoch < self._tokens[group]:
+        until = self._alone_until(group, now)
+        if self.busy(group) or plan is None or plan.epoch < self._tokens[group] or until - self._budget <= now:
             return []
-        self._holdings[group] = Holding(plan.epoch, plan.version, now + self._ttl)
+        self._holdings[group] = Holding(plan.epoch, plan.version, until)
         return self._permit_if_planned(group)
+
+    def _alone_until(self, group: str, now: float) -> float:
+        """How far a group may go on that begins alone."""
+        return now + self._ttl
 
     def _stands(self, group: str, h: Holding) -> bool:
         by_token = self._tokens.get(group) == h.epoch and group not in self._oaths

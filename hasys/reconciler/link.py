@@ -24,7 +24,7 @@ from hasys.guard.client import (
     notes_of,
     reports_of,
 )
-from hasys.guard.protocol import Address, Plan, StoreAt
+from hasys.guard.protocol import Address, Plan, StoodBy, StoreAt
 from hasys.model.errors import HasysError
 from hasys.model.networks import Trouble
 
@@ -145,7 +145,7 @@ class GuardLink:
     async def stores(self, stores: Iterable[StoreAt]) -> None:
         await self._guard().stores(stores)
 
-    async def standby(self, groups: Mapping[str, int]) -> None:
+    async def standby(self, groups: Mapping[str, StoodBy]) -> None:
         await self._guard().standby(groups)
 
     async def plan(self, plan: Plan) -> bool:

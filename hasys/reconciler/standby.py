@@ -11,12 +11,18 @@ from typing import Protocol
 
 import anyio
 
+from hasys.api.convert import seconds
+from hasys.guard.protocol import StoodBy
 from hasys.model.errors import HasysError
 from hasys.reconciler.cache import Cache
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+UNMOUNT = 5.0
+"""Seconds; the schema's default of ``SharedDiskSpec.unmount_timeout``."""
+WATCHDOG_MARGIN = 0.5
+"""Seconds that a watchdog may take beyond its timeout."""
 AGAIN = 1.0
 """Seconds until the guard is told again."""
 
@@ -30,7 +36,7 @@ class Guard(Protocol):
     @property
     def connected(self) -> bool: ...
 
-    async def standby(self, groups: Mapping[str, int]) -> None: ...
+    async def standby(self, groups: Mapping[str, StoodBy]) -> None: ...
 
 
 class Standbys:
@@ -41,7 +47,7 @@ class Standbys:
         self._guard = guard
         self._node = node
         self._news = anyio.Event()
-        self._told: tuple[int, Mapping[str, int]] = (0, {})
+        self._told: tuple[int, Mapping[str, StoodBy]] = (0, {})
         """(session of the guard, what it was told)."""
 
     def look(self) -> None:
@@ -65,11 +71,23 @@ class Standbys:
             return
         me = self._cache.nodes.get(self._node)
         drained = me is not None and me.spec.drained
-        groups = {} if drained else {n: e for n, g in self._cache.groups.items() if (e := epoch(g, self._node))}
+        found = {} if drained else {n: e for n, g in self._cache.groups.items() if (e := epoch(g, self._node))}
+        groups = {name: StoodBy(e, self._outlives(name)) for name, e in found.items()}
         told = (self._guard.session, groups)
         if told != self._told:
             await self._guard.standby(groups)
             self._told = told
+
+    def _outlives(self, group: str) -> float:
+        """Seconds: an address is muted by its kernel in time, a mount is taken off by the guard after that, a program
+        ends at the latest when the machine is reset."""
+        resources = self._cache.resources(group).values()
+        if all(isinstance(r, pb.VirtualIP) for r in resources):
+            return 0.0
+        holder = self._cache.nodes.get(self._cache.groups[group].status.assignment.node)
+        bites = seconds(holder.status.watchdog) if holder is not None else 0.0
+        mounts = [seconds(r.spec.unmount_timeout) or UNMOUNT for r in resources if isinstance(r, pb.SharedDisk)]
+        return max([bites + WATCHDOG_MARGIN if bites else 0.0, *mounts])
 
 
 def epoch(group: pb.Group, node: str) -> int:

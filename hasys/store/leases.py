@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hasys.config import Member, NodeConfig
+from hasys.config import ARBITER, Member, NodeConfig
+from hasys.lease.arbiter import LIFE, ArbiterGranter
 from hasys.lease.assignments import Assignments
 from hasys.lease.facts import NodeFacts
 from hasys.lease.granting import Granter
@@ -50,6 +51,8 @@ _FREEBIND = 15  # IP_FREEBIND, ip(7): an address may be bound before its interfa
 
 Route = tuple[socket.socket, tuple[Any, ...]]
 """(own socket, the guard's address as recvfrom gave it)"""
+_GRANTERS: Mapping[str, type[Granter]] = {"": Granter, ARBITER: ArbiterGranter}
+"""By policy; the others hold by tokens alone."""
 
 
 @dataclass(slots=True)
@@ -87,12 +90,14 @@ class LeaseServer:
         self.config = config
         self.refused: Counter[str] = Counter()
         """Datagrams that were refused, by reason."""
-        granter: type[Granter] = TokenGranter if config.policy else Granter
+        granter = _GRANTERS.get(config.policy, TokenGranter)
         self.granter = granter(
             config.cluster_id, config.name, [m.name for m in config.members if m.runs_groups], timing, ttl_max
         )
         if isinstance(self.granter, TokenGranter):
             self.granter.policy = config.policy
+        if isinstance(self.granter, ArbiterGranter):
+            self.granter.longest = LIFE * config.seed_timing().ttl
         self._engine = engine
         self._assignments = assignments
         self._seen: Assignments | None = None

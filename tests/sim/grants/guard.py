@@ -40,6 +40,9 @@ class RunDir:
     plans: dict[str, Planned] = field(default_factory=dict)
     oaths: dict[str, Oath] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    """Oaths that no operator swore."""
+    met: bool = False
 
 
 @dataclass
@@ -291,6 +294,8 @@ class Guard:
                     self.stopping[group] = (a.previous_epoch, done)
                 if now >= done:
                     yield from self.let_go(group, a.previous_epoch)
+            elif a.previous_node != self.node and group in self.run.plans and self.run.plans[group].epoch < a.epoch:
+                yield from self.let_go(group, self.run.plans[group].epoch)
 
     def plan(self, group: str, epoch: int, version: int) -> Iterator[None]:
         known = self.run.plans.get(group)

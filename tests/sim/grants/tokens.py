@@ -45,11 +45,13 @@ def by_tokens() -> Parts:
 class TwoNodes(History):
     """One seed. The keeper of ``parts`` takes tokens."""
 
+    foci = TWO_NODES
+
     def __init__(self, seed: int, parts: Parts | None = None, focus: str = "", *, trace: bool = False) -> None:
         self.disks: dict[str, dict[str, int]] = {"n1": {}, "n2": {}}
         self.known: dict[str, State] = {}
         """What each agent read last; survives the power."""
-        self.two_nodes = TWO_NODES[focus or [*TWO_NODES][seed % len(TWO_NODES)]]
+        self.two_nodes = self.foci[focus or [*self.foci][seed % len(self.foci)]]
         super().__init__(seed, parts or by_tokens(), trace=trace)
 
     def draw(self) -> None:

@@ -21,6 +21,7 @@ from hasys.lease.wire import derive_key, parse_secret
 from hasys.model.errors import ConfigRefused
 from tests.unit.cli.conftest import Run
 
+PAIR = ["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2"]
 TRIO = ("--node", "n1=10.77.0.1,10.78.0.1", "--node", "n2=10.77.0.2,10.78.0.2", "--witness", "w=10.77.0.3")
 
 
@@ -157,7 +158,9 @@ def test_a_majority_of_three_has_no_policy(folders: Path) -> None:
     [
         (["--node", "n1=10.0.0.1", "--witness", "w=10.0.0.2"], "one node and a witness"),
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--observer", "o=10.0.0.3"], "take no observer"),
-        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "arbiter"], "not served by this version"),
+        (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "arbiter"], "add --arbiter /dev"),
+        ([*PAIR, "--arbiter", "/dev/sdx"], "add that, or leave it out"),
+        ([*PAIR, "--policy", "arbiter", "--arbiter", "sdx"], "write the whole path"),
 
         (["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2", "--policy", "brave"], "unknown: use one of safe"),
         ([*TRIO, "--policy", "safe"], "without a third voter"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hasys.guard.plan import Book, PlanFile, Sworn
-from hasys.guard.protocol import Address, AddressEntry, Plan, Standby, parse_request, request_to_json
+from hasys.guard.protocol import Address, AddressEntry, Plan, Standby, StoodBy, parse_request, request_to_json
 from hasys.lease.tokens import ALONE_AFTER, TokenKeeper
 from hasys.lease.wire import Hint, encode
 from hasys.model.networks import Fault, Trouble
@@ -25,7 +25,7 @@ def standby() -> TokenBench:
     bench = TokenBench({}, policy="alone-allowed")
     bench.guard.set_gate(frozenset({PUBLIC}))
     bench.guard.networks = ()
-    bench.guard.alone.standbys = {"web": 5}
+    bench.guard.alone.standbys = {"web": StoodBy(5)}
     bench.advance(1.0)
     return bench
 
@@ -63,7 +63,7 @@ def test_an_operators_oath_leaves_no_token() -> None:
 
 def test_the_policy_safe_takes_nothing_over() -> None:
     bench = TokenBench({})
-    bench.guard.alone.standbys = {"web": 5}
+    bench.guard.alone.standbys = {"web": StoodBy(5)}
     bench.advance(1.0)
     bench.silence(3 * LONG)
     assert not sworn(bench)
@@ -72,7 +72,7 @@ def test_the_policy_safe_takes_nothing_over() -> None:
 def test_what_has_not_seen_its_peer_since_the_machine_started_stays_out_but_for_what_ran_there_last() -> None:
     bench = TokenBench({"db": 3}, policy="alone-allowed")
     bench.guard.networks = ()
-    bench.guard.alone.standbys = {"web": 5, "db": 4}
+    bench.guard.alone.standbys = {"web": StoodBy(5), "db": StoodBy(4)}
     bench.silence(2 * LONG)
     assert set(sworn(bench)) == {"db"}
 
@@ -83,7 +83,7 @@ def test_a_guard_that_is_restarted_remembers_that_it_saw_its_peer(standby: Token
     file.save(standby.guard.book)
     again = TokenBench({}, file.load(), policy="alone-allowed")
     again.guard.networks = ()
-    again.guard.alone.standbys = {"web": 5}
+    again.guard.alone.standbys = {"web": StoodBy(5)}
     again.silence(LONG + 1.0)
     assert "web" in sworn(again)
 
@@ -143,7 +143,7 @@ def test_what_slept_listens_again_before_it_serves_again(standby: TokenBench) ->
 
 
 def test_the_agents_word_about_what_it_stands_by_for_is_read_as_it_was_written() -> None:
-    said = Standby({"web": 5, "db": 1})
+    said = Standby({"web": StoodBy(5, 5.5), "db": StoodBy(1)})
     assert parse_request(json.dumps({"id": 1, **request_to_json(said)}).encode()) == (1, said)
 
 

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api import kinds
 from hasys.guard.client import GuardGone, Note, OathReport
-from hasys.guard.protocol import ADOPTED
+from hasys.guard.protocol import ADOPTED, StoodBy
 from hasys.reconciler.aside import Aside
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.lastknown import LastKnown
@@ -30,10 +30,10 @@ class Guard:
 
     def __init__(self) -> None:
         self.session, self.connected = 1, True
-        self.told: list[Mapping[str, int]] = []
+        self.told: list[Mapping[str, StoodBy]] = []
         self.fails = 0
 
-    async def standby(self, groups: Mapping[str, int]) -> None:
+    async def standby(self, groups: Mapping[str, StoodBy]) -> None:
         if self.fails:
             self.fails -= 1
             raise GuardGone("guard: connection lost")
@@ -107,14 +107,14 @@ async def test_the_guard_hears_it_when_it_changes_and_when_it_comes_anew() -> No
         cache.take(Batch([(kinds.wrap(of_n2()), False)], synced=True))
         told.look()
         await anyio.sleep(AGAIN * 1.5)
-        assert guard.told == [{"web": 5}]
+        assert guard.told == [{"web": StoodBy(5)}]
         told.look()
         await anyio.sleep(0.1)
-        assert guard.told == [{"web": 5}]
+        assert guard.told == [{"web": StoodBy(5)}]
         guard.session = 2
         told.look()
         await anyio.sleep(0.1)
-        assert guard.told == [{"web": 5}, {"web": 5}]
+        assert guard.told == [{"web": StoodBy(5)}, {"web": StoodBy(5)}]
         tasks.cancel_scope.cancel()
 
 
