@@ -70,7 +70,7 @@ lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
 
 two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long); ARGS="-x"
-	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_alone.py $(ARGS)
+	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_arbiter.py tests/lab/test_two_alone.py $(ARGS)
 
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)

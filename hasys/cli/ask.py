@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import click
 
-from hasys.cli.seed import Seed, check_label, check_members, parse_member, plan
-from hasys.config import POLICIES, Member
+from hasys.cli.seed import Seed, check_arbiter, check_label, check_members, parse_member, plan
+from hasys.config import ARBITER, POLICIES, Member
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
 
@@ -20,6 +20,7 @@ _Answer = TypeVar("_Answer")
 
 _POLICIES = {
     "safe": "a lost node stops nothing and starts nothing; an operator moves its groups",
+    "arbiter": "a lock on a shared disk decides which node goes on without the other",
     "alone-allowed": "the other node takes over, and both serve while only the link between them is cut",
 }
 """In one line each; docs/two-nodes.md has the whole."""
@@ -47,6 +48,7 @@ class Wanted:
     members: tuple[Member, ...] = ()
     profile: str | None = None
     policy: str = ""
+    arbiter: str = ""
     out: Path | None = None
 
 
@@ -77,13 +79,14 @@ def ask_for_cluster(wanted: Wanted, refuse: Callable[[Seed, Path], None]) -> tup
     """The cluster that options and answers describe, the folder for it, and its first group, after a yes.
     ``refuse`` raises when that folder cannot be used."""
     if any(m.runs_groups for m in wanted.members):
-        plan(wanted.cluster or "demo", wanted.members, wanted.profile or "default", wanted.policy)
+        plan(wanted.cluster or "demo", wanted.members, wanted.profile or "default", wanted.policy, wanted.arbiter)
     click.echo("A new cluster. Enter takes what stands in brackets; Ctrl-C leaves, nothing is written before the end.")
     cluster = wanted.cluster or _until_right("Name of the cluster", lambda t: check_label("cluster", t), "demo")
     members = wanted.members if any(m.runs_groups for m in wanted.members) else _ask_members(wanted.members)
     policy = wanted.policy or _ask_policy(members)
+    arbiter = wanted.arbiter or _ask_arbiter(policy)
     profile = wanted.profile or _ask_profile()
-    seed = plan(cluster, members, profile, policy)
+    seed = plan(cluster, members, profile, policy, arbiter)
     first = _ask_first_group(members)
 
     def usable(folder: Path) -> Path:
@@ -152,6 +155,13 @@ def _ask_policy(members: Sequence[Member]) -> str:
         click.echo(f"  {name}: {_POLICIES.get(name, 'see docs/two-nodes.md')}")
     policy = click.prompt("Policy of the two servers", type=click.Choice(list(POLICIES)), default=POLICIES[0])
     return str(policy)
+
+
+def _ask_arbiter(policy: str) -> str:
+    if policy != ARBITER:
+        return ""
+    click.echo("The shared disk: 128 KiB, zeros at first, the same one for both (docs/two-nodes.md).")
+    return _until_right("Path of the disk, as in /dev/disk/by-id/...", lambda path: check_arbiter(policy, path))
 
 
 def _ask_profile() -> str:

@@ -14,6 +14,8 @@ from hasys.cli import machine
 from hasys.cli.machine import BAD, GOOD, WARN, Finding
 from hasys.cli.output import output_option, print_json, print_table
 from hasys.config import NodeConfig, load
+from hasys.guard.arbiter import seat_of
+from hasys.lease.arbiter import LIFE
 from hasys.model.errors import ConfigRefused, Refused
 
 _MARKS = {GOOD: ("ok", "green"), WARN: ("look", "yellow"), BAD: ("BAD", "bold red")}
@@ -71,6 +73,8 @@ def _node(config: NodeConfig) -> Iterable[Finding]:
     yield machine.ports(config)
     if config.me.runs_groups:
         yield machine.watchdog(config.watchdog)
+    if (seat := seat_of(config)) is not None:
+        yield machine.arbiter(seat, LIFE * config.seed_timing().ttl)
     if config.me.votes:
         yield machine.disk(_existing(config.data_dir), config.seed_timing().fsync)
         yield _space(_existing(config.data_dir))

@@ -91,7 +91,7 @@ def init(
         raise click.UsageError("--cluster, --node and --out are needed (on a terminal, init asks for them)")
     from hasys.cli.ask import Wanted, ask_for_cluster
 
-    seed, out, first = ask_for_cluster(Wanted(cluster, tuple(members), profile, policy, out), refuse_written)
+    seed, out, first = ask_for_cluster(Wanted(cluster, tuple(members), profile, policy, arbiter, out), refuse_written)
     write_cluster(seed, out)
     _say_what_next(seed, out)
     if first:

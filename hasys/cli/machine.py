@@ -20,7 +20,8 @@ from pathlib import Path
 from hasys.cli.seed import socket_name
 from hasys.config import NodeConfig, Watchdog
 from hasys.guard import cgroup
-from hasys.model.errors import ConfigRefused
+from hasys.guard.arbiter import File, Seat
+from hasys.model.errors import ConfigRefused, Refused
 from hasys.model.timing import show
 
 GOOD, WARN, BAD = "ok", "look", "bad"
@@ -218,6 +219,27 @@ def disk(folder: Path, bound: float) -> Finding:
         return Finding(GOOD, "durable writes", found)
     mend = f"slower than {show(bound)}, which the timings count with: use a faster disk, or the profile 'wan'"
     return Finding(WARN, "durable writes", found, mend)
+
+
+def arbiter(seat: Seat, life: float) -> Finding:
+    """The disk that decides between two nodes: it can be read, it is ours or empty, and it answers in time. Whether the
+    other node sees the same one, only both together know: their guards look for each other's block."""
+    check, begun = "arbiter's disk", time.monotonic()
+    try:
+        file = File(seat)
+        try:
+            blocks = {node: file.read(node) for node in (seat.node, seat.other)}
+        finally:
+            file.close()
+    except (OSError, Refused) as e:
+        mend = "give both nodes the same disk (node.yaml: arbiter), 128 KiB of zeros when it is new"
+        return Finding(BAD, check, str(e), mend)
+    took = time.monotonic() - begun
+    seen = ", ".join(f"{node} {'has written' if block else 'has not written yet'}" for node, block in blocks.items())
+    found = f"{seat.path} answers in {show(round(took, 4))}; {seen}"
+    if took > life / 10:
+        return Finding(WARN, check, found, f"slow: a lock that is not renewed for {show(life)} is lost")
+    return Finding(GOOD, check, found)
 
 
 def is_here(address: str) -> bool:

@@ -42,7 +42,7 @@ def plan(cluster: str, members: Sequence[Member], profile: str, policy: str = ""
     check_members(members)
     _check_voters(members)
     return Seed(
-        cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy), _arbiter(policy, arbiter)
+        cluster, str(uuid.uuid4()), tuple(members), profile, _policy(members, policy), check_arbiter(policy, arbiter)
     )
 
 
@@ -165,7 +165,8 @@ def _policy(members: Sequence[Member], policy: str) -> str:
     return (policy or "safe") if two else ""
 
 
-def _arbiter(policy: str, arbiter: str) -> str:
+def check_arbiter(policy: str, arbiter: str) -> str:
+    """The disk of policy arbiter, or that it has none. Raises :class:`ConfigRefused`."""
     if policy == ARBITER and not arbiter:
         raise ConfigRefused("--policy arbiter needs a disk that both nodes write to: add --arbiter /dev/disk/by-id/...")
     if arbiter and policy != ARBITER:

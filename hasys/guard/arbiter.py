@@ -8,6 +8,7 @@ Always past the page cache (O_DIRECT, O_DSYNC): another machine must see it. A d
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hasys.config import NodeConfig
 from hasys.guard.loop import Loop
 from hasys.lease.arbiter import ROUNDS, ArbiterKeeper
 from hasys.lease.ballots import Block, Claim, Look
@@ -55,13 +57,26 @@ class Seat:
         return first * AREA, (first + 1) * AREA
 
 
+def seat_of(config: NodeConfig) -> Seat | None:
+    """None: no disk decides."""
+    if config.arbiter is None:
+        return None
+    other = next(m.name for m in config.members if m.name != config.name)
+    return Seat(config.arbiter, config.cluster_id, config.name, other)
+
+
 class File:
-    """The open disk. Every call may take as long as the disk does and raises ``OSError`` or ``Refused``."""
+    """The open disk. Every call may take as long as the disk does and raises ``OSError`` or ``Refused``; so does
+    the constructor."""
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._buffer = mmap.mmap(-1, AREA)  # aligned, as O_DIRECT wants it
-        self._fd = os.open(seat.path, os.O_RDWR | os.O_DIRECT | os.O_DSYNC | os.O_CLOEXEC)
+        try:
+            self._fd = os.open(seat.path, os.O_RDWR | os.O_DIRECT | os.O_DSYNC | os.O_CLOEXEC)
+        except OSError as e:
+            why = "takes no direct I/O: use a block device" if e.errno == errno.EINVAL else e.strerror
+            raise Refused(f"{seat.path}: {why}") from None
 
     def close(self) -> None:
         os.close(self._fd)
@@ -136,7 +151,7 @@ def decode(seat: Seat, area: bytes) -> Block | None:
 class Port(Protocol):
     """Does one round, then calls. A fence device could stand behind the same port."""
 
-    def put(self, block: Block | None, done: Callable[[Look | Exception], None]) -> None: ...
+    def put(self, block: Block | None, done: Callable[[Look | Refused], None]) -> None: ...
 
 
 class Disk:
@@ -146,15 +161,15 @@ class Disk:
         self._seat, self._clock = seat, clock
         self._file: File | None = None
         self._asked: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Look | Exception] = queue.SimpleQueue()
-        self._calls: list[Callable[[Look | Exception], None]] = []
+        self._answers: queue.SimpleQueue[Look | Refused] = queue.SimpleQueue()
+        self._calls: list[Callable[[Look | Refused], None]] = []
         self._wake, self._woken = socket.socketpair()
         loop.reader(self._woken.fileno(), self._finished)
         size = threading.stack_size(_STACK)
         threading.Thread(target=self._run, name="arbiter", daemon=True).start()
         threading.stack_size(size)
 
-    def put(self, block: Block | None, done: Callable[[Look | Exception], None]) -> None:
+    def put(self, block: Block | None, done: Callable[[Look | Refused], None]) -> None:
         """Write the block, if there is one, and read both."""
         self._calls.append(done)
         self._asked.put(block)
@@ -168,7 +183,7 @@ class Disk:
                 if self._file is not None:
                     self._file.close()
                     self._file = None
-                self._answers.put(e)
+                self._answers.put(e if isinstance(e, Refused) else Refused(f"{self._seat.path}: {e.strerror}"))
             self._wake.send(b"x")
 
     def _round(self, block: Block | None) -> Look:
@@ -210,15 +225,15 @@ class Arbiter:
             self.trouble = "arbiter: the disk does not answer"
         self._guard.parts.loop.at(now + self._pause, self._overdue)
 
-    def _done(self, answer: Look | Exception) -> None:
+    def _done(self, answer: Look | Refused) -> None:
         guard = self._guard
-        if isinstance(answer, Look):
+        if isinstance(answer, Refused):
+            self.trouble = f"arbiter: {answer}"
+        else:
             self.trouble = ""
             guard.apply(self._keeper.looked(answer, guard.now()))
             guard.alone.look()
             guard.tick()
-        else:
-            self.trouble = f"arbiter: {answer.strerror if isinstance(answer, OSError) else answer}"
         guard.parts.loop.at(max(guard.now(), self._begun + self._pause), self._again)
 
     def _again(self) -> None:

@@ -99,7 +99,7 @@ class Process:
         remaining: Mapping[str, float] = {}
         if self.gate is not None:
             remaining = self.gate.adopt({g: [a.address for a in s.addresses] for g, s in permitted.items()})
-        disk, seat = None, _seat(config)
+        disk, seat = None, arbiter.seat_of(config)
         keeper_class: Callable[..., Keeper] = Keeper
         if config.policy:
             kept = {**tokens.load(config.tokens), **book.tokens}
@@ -206,14 +206,6 @@ class Process:
     def _collect(self) -> None:
         gc.collect()
         self.loop.at(self.clock() + COLLECT, self._collect)
-
-
-def _seat(config: NodeConfig) -> arbiter.Seat | None:
-    """None: no disk decides."""
-    if config.arbiter is None:
-        return None
-    other = next(m.name for m in config.members if m.name != config.name)
-    return arbiter.Seat(config.arbiter, config.cluster_id, config.name, other)
 
 
 def keeper_state(book: Book) -> KeeperState:

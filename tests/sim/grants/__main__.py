@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.sim.grants.arbiter import ArbiterNodes
 from tests.sim.grants.faults import FAULTS
 from tests.sim.grants.history import FOCI, History, Parts
 from tests.sim.grants.tokens import TwoNodes
@@ -24,8 +25,11 @@ def main() -> int:
     parser.add_argument("--focus", choices=FOCI, default="", help="draw faults of one sort only")
     parser.add_argument("--fault", choices=FAULTS, help="break a rule on purpose")
     parser.add_argument("--two-nodes", action="store_true", help="two voters that hold by tokens; alone")
+    parser.add_argument("--arbiter", action="store_true", help="two voters and a disk that decides; alone")
     parser.add_argument("--replay", type=int, metavar="SEED", help="play one seed and tell its story")
     args = parser.parse_args()
+    if args.arbiter:
+        return run(args, lambda seed, trace: ArbiterNodes(seed, trace=trace))
     if args.two_nodes:
         return run(args, lambda seed, trace: TwoNodes(seed, trace=trace))
     parts = FAULTS[args.fault] if args.fault else Parts

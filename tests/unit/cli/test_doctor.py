@@ -11,7 +11,8 @@ import pytest
 from hasys.cli import machine
 from hasys.cli.machine import BAD, GOOD, WARN, Finding
 from hasys.config import load
-from hasys.guard import cgroup
+from hasys.guard import arbiter, cgroup
+from hasys.model.errors import ConfigRefused
 from tests.unit.cli.conftest import Run
 
 
@@ -73,3 +74,38 @@ def test_kernels_without_the_hooks_are_told(release: str, state: str, monkeypatc
 def test_a_slow_disk_is_told_with_its_figures(tmp_path: Path) -> None:
     assert machine.disk(tmp_path, bound=0.0).state == WARN
     assert "worst" in machine.disk(tmp_path, bound=60.0).found
+
+
+def test_the_arbiters_disk_is_read_and_what_is_wrong_with_it_is_said(hasys: Run, tmp_path: Path) -> None:
+    disk, out = tmp_path / "disk", tmp_path / "c"
+    disk.write_bytes(bytes(arbiter.SIZE))
+    made = hasys(
+        "init", "--cluster", "c", "--node", "n1=127.0.0.1", "--node", "n2=127.0.0.2", "--policy", "arbiter",
+        "--arbiter", disk, "--out", out,
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    config = load(out / "n1")
+    assert (config.policy, config.arbiter) == ("arbiter", disk)
+    seat = arbiter.seat_of(config)
+    assert seat is not None
+    good = machine.arbiter(seat, 5.0)
+    assert good.state in (GOOD, WARN)
+    assert "n1 has not written yet, n2 has not written yet" in good.found
+    disk.write_bytes(b"x" * arbiter.SIZE)
+    bad = machine.arbiter(seat, 5.0)
+    assert bad.state == BAD
+    assert "holds something else" in bad.found
+    listed = json.loads(hasys("doctor", "--config", out / "n1", "-o", "json").stdout)
+    assert ("arbiter's disk", BAD) in [(finding["check"], finding["state"]) for finding in listed]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("", "arbiter: policy arbiter needs the disk"), ("arbiter: sdx", "arbiter: 'sdx': write the whole path")],
+)
+def test_an_arbiter_without_its_disk_is_refused_on_load(hasys: Run, tmp_path: Path, line: str, says: str) -> None:
+    hasys("init", "--cluster", "c", "--node", "n1=127.0.0.1", "--node", "n2=127.0.0.2", "--out", tmp_path / "c")
+    file = tmp_path / "c" / "n1" / "node.yaml"
+    file.write_text(file.read_text().replace("policy: safe", "policy: arbiter\n" + line))
+    with pytest.raises(ConfigRefused, match=says):
+        load(file.parent)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from hasys.config import Watchdog
+from hasys.guard.arbiter import Port
 from hasys.guard.core import Guard
 from hasys.guard.gate import Gate, GateCounts, GateFailed
 from hasys.guard.loop import Loop
@@ -20,6 +21,7 @@ from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import MountEntry, StoreAt
 from hasys.guard.tokens import Disk
 from hasys.guard.watchdog import WatchdogKeeper
+from hasys.lease.arbiter import ArbiterKeeper
 from hasys.lease.keeping import Keeper, KeeperState, Planned
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
@@ -252,6 +254,7 @@ class Bench:
         mode: str = "off",
         notes: Notebook | None = None,
         policy: str = "safe",
+        arbiter: Port | None = None,
     ) -> None:
         book = book or Book()
         self.loop, self.gate, self.machine = VirtualLoop(), FakeGate(), FakeMachine()
@@ -264,6 +267,8 @@ class Bench:
         permitted = {g: Planned(s.plan.epoch, s.plan.version) for g, s in book.plans.items() if s.permitted}
         ends = {g: self.loop.time + t for g, t in (remaining or {}).items()}
         make: Callable[..., Keeper] = Keeper if disk is None else partial(TokenKeeper, tokens=kept or {}, policy=policy)
+        if arbiter is not None:
+            make = partial(ArbiterKeeper, tokens=kept or {})
         self.keeper = make(
             "demo",
             "n1",
@@ -278,7 +283,7 @@ class Bench:
             cluster="demo", node="n1", key=KEY, version="1", agent_grace=TIMING.agent_grace,
             clock=lambda: self.loop.time, loop=self.loop, keeper=self.keeper, gate=self.gate, gateless="",
             machine=self.machine, links=self.links, store=self.store, network=self.network, watchdog=self.watchdog,
-            push=self.pushed.append, tokens=disk, notes=notes,
+            push=self.pushed.append, tokens=disk, arbiter=arbiter, notes=notes,
         )  # fmt: skip
         self.guard = Guard(parts, book)
         self._version = 0
