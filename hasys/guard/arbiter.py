@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hasys.config import NodeConfig
 from hasys.guard.loop import Loop
@@ -213,6 +213,16 @@ class Arbiter:
         self._begun = self._guard.now()
         self._port.put(self._keeper.round(self._begun), self._done)
         self._guard.parts.loop.at(self._begun + self._pause, self._overdue)
+
+    def to_json(self) -> dict[str, Any]:
+        """For status: what this node claims, and whether it would take anything over."""
+        ballots = self._keeper.ballots
+        return {
+            "trouble": self.trouble,
+            "met": self._keeper.met,
+            "locks": {group: "owned" if claim.owned else "claimed" for group, claim in ballots.claims.items()},
+            "others": sorted(ballots.other.claims) if ballots.other is not None else [],
+        }
 
     @property
     def _pause(self) -> float:

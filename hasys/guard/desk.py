@@ -192,6 +192,7 @@ class Desk:
             "released": dict(guard.book.floors),
             "gate": self._gate(),
             "tokens": dict(guard.book.tokens),
+            **({"arbiter": guard.arbiter.to_json()} if guard.arbiter is not None else {}),
             "watchdog": parts.watchdog.name,
             "watchdog_missing": parts.watchdog.missing,
             "lag_ms": round(parts.loop.lag.worst * 1000, 3),

@@ -149,19 +149,14 @@ class ArbiterKeeper(TokenKeeper):
 
     def renew(self, now: float) -> list[Effect]:
         """Oaths of an operator renew themselves as ever; what stands by a lock is renewed by the disk."""
-        locked = {group: self._holdings[group] for group in self._oaths if self._by_policy(group)}
-        effects: list[Effect] = [e for e in Keeper.renew(self, now) if not isinstance(e, Extend)]
-        for group, h in locked.items():
-            self._holdings[group] = replace(self._holdings[group], until=h.until)
-        sworn = {
-            group: self._holdings[group].until
-            for group, oath in self._oaths.items()
-            if oath.free and group not in locked and self._holdings[group].permitted is not None
-        }
+        locked = {group: oath for group, oath in self._oaths.items() if self._by_policy(group)}
+        self._oaths.update({group: replace(oath, free=False) for group, oath in locked.items()})
+        effects = Keeper.renew(self, now)
+        self._oaths.update(locked)
         if self.alone(now):
             for group in self._tokens:
                 effects += self._resume(group, now)
-        return [*effects, Extend(sworn)] if sworn else effects
+        return effects
 
     def _alone_until(self, group: str, now: float) -> float:
         return self.ballots.until(group)

@@ -321,3 +321,11 @@ def test_after_a_cold_start_what_this_node_had_last_begins() -> None:
     bench.live(LASTS + 1.0, leader=False, peer=False)
     assert isinstance(bench.keeper, ArbiterKeeper)
     assert bench.gate.held == {"web": {IP.address}}
+
+
+def test_the_guards_status_tells_locks_and_whether_it_met_its_peer(standby: ArbiterBench) -> None:
+    arbiter = standby.guard.arbiter
+    assert arbiter is not None
+    assert arbiter.to_json() == {"trouble": "", "met": True, "locks": {}, "others": ["web"]}
+    standby.live(LASTS + 1.5, leader=False, peer=False)
+    assert arbiter.to_json()["locks"] == {"web": "claimed"}
