@@ -37,7 +37,7 @@ layers: $(STAMP)  ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 unit: $(STAMP)  ## pure logic and adapters, no root needed
-	@$(BIN)/pytest -q tests/unit tests/scenarios tests/sim tests/conformance tests/chaos tests/fuzz tests/security
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/unit tests/scenarios tests/sim tests/conformance tests/chaos tests/fuzz tests/security
 
 sim: $(STAMP)  ## the whole store in virtual time under every fault (long); ARGS="--minutes 10 --seed 1"
 	@$(BIN)/python -m tests.sim.store $(ARGS)

@@ -13,9 +13,9 @@ from typing import Protocol
 from hasys.config import Member, NodeConfig
 from hasys.model.timing import PROFILES
 from hasys.store.machine import Machine
+from hasys.store.main import MeasuredEngine
 from hasys.store.memory import MemoryEngine
 from hasys.store.port import Engine
-from hasys.store.raft.engine import RaftEngine
 from hasys.store.watch import WatchHub
 from tests.certs import issue, make_ca
 
@@ -148,7 +148,7 @@ class RaftStage:
 
     def _start(self, name: str) -> None:
         machine, config = Machine(), self._configs[name]
-        engine = RaftEngine(config, PROFILES["default"], machine, data_dir=config.data_dir)
+        engine = MeasuredEngine(config, PROFILES["default"], machine, data_dir=config.data_dir)
         self.seats[name] = Seat(name, engine, machine, WatchHub(machine), asyncio.create_task(engine.run()))
 
     async def lose_majority(self) -> None:
@@ -178,5 +178,5 @@ def free_ports(count: int) -> list[int]:
 
 
 STAGES: dict[str, Callable[[Path], Stage]] = {"memory": MemoryStage, "raft": RaftStage}
-ENGINES: dict[str, type] = {"memory": MemoryEngine, "raft": RaftEngine}
+ENGINES: dict[str, type] = {"memory": MemoryEngine, "raft": MeasuredEngine}
 """What each stage puts to the test: every engine that there is."""

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from hasys.config import Log
 from hasys.store import main
 asyncio.run = lambda job: (job.close(), print(os.getpriority(os.PRIO_PROCESS, 0)))
-main.run(SimpleNamespace(log=Log()))
+main.run(SimpleNamespace(name="n1", log=Log()))
 """
 
 
