@@ -33,9 +33,9 @@ from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, 
 from hasys.model.timing import Timing, over
 
 _MOST_BOOTS = 8
+"""Boots of one node whose sequence numbers are remembered."""
 MOST_HANDED = 4_096
 """Hand-overs kept for the history until somebody reads them."""
-"""Boots of one node whose sequence numbers are remembered."""
 _NEVER = float("inf")
 
 
