@@ -40,6 +40,10 @@ class Device(Protocol):
 
     def pet(self) -> None: ...
 
+    def close(self) -> None:
+        """Let go of it: one that still works stays armed."""
+        ...
+
     def disarm(self) -> None:
         """Orderly end. One that is not stoppable goes on, and resets the machine unless somebody else pets it."""
         ...
@@ -61,6 +65,9 @@ class LinuxDevice:
 
     def pet(self) -> None:
         fcntl.ioctl(self._fd, _KEEPALIVE, 0)
+
+    def close(self) -> None:
+        os.close(self._fd)
 
     def disarm(self) -> None:
         try:
@@ -176,7 +183,9 @@ class WatchdogKeeper:
         try:
             self._device.pet()
         except OSError as e:
-            self._device = None
+            device, self._device = self._device, None
+            with suppress(OSError):
+                device.close()  # else it would be busy for ever
             self._gone(f"{self._settings.device}: {e.strerror or e}")
 
     def _gone(self, why: str) -> None:

@@ -173,6 +173,8 @@ class Stage:
         self.guests = {name: self._guest(lab, name, number, accel) for number, name in enumerate(NODES, 1)}
         self.boots = dict.fromkeys(NODES, 0)
         self.answers = Answers({name: f"52:54:00:77:00:{i:02x}" for i, name in enumerate(NODES, 1)})
+        self.conformed = ""
+        """What the guest's watchdog was found to keep, before anything else used it."""
         self.witness: subprocess.Popen[bytes] | None = None
 
     def _network(self) -> None:
@@ -220,6 +222,8 @@ class Stage:
         guest.sh(f"mkdir -p /state/{name}; cp -n /cluster/{name}/* /state/{name}/; chmod 600 /state/{name}/*")
         guest.sh("modprobe softdog && ls /dev/watchdog")
         guest.sh("nft -f -", stdin=FIREWALL)
+        if name == NODES[0] and not self.conformed:
+            self.conformed = guest.sh(f"cd {ROOT} && {sys.executable} -m tests.conformance.watchdog", timeout=120)
         command = " ".join([*hasys_command(), "node", "run", "--config", f"/state/{name}/node.yaml"])
         guest.sh(f"setsid {command} >>/state/log 2>&1 </dev/null & echo started")
         return at

@@ -15,6 +15,7 @@ import pytest
 
 from hasys.lab.shell import until
 from hasys.model.timing import PROFILES
+from tests.conformance.watchdog import CLAIMS
 from tests.vm.guests import FIREWALL, MANIFEST, NODES, READY, ROOT, WATCHDOG, Stage, missing
 
 pytestmark = [
@@ -70,6 +71,10 @@ def _nodes(stage: Stage) -> str:
 
 def say(text: str) -> None:
     print(f"\n  {text}", file=sys.stderr, flush=True)
+
+
+def test_a_real_watchdog_keeps_what_the_fake_of_the_guards_tests_keeps(stage: Stage) -> None:
+    assert stage.conformed.split() == [claim.__name__ for claim in CLAIMS]
 
 
 def test_row_19_a_frozen_node_is_muted_by_its_kernel_and_reset_by_its_watchdog(stage: Stage) -> None:

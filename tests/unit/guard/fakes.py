@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import json
@@ -197,11 +198,15 @@ class FakeWatchdog:
         self.timeout, self.stoppable = 10.0, stoppable
         self.clock = clock
         self.there, self.armed = there, False
+        self.opened = False
         self.pets: list[float] = []
 
     def open(self, settings: Watchdog) -> FakeWatchdog:
-        if not self.there:
+        if not self.there or settings.device.name not in ("watchdog", "watchdog0"):
             raise FileNotFoundError(2, "No such file or directory")
+        if self.opened:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        self.opened = True
         self.armed, self.timeout = True, float(settings.timeout)
         self.pets.append(self.clock())
         return self
@@ -211,8 +216,11 @@ class FakeWatchdog:
             raise OSError(19, "No such device")
         self.pets.append(self.clock())
 
+    def close(self) -> None:
+        self.opened = False
+
     def disarm(self) -> None:
-        self.armed = not self.stoppable
+        self.armed, self.opened = not self.stoppable, False
 
     @property
     def barks(self) -> float:
