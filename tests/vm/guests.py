@@ -164,6 +164,8 @@ class Stage:
         for name in NODES:
             with (folder / "cluster" / name / "node.yaml").open("a") as file:
                 file.write(f"watchdog: {{mode: required, timeout: {WATCHDOG}s}}\n")
+        with (folder / "cluster" / "w" / "node.yaml").open("a") as file:
+            file.write(f"runDir: {folder}/w\n")
         self.client = folder / "cluster" / "client" / "client.yaml"
         lab = vmlab()
         if not (BUILT / "vmlinux").exists():
@@ -229,16 +231,17 @@ class Stage:
         return at
 
     def start_witness(self) -> None:
+        """The store alone, which is all that a witness is: without a supervisor that would outlive or restart it."""
         log = (self.folder / "w.log").open("ab")
         self.witness = subprocess.Popen(
-            [*hasys_command(), "witness", "run", "--config", str(self.folder / "cluster" / "w" / "node.yaml")],
+            [*hasys_command(), "store", "run", "--config", str(self.folder / "cluster" / "w" / "node.yaml")],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 
     def stop_witness(self) -> None:
         """Without a word, as when its power goes."""
         assert self.witness is not None
-        os.killpg(self.witness.pid, 9)
+        self.witness.kill()
         self.witness.wait()
 
     def close(self) -> None:
