@@ -142,6 +142,12 @@ def wrap(message: Inner) -> pb.Object:
     return obj
 
 
+def runner_of(spec: pb.OperationSpec) -> str:
+    """The node whose agent carries the operation out; empty: the controllers do."""
+    by_node = (pb.OperationSpec.Run, pb.OperationSpec.RestartProcess)
+    return spec.node if spec.type in by_node else spec.by if spec.type == pb.OperationSpec.Fence else ""
+
+
 def copy(obj: pb.Object) -> pb.Object:
     """A copy that may be changed."""
     new = pb.Object()

@@ -94,7 +94,9 @@ _NEEDS: Mapping[int, tuple[str, ...]] = {
     pb.OperationSpec.Drain: ("node",),
     pb.OperationSpec.Undrain: ("node",),
     pb.OperationSpec.Run: ("node", "command"),
+    pb.OperationSpec.RestartProcess: ("node", "role"),
 }
+_PROCESSES = ("store", "guard", "agent")
 
 
 def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]:
@@ -111,6 +113,8 @@ def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]
         faults.append(Fault(ref, "spec.command", "belongs to the type Run alone"))
     if spec.type == pb.OperationSpec.Run and spec.group:
         faults.append(Fault(ref, "spec.group", "a command runs on a node: leave the group out"))
+    if spec.type == pb.OperationSpec.RestartProcess:
+        faults.extend(_restart_faults(ref, spec))
     if sum(len(word.encode()) for word in spec.command) > LONGEST_COMMAND:
         faults.append(Fault(ref, "spec.command", f"is longer than {LONGEST_COMMAND} bytes: put it into a script"))
     if faults:
@@ -132,6 +136,13 @@ def check_operation(ref: Ref, spec: pb.OperationSpec, view: View) -> list[Fault]
         if spec.step not in names:
             faults.append(Fault(ref, "spec.step", f"group {spec.group!r} has no resource {spec.step!r}"))
     return faults
+
+
+def _restart_faults(ref: Ref, spec: pb.OperationSpec) -> Iterator[Fault]:
+    if spec.role not in ("", *_PROCESSES):
+        yield Fault(ref, "spec.role", f"{spec.role!r} is no process: use {', '.join(_PROCESSES)}")
+    if spec.group:
+        yield Fault(ref, "spec.group", "a process runs on a node: leave the group out")
 
 
 class _Input:

@@ -12,7 +12,7 @@ from hasys.cli.columns import rows_of
 from hasys.cli.context import context_option
 from hasys.cli.output import Lines, output_option, print_json, print_table
 from hasys.cli.session import Cluster, talk
-from hasys.cli.statusview import EVENT_COLUMNS, event_row
+from hasys.cli.statusview import EVENT_COLUMNS, OWN_COLUMNS, event_row, own_row
 from hasys.model.errors import NotFound, Refused
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
@@ -180,10 +180,21 @@ async def _describe(cluster: Cluster, wanted: Selection) -> None:
     about = ref_of(obj)
     listed = await cluster.list("Event", about.name if about.kind == "Group" else about.group)
     events = [o.event for o in listed.objects if _is_about(o.event, about)]
+    if about.kind == "Node":
+        await _describe_processes(cluster, about.name)
     events.sort(key=lambda event: event.metadata.resource_version)
     if events:
         click.echo("\nevents:")
         print_table(EVENT_COLUMNS, map(event_row, events[-_EVENTS_DESCRIBED:]))
+
+
+async def _describe_processes(cluster: Cluster, node: str) -> None:
+    """hasys's own on this node; a witness, and a node that is not there, tell none."""
+    status = await cluster.status()
+    told = next((one.figures.own for one in status.nodes if one.name == node), ())
+    if told:
+        click.echo("\nprocesses:")
+        print_table(OWN_COLUMNS, map(own_row, told))
 
 
 def _is_about(event: pb.Event, about: Ref) -> bool:

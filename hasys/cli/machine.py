@@ -188,7 +188,7 @@ def addresses(config: NodeConfig) -> Finding:
 
 def ports(config: NodeConfig) -> Finding:
     """The API and consensus ports are free, or this node uses them itself."""
-    from hasys.cli.processes import RoleLock
+    from hasys.processes import RoleLock
 
     if RoleLock(config.run_dir, "store").held():
         return Finding(GOOD, "ports", "in use by this node, which runs")

@@ -23,6 +23,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _ENDED = ("Succeeded", "Failed")
 _LAST_LOOK = 2.0
 """Seconds for asking, after a timeout, what the group waits for."""
+_RESTART_TIMEOUT = 90.0
+"""Seconds for the end of the restart of a process."""
 _YES = "Without a majority: do not ask."
 
 
@@ -116,6 +118,11 @@ def retry(group: str, step: str, reason: str, timeout: float) -> None:
     _operate(pb.OperationSpec(type=_Type.Retry, group=group, step=step, reason=reason), timeout)
 
 
+def restart_process(node: str, role: str, reason: str) -> None:
+    """``hasys node restart-process``; that command is where nothing of the API is imported."""
+    _operate(pb.OperationSpec(type=_Type.RestartProcess, node=node, role=role, reason=reason), _RESTART_TIMEOUT)
+
+
 @click.command()
 @click.argument("node")
 @_common
@@ -192,6 +199,8 @@ def title(spec: pb.OperationSpec) -> str:
     words = {"FenceConfirm": "fence-confirm"}
     name = _Type.Name(spec.type)
     subject = f" of {spec.group}" if spec.group else ""
+    if spec.type == _Type.RestartProcess:
+        return f"restart of the {spec.role} of {spec.node}"
     if spec.role:
         return f"{name.lower()}{subject} with {spec.node} as {spec.role}"
     target = (f" to {spec.node}" if spec.group else f" of {spec.node}") if spec.node else ""

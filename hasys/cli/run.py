@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from hasys.cli import exits
+from hasys.cli.context import context_option
 from hasys.config import NodeConfig, load
 from hasys.model.errors import ConfigRefused, HasysError
 
@@ -62,6 +63,22 @@ def node_run(path: Path) -> int:
     if config.me.role == "Witness":
         raise ConfigRefused(f"{config.path}: {config.name} is a witness: use 'hasys witness run'")
     return _supervise(config)
+
+
+@node.command("restart-process")
+@click.argument("name", metavar="NODE")
+@click.argument("role", type=click.Choice(["store", "guard", "agent"]))
+@click.option("--reason", default="", metavar="TEXT", help="Kept in the history.")
+@context_option
+def node_restart_process(name: str, role: str, reason: str) -> None:
+    """Restart one of hasys's own processes on NODE. Administrators only; 'hasys describe node NODE' lists them.
+
+    What the groups run is not touched. One that hangs is killed after 5s. While the guard is away its addresses answer
+    until the end of its lease; it is back before that on a machine that is not overloaded.
+    """
+    from hasys.cli.operate import restart_process
+
+    restart_process(name, role, reason)
 
 
 @witness.command("run")
@@ -133,7 +150,7 @@ def command_of(config: NodeConfig, *words: str) -> list[str]:
 
 def _serve(role: str, config: NodeConfig, run: Callable[[NodeConfig], object]) -> None:
     """Run one process of a node until it is told to stop. Its own faults go to its log in full."""
-    from hasys.cli.processes import RoleLock
+    from hasys.processes import RoleLock
 
     RoleLock(config.run_dir, role).take()
     try:

@@ -76,8 +76,20 @@ def _figures_json(figures: mpb.NodeFigures) -> dict[str, Any]:
             "model": host.model, "os": host.os, "kernel": host.kernel, "processor": host.processor,
             "processors": host.processors, "memory": host.memory, "uptime": show_duration(host.uptime),
         },
+        "own": [_own_json(process) for process in figures.own],
         "time": show_time(figures.time),
     }  # fmt: skip
+
+
+def _own_json(process: mpb.OwnProcess) -> dict[str, Any]:
+    """Memory in bytes; pid 0: it does not run."""
+    return {
+        "role": process.role,
+        "pid": process.pid,
+        "uptime": show_duration(process.uptime),
+        "restarts": process.restarts,
+        "memory": process.memory,
+    }
 
 
 def _group_json(group: api.GroupView) -> dict[str, Any]:
@@ -109,6 +121,17 @@ def _group_json(group: api.GroupView) -> dict[str, Any]:
             for m in group.monitors
         ],
     }
+
+
+OWN_COLUMNS = ("PROCESS", "PID", "UPTIME", "RESTARTS", "MEMORY")
+
+
+def own_row(process: mpb.OwnProcess) -> list[str]:
+    """One of hasys's own processes on a node."""
+    if not process.pid:
+        return [process.role, "does not run", "-", "-", "-"]
+    memory = f"{process.memory / 2**20:.0f} MiB"
+    return [process.role, str(process.pid), show_duration(process.uptime), str(process.restarts), memory]
 
 
 def status_page(status: api.StatusResponse, events: Sequence[pb.Event] = ()) -> Stack:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from hasys.cli.ears import Ear
-from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
 from hasys.cli.tail import Tail, Terminal
 from hasys.config import Log
 from hasys.notify import ALIVE, READY, STOPPING, Notifier
+from hasys.processes import AlreadyRuns, Identity, RoleLock
 
 _LOOK = 0.25
 """Seconds between looks at the children's output."""

@@ -360,6 +360,7 @@ class OperationType(StrEnum):
     DRAIN = "Drain"
     UNDRAIN = "Undrain"
     RUN = "Run"
+    RESTART_PROCESS = "RestartProcess"
     FENCE = "Fence"
     """Asked for by the leader, not by an operator."""
 
@@ -383,13 +384,13 @@ class OperationInfo:
     since: float | None = None
     """When this leader first saw it: its deadline counts from here."""
     command: str = ""
-    """RUN: what to run, in one line."""
+    """RUN, RESTART_PROCESS: what is done, in one line."""
     timeout: float = 0.0
     """RUN, FENCE: seconds that it may take."""
     by: str = ""
     """FENCE: the node whose agent does it."""
     outcome: str = ""
-    """RUN, FENCE: how it ended, as its node reported; empty until then."""
+    """RUN, RESTART_PROCESS, FENCE: how it ended, as its node reported; empty until then."""
     succeeded: bool = False
 
     @property

@@ -24,7 +24,8 @@ _IN_HAND = (
     OperationType.SWITCHOVER, OperationType.FAILOVER, OperationType.RESOLVE, OperationType.RETRY, OperationType.RESUME,
 )  # fmt: skip
 """After one of these the failovers of a group are counted anew."""
-_OF_NODES = (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CONFIRM, OperationType.RUN)
+_BY_AGENTS = (OperationType.RUN, OperationType.RESTART_PROCESS)
+_OF_NODES = (OperationType.DRAIN, OperationType.UNDRAIN, OperationType.FENCE_CONFIRM, *_BY_AGENTS)
 
 
 def begin(draft: Draft, op: OperationInfo) -> None:
@@ -57,7 +58,7 @@ def watch(draft: Draft, op: OperationInfo) -> None:
     """A running operation: has it reached its end?"""
     if op.type is OperationType.FENCE:
         fencing.watch(draft, op)
-    elif op.type is OperationType.RUN:
+    elif op.type in _BY_AGENTS:
         _watch_run(draft, op)
     elif op.group:
         _watch_group(draft, op)
@@ -67,13 +68,7 @@ def watch(draft: Draft, op: OperationInfo) -> None:
 
 def _missing(draft: Draft, op: OperationInfo) -> str:
     """Why the operation names nothing that exists; empty: it does."""
-    needs_group = op.type not in (
-        OperationType.DRAIN,
-        OperationType.UNDRAIN,
-        OperationType.FENCE_CONFIRM,
-        OperationType.RUN,
-        OperationType.FENCE,
-    )
+    needs_group = op.type not in (*_OF_NODES, OperationType.FENCE)
     if needs_group:
         group = draft.groups.get(op.group)
         if group is None:
@@ -319,5 +314,6 @@ _BEGIN: dict[OperationType, Callable[[Draft, OperationInfo], str]] = {
     OperationType.DRAIN: _drain,
     OperationType.UNDRAIN: _undrain,
     OperationType.RUN: _run,
+    OperationType.RESTART_PROCESS: _run,
     OperationType.FENCE: fencing.begin,
 }

@@ -11,7 +11,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import anyio
 from anyio import to_thread
@@ -22,6 +22,7 @@ from hasys.api.kinds import Ref
 from hasys.config import TAKING_OVER, NodeConfig, RebootCommand
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
+from hasys.monitors.own import processes
 from hasys.notify import ALIVE, READY, Notifier
 from hasys.reconciler import commonstart, lastknown
 from hasys.reconciler.around import Around
@@ -35,6 +36,7 @@ from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.link import GuardLink
 from hasys.reconciler.members import Members
 from hasys.reconciler.networks import Networks
+from hasys.reconciler.own import Own
 from hasys.reconciler.ports import Cluster
 from hasys.reconciler.rebooting import Rebooting
 from hasys.reconciler.reporter import Reporter
@@ -53,6 +55,7 @@ from hasys.resources.port import Temporary
 from hasys.resources.records import Records
 from hasys.resources.settings import address_of
 from hasys.resources.systemd_unit import RealSystemctl
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -102,7 +105,16 @@ class Agent:
         connect = functools.partial(guard_client.connect, config.guard_socket)
         self.link = GuardLink(connect, os.getpid(), str(own.path), self._wake)
         around = Around(self.cache, self.addresses, lambda: self.link.connected, _own_store(config))
-        neighbours = Neighbours(config.name, self.cache, self.reporter, cluster, base, self._restart, self.link.permit)
+        neighbours = Neighbours(
+            config.name,
+            self.cache,
+            self.reporter,
+            cluster,
+            base,
+            self._restart,
+            self.link.permit,
+            _own_processes(config),
+        )
         self.watching = Watching(neighbours, around, tasks)
         self._kept = lastknown.path_of(config)
         self.last_known = LastKnown(self._kept, self.cache)
@@ -115,7 +127,7 @@ class Agent:
         self._config = config
         self._records = records = Records(config.run_dir / "resources")
         mounts = KernelMounts()
-        self.runs = Runs(config.name, own, records, self._outputs, cluster.report)
+        self.runs = Runs(config.name, own, records, self._outputs, cluster.report, Own(config.run_dir))
         self.rebooting = Rebooting(
             config.name, config.reboot, self.cache, records, (self._run_reboot, self._not_rebooted)
         )
@@ -277,6 +289,10 @@ async def _until_signalled(tasks: TaskGroup) -> None:
             log.info("%s: stopping; what runs stays and is adopted by the next agent", number.name)
             tasks.cancel_scope.cancel()
             return
+
+
+def _own_processes(config: NodeConfig) -> Callable[[], Iterable[mpb.OwnProcess]]:
+    return lambda: processes(config.run_dir, (*(("store",) if config.me.votes else ()), "guard", "agent"))
 
 
 async def _show_life(listener: Notifier) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
+from hasys.api.kinds import runner_of
 from hasys.model.errors import HasysError
 from hasys.reconciler.ports import Report
 from hasys.resources import fence_agent, output, scripts
@@ -34,6 +36,13 @@ TIMEOUT = 60.0
 """Seconds for a command when the operation says nothing."""
 
 
+class OwnProcesses(Protocol):
+    """hasys's own processes on this node: :class:`hasys.reconciler.own.Own`."""
+
+    def pid(self, role: str) -> int: ...
+    async def restart(self, role: str) -> str: ...
+
+
 class Runs:
     """One per agent. ``base`` is the agent's own cgroup: what runs here dies with a fenced agent."""
 
@@ -44,12 +53,14 @@ class Runs:
         records: Records,
         outputs: Outputs,
         report: Callable[[Report], Awaitable[Sequence[str]]],
+        own: OwnProcesses,
     ) -> None:
         self._node = node
         self._base = base
         self._records = records
         self._outputs = outputs
         self._report = report
+        self._own = own
         self._known: set[str] = set()
         self._room = anyio.CapacityLimiter(AT_ONCE)
 
@@ -61,8 +72,7 @@ class Runs:
 
     def _look(self, operation: pb.Operation, tasks: TaskGroup) -> None:
         name, spec, status = operation.metadata.name, operation.spec, operation.status
-        runner = {pb.OperationSpec.Run: spec.node, pb.OperationSpec.Fence: spec.by}.get(spec.type)
-        if runner != self._node:
+        if runner_of(spec) != self._node:
             return
         if status.state in ("Succeeded", "Failed"):
             self._known.discard(name)
@@ -73,12 +83,30 @@ class Runs:
 
     async def _run(self, name: str, spec: pb.OperationSpec) -> None:
         async with self._room:
-            if self._records.read(PLACE, name) is not None:
-                result = pb.RunResult(outcome="the agent ended while it ran: how it ended is not known")
+            if (begun := self._records.read(PLACE, name)) is not None:
+                result = self._found_again(spec, begun.get("pid"))
             else:
-                self._records.write(PLACE, name, {"command": list(spec.command)})
-                result = await (self._fence(spec) if spec.fencing.agent else self._result(name, spec))
+                self._records.write(PLACE, name, {"command": list(spec.command), "pid": self._own.pid(spec.role)})
+                result = await self._done(name, spec)
         await self._tell(api_pb2.RunReport(operation=name, result=result))
+
+    def _found_again(self, spec: pb.OperationSpec, pid: object) -> pb.RunResult:
+        """An agent before this one had begun it. ``pid``: of the process that was to be restarted; our own, perhaps."""
+        now = self._own.pid(spec.role) if spec.type == pb.OperationSpec.RestartProcess else 0
+        if now and now != pid:
+            return pb.RunResult(outcome=f"pid {pid} ended, pid {now} took over", exited=True)
+        return pb.RunResult(outcome="the agent ended while it ran: how it ended is not known")
+
+    async def _done(self, name: str, spec: pb.OperationSpec) -> pb.RunResult:
+        if spec.type == pb.OperationSpec.Fence:
+            return await self._fence(spec)
+        if spec.type == pb.OperationSpec.Run:
+            return await self._result(name, spec)
+        log.warning("%s restarts the %s", spec.actor, spec.role)
+        try:
+            return pb.RunResult(outcome=await self._own.restart(spec.role), exited=True)
+        except HasysError as e:
+            return pb.RunResult(outcome=str(e))
 
     async def _fence(self, spec: pb.OperationSpec) -> pb.RunResult:
         log.warning("fencing %s: %s", spec.node, spec.reason)

@@ -7,7 +7,7 @@ and ends watchers until they are those that the stored monitors ask for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -52,6 +52,8 @@ class Neighbours:
     """Group and resource: begin to stop and start it; returns what was begun. Raises ``HasysError``."""
     permitted: Callable[[str, int], Awaitable[bool]]
     """Group and epoch: does the guard allow effects?"""
+    own: Callable[[], Iterable[mpb.OwnProcess]] = tuple
+    """hasys's own processes here, now."""
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class Watching:
             await anyio.sleep(TELL)
             figures = gauges.read()
             figures.monitors.extend(self._figures.values())
+            figures.own.extend(self._n.own())
             try:
                 with anyio.fail_after(TELL):
                     await self._n.cluster.report(Report(figures=figures))

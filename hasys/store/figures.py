@@ -17,6 +17,9 @@ FRESH = 30.0
 ENTRIES = 4_000
 """Most interfaces, and most monitors, of one node."""
 
+OWN = 16
+"""Most of hasys's own processes on one node."""
+
 
 LAST = 512
 """Writes of which the quantiles are told."""
@@ -58,6 +61,7 @@ class Figures:
         kept = mpb.NodeFigures()
         kept.CopyFrom(figures)
         del kept.monitors[ENTRIES:]
+        del kept.own[OWN:]
         for name in sorted(kept.traffic)[ENTRIES:]:
             del kept.traffic[name]
         self._of[node] = self._clock(), kept

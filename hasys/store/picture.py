@@ -403,7 +403,7 @@ def operation_info(operation: pb.Operation, since: float) -> OperationInfo:
         running=status.state == "Running",
         epoch=status.epoch,
         since=since,
-        command=one_line(" ".join(spec.command))[:COMMAND],
+        command=one_line(" ".join(spec.command) or f"restart of the {spec.role}")[:COMMAND],
         timeout=_timeout(spec),
         by=spec.by,
         outcome=status.run.outcome,

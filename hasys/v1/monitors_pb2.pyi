@@ -924,6 +924,7 @@ class NodeFigures(_message.Message):
     MONITORS_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     cpu: _builtins.float
     """percent of all processors"""
     memory: _builtins.float
@@ -941,6 +942,10 @@ class NodeFigures(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """of the node's clock"""
 
+    @_builtins.property
+    def own(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnProcess]:
+        """hasys's own processes"""
+
     def __init__(
         self,
         *,
@@ -951,14 +956,51 @@ class NodeFigures(_message.Message):
         monitors: _abc.Iterable[Global___MonitorFigure] | None = ...,
         host: Global___HostFacts | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        own: _abc.Iterable[Global___OwnProcess] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "host", b"host", "memory", b"memory", "monitors", b"monitors", "processes", b"processes", "time", b"time", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "host", b"host", "memory", b"memory", "monitors", b"monitors", "own", b"own", "processes", b"processes", "time", b"time", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeFigures: _TypeAlias = NodeFigures  # noqa: Y015
+
+@_typing.final
+class OwnProcess(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    UPTIME_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """supervisor | store | guard | agent"""
+    pid: _builtins.int
+    """0: it does not run"""
+    restarts: _builtins.int
+    """since the machine booted"""
+    memory: _builtins.int
+    """bytes, resident"""
+    @_builtins.property
+    def uptime(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        uptime: _duration_pb2.Duration | None = ...,
+        restarts: _builtins.int = ...,
+        memory: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["uptime", b"uptime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "pid", b"pid", "restarts", b"restarts", "role", b"role", "uptime", b"uptime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnProcess: _TypeAlias = OwnProcess  # noqa: Y015
 
 @_typing.final
 class TrafficFigures(_message.Message):

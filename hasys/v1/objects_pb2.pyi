@@ -2025,6 +2025,7 @@ class OperationSpec(_message.Message):
         Run: OperationSpec._Type.ValueType  # 20
         Fence: OperationSpec._Type.ValueType  # 30
         """asked for by the leader alone"""
+        RestartProcess: OperationSpec._Type.ValueType  # 40
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     Unspecified: OperationSpec.Type.ValueType  # 0
@@ -2040,6 +2041,7 @@ class OperationSpec(_message.Message):
     Run: OperationSpec.Type.ValueType  # 20
     Fence: OperationSpec.Type.ValueType  # 30
     """asked for by the leader alone"""
+    RestartProcess: OperationSpec.Type.ValueType  # 40
 
     TYPE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
@@ -2060,7 +2062,7 @@ class OperationSpec(_message.Message):
     step: _builtins.str
     reason: _builtins.str
     role: _builtins.str
-    """resolve: active | standby"""
+    """resolve: active | standby; restart of a process: store | guard | agent"""
     force: _builtins.bool
     actor: _builtins.str
     """set by the server from the caller's certificate"""

@@ -6,10 +6,12 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest
+from hasys.lab.feed import Status
 from hasys.lab.lab import Lab
 from hasys.lab.machine import Machine
 from hasys.lab.shell import until
@@ -80,3 +82,20 @@ def test_systemd_hears_that_the_node_serves_and_that_its_guard_lives(lab: Lab, t
         machine = cluster.machine("n1")
         assert all(machine.processes(role) for role in ("store", "guard", "agent"))
         assert systemd.recv(100) == b"WATCHDOG=1"
+
+
+def test_an_operator_restarts_the_agent_and_nothing_that_runs_is_touched(alone: Cluster) -> None:
+    machine = _run(alone, POLITE, "10s")
+    program, (before,) = machine.processes(PROGRAM), machine.processes("agent")
+    assert "took over" in alone.hasys("node", "restart-process", "n1", "agent")
+    assert machine.processes(PROGRAM) == program
+    assert before not in machine.processes("agent")
+    assert VIP in machine.run("ip", "addr", "show", "eth0")
+    shown = alone.wait(lambda s: _own(s).get("agent", {}).get("restarts"), 30, "the next agent's figures")
+    assert sorted(_own(shown)) == ["agent", "guard", "store", "supervisor"]
+    assert all(one["pid"] and one["memory"] > 1 << 20 for one in _own(shown).values())
+
+
+def _own(status: Status) -> dict[str, Any]:
+    """hasys's own processes on the one node, by role."""
+    return {one["role"]: one for one in status["nodes"][0].get("figures", {}).get("own", ())}

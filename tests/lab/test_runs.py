@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hasys.model.errors import Unavailable
+from hasys.model.errors import Refused, Unavailable
 from hasys.reconciler.ports import Report
 from hasys.reconciler.runs import PLACE, Runs
 from hasys.resources.cgroup import Cgroup, base_of
@@ -45,9 +45,17 @@ class Bench:
         self.results += [run.result for run in report.runs]
         return ()
 
+    def pid(self, role: str) -> int:
+        return {"agent": 2, "guard": 1}.get(role, 0)
+
+    async def restart(self, role: str) -> str:
+        if role == "store":
+            raise Refused("no store runs here")
+        return "pid 1 ended, pid 2 took over"
+
     async def run(self, *operations: pb.Operation, results: int = 1) -> list[pb.RunResult]:
         """What a new agent reports when it sees these operations."""
-        agent = Runs("n1", self.cgroup, self.records, self.outputs, self.report)
+        agent = Runs("n1", self.cgroup, self.records, self.outputs, self.report, self)
 
         async def told() -> AsyncIterator[pb.Operation]:
             for operation in operations:
@@ -115,3 +123,24 @@ async def test_what_has_ended_is_forgotten(bench: Bench) -> None:
 async def test_a_command_that_is_not_there_says_so(bench: Bench) -> None:
     (result,) = await bench.run(operation("/no/such"))
     assert (result.outcome, result.exited) == ("command /no/such does not exist on this node", False)
+
+
+def restart(role: str) -> pb.Operation:
+    spec = pb.OperationSpec(type=pb.OperationSpec.RestartProcess, node="n1", role=role, actor="admin")
+    return pb.Operation(
+        metadata=pb.Metadata(name=f"restart-{role}"), spec=spec, status=pb.OperationStatus(state="Running")
+    )  # fmt: skip
+
+
+async def test_the_restart_of_a_process_is_told_and_that_of_the_agent_by_the_next_one(bench: Bench) -> None:
+    (guard,) = await bench.run(restart("guard"))
+    assert (guard.outcome, guard.exited, guard.exit_code) == ("pid 1 ended, pid 2 took over", True, 0)
+    (store,) = await bench.run(restart("store"))
+    assert (store.outcome, store.exited) == ("no store runs here", False)
+    bench.records.write(PLACE, "restart-agent", {"command": [], "pid": 1})  # by the agent that is gone
+    (agent,) = await bench.run(restart("agent"))
+    assert (agent.outcome, agent.exited, agent.exit_code) == ("pid 1 ended, pid 2 took over", True, 0)
+    bench.records.forget(PLACE, "restart-guard")
+    bench.records.write(PLACE, "restart-guard", {"command": [], "pid": 1})  # and the guard is still the same
+    (guard,) = await bench.run(restart("guard"))
+    assert (guard.outcome, guard.exited) == ("the agent ended while it ran: how it ended is not known", False)

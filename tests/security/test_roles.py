@@ -63,4 +63,7 @@ async def test_a_members_certificate_runs_no_command_not_even_on_its_own_node(se
     for node in ("n1", "n3"):
         with pytest.raises(Denied, match="run commands"):
             await client.create_operation(pb.OperationSpec(type=pb.OperationSpec.Run, node=node, command=["true"]))
+        restart = pb.OperationSpec(type=pb.OperationSpec.RestartProcess, node=node, role="guard")
+        with pytest.raises(Denied, match="restart processes"):
+            await client.create_operation(restart)
     assert served.machine.list("Operation") == []

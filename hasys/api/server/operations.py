@@ -50,6 +50,8 @@ class OperationsService:
             return known.operation
         if spec.type == pb.OperationSpec.Run:
             call.caller.must_be_admin("run commands")
+        if spec.type == pb.OperationSpec.RestartProcess:
+            call.caller.must_be_admin("restart processes")
         if call.caller.role != "admin" and spec.node != call.caller.name:
             raise Denied(f"{call.caller.actor} may ask for operations about its own node alone")
         if call.caller.role != "admin" and (spec.type in _OPERATORS_WORD or spec.force):

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hasys.api.auth import NODE, Caller
 from hasys.api.convert import seconds, stamp
 from hasys.api.errors import TooLarge
-from hasys.api.kinds import Ref, copy, resource
+from hasys.api.kinds import Ref, copy, resource, runner_of
 from hasys.model.lines import one_line
 from hasys.store.machine import Machine
 from hasys.v1 import api_pb2, store_pb2
@@ -167,8 +167,7 @@ def _run_result(node: str, run: api_pb2.RunReport, machine: Machine) -> tuple[st
     if old is None:
         return "does not exist", None
     spec, status = old.operation.spec, old.operation.status
-    runner = {pb.OperationSpec.Run: spec.node, pb.OperationSpec.Fence: spec.by}.get(spec.type)
-    if runner != node:
+    if runner_of(spec) != node:
         return f"is nothing that {node} runs", None
     if status.state != "Running" or status.run.outcome:
         return "does not run", None

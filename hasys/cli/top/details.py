@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hasys.api.convert import nanoseconds, show_duration, show_time
 from hasys.api.kinds import Resource, kind_name, resource
 from hasys.cli.output import taken
+from hasys.cli.statusview import OWN_COLUMNS, own_row
 from hasys.cli.top.picture import Picture, Subject
 from hasys.placement import flow
 from hasys.v1 import api_pb2 as api
@@ -106,6 +107,10 @@ def _node(picture: Picture, name: str) -> Iterator[str]:
         yield f"not reached at: {', '.join(view.cut)}"
     if view.HasField("figures"):
         yield from _figures(view)
+    if view.figures.own:
+        yield "hasys's own processes (k: restart one)"
+        yield from _columns([f"  {cell}" if n == 0 else cell for n, cell in enumerate(row)]
+                            for row in (OWN_COLUMNS, *map(own_row, view.figures.own)))  # fmt: skip
     holds = [f"{g.name} ({g.nodes[name]})" for g in picture.status.groups if name in g.nodes]
     yield f"groups: {', '.join(holds) or 'none'}"
     yield from _events(e for e in picture.events if e.node == name or e.regarding.name == name)

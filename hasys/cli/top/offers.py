@@ -112,6 +112,14 @@ def _fence_confirm(picture: Picture, name: str) -> Offer | None:
     return Offer(f"Confirm that {name} is off?", (Choice("it is off", spec),), _OATH.format(node=name), typed=name)
 
 
+def _restart_process(picture: Picture, name: str) -> Offer | None:
+    view = picture.node(name)
+    roles = [p.role for p in view.figures.own if p.role != "supervisor"] if view else []
+    choices = [Choice(role, pb.OperationSpec(type=_Type.RestartProcess, node=name, role=role)) for role in roles]
+    question = f"Restart which of hasys's own processes on {name}? What the groups run is not touched."
+    return Offer(question, tuple(choices)) if choices else None
+
+
 COMMANDS: Sequence[Command] = (
     Command("s", "Switchover", "groups", _switchover),
     Command("f", "Force", "groups", _force),
@@ -119,6 +127,7 @@ COMMANDS: Sequence[Command] = (
     Command("r", "Retry", "groups", _retry),
     Command("d", "Drain/undrain", "nodes", _drain),
     Command("c", "Confirm it is off", "nodes", _fence_confirm),
+    Command("k", "Restart a process", "nodes", _restart_process),
 )
 
 

@@ -295,6 +295,26 @@ def test_a_command_belongs_to_a_run_on_a_node(log: Log) -> None:
     assert faults(type=pb.OperationSpec.Pause, group="web", command=["x"]) == ["spec.command"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "faults"),
+    [
+        ({"node": "n1", "role": "guard"}, []),
+        ({"node": "n1"}, ["spec.role"]),
+        ({"role": "guard"}, ["spec.node"]),
+        ({"node": "n1", "role": "supervisor"}, ["spec.role"]),
+        ({"node": "n1", "role": "agent", "group": "web"}, ["spec.group"]),
+        ({"node": "n1", "role": "agent", "command": ["true"]}, ["spec.command"]),
+        ({"node": "n7", "role": "agent"}, ["spec.node"]),
+    ],
+)
+def test_the_restart_of_a_process_names_a_node_and_one_of_its_processes(
+    log: Log, fields: dict[str, object], faults: list[str]
+) -> None:
+    log.must(group())
+    spec = pb.OperationSpec(type=pb.OperationSpec.RestartProcess, **fields)  # type: ignore[arg-type]
+    assert [fault.field for fault in check_operation(Ref("Operation", "", "x"), spec, log.machine)] == faults
+
+
 def fencing(name: str, **spec: object) -> pb.Object:
     obj = pb.Object()
     obj.fencing.metadata.name = name

@@ -13,7 +13,7 @@ from hasys.api.kinds import Ref
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fake import FakeCluster, gone, now, web_group, web_ip
+from tests.unit.cli.fake import FakeCluster, contract_view, gone, now, web_group, web_ip
 
 WEB = """\
 apiVersion: hasys/v1
@@ -202,6 +202,22 @@ def test_describe_shows_defaults_state_and_events(hasys: Run, cluster: FakeClust
     assert "state: Running" in page
     assert "DriftRepaired" in page
     assert "Other" not in page
+
+
+def test_describe_of_a_node_shows_its_own_processes(hasys: Run, cluster: FakeCluster) -> None:
+    node = pb.Node()
+    node.metadata.name = "n1"
+    cluster.put(node)
+    cluster.view = contract_view()
+    own = cluster.view.nodes[0].figures.own
+    own.add(role="guard", pid=4711, restarts=2, memory=30 << 20).uptime.FromSeconds(75)
+    own.add(role="store")
+    page = [line.split() for line in hasys("describe", "node", "n1").stdout.splitlines()]
+    assert ["PROCESS", "PID", "UPTIME", "RESTARTS", "MEMORY"] in page
+    assert ["guard", "4711", "75s", "2", "30", "MiB"] in page
+    assert ["store", "does", "not", "run", "-", "-", "-"] in page
+    cluster.view.nodes[0].ClearField("figures")
+    assert "PROCESS" not in hasys("describe", "node", "n1").stdout
 
 
 def test_a_group_that_moves_is_listed_with_the_node_it_is_assigned_to_not_as_active_there(

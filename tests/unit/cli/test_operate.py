@@ -27,6 +27,7 @@ T = pb.OperationSpec
         ("retry web", T(type=T.Retry, group="web")),
         ("retry web web-app", T(type=T.Retry, group="web", step="web-app")),
         ("drain n1", T(type=T.Drain, node="n1")),
+        ("node restart-process n1 guard", T(type=T.RestartProcess, node="n1", role="guard")),
         ("undrain n1", T(type=T.Undrain, node="n1")),
     ],
 )

@@ -110,11 +110,15 @@ def test_monitors_stand_below_their_group_and_figures_beside_their_node(hasys: R
     cluster.view = contract_view()
     cluster.view.groups[0].monitors.add(name="page", watches="http", node="n1", state="Failed", message="status 404")
     cluster.view.nodes[0].figures.cpu = 51.26
+    cluster.view.nodes[0].figures.own.add(role="guard", pid=7, restarts=1, memory=4096)
     page = hasys("status").stdout
     assert "Monitor/page" in page
     assert "status 404" in page
     told = json.loads(hasys("status", "-o", "json").stdout)
     assert told["nodes"][0]["figures"]["cpu"] == 51.3
+    assert told["nodes"][0]["figures"]["own"] == [
+        {"role": "guard", "pid": 7, "uptime": "0s", "restarts": 1, "memory": 4096}
+    ]
     assert told["groups"][0]["monitors"] == [
         {"name": "page", "watches": "http", "node": "n1", "state": "Failed", "message": "status 404", "action": ""}
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hasys.cli.ears import SILENCE, Ear
-from hasys.cli.processes import AlreadyRuns, Identity, RoleLock
+from hasys.processes import AlreadyRuns, Identity, RoleLock
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +132,7 @@ def test_a_killed_child_is_started_again(nodes: Nodes) -> None:
     node.expect("ended by SIGKILL")
     node.expect("hello from store")
     assert node.pid("store") != before
+    assert [RoleLock(node.run_dir, role).starts() for role in ("store", "guard")] == [2, 1]
 
 
 def test_a_child_that_keeps_ending_is_started_ever_more_slowly(nodes: Nodes) -> None:
@@ -278,7 +279,7 @@ def test_where_no_socket_can_be_a_child_that_runs_counts_as_alive(tmp_path: Path
 
 def test_a_role_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from hasys.cli.processes import RoleLock\n"
+        "import sys; from pathlib import Path; from hasys.processes import RoleLock\n"
         "RoleLock(Path(sys.argv[1]), 'agent').take(); print('held', flush=True); sys.stdin.read()"
     )
     lock = RoleLock(tmp_path, "agent")

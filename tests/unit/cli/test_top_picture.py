@@ -161,6 +161,20 @@ def test_a_key_undoes_what_it_did() -> None:
     ]  # fmt: skip
 
 
+def test_the_processes_of_a_node_are_shown_and_can_be_restarted() -> None:
+    status = view()
+    own = status.nodes[0].figures.own
+    own.add(role="supervisor", pid=1)
+    own.add(role="guard", pid=4711, restarts=2, memory=30 << 20).uptime.FromSeconds(75)
+    seen = picture().with_status(status)
+    page = details(seen, Subject("nodes", "n1")).splitlines()
+    assert "  guard       4711  75s     2         30 MiB" in page
+    made = offer(seen, "k", Subject("nodes", "n1"))
+    assert isinstance(made, Offer)
+    assert [choice.spec for choice in made.choices] == [T(type=T.RestartProcess, node="n1", role="guard")]
+    assert isinstance(offer(seen, "k", Subject("nodes", "w")), str)
+
+
 def test_what_could_destroy_data_is_warned_of_and_confirmed_by_a_typed_name() -> None:
     forced, sworn = offer(picture(), "f", WEB), offer(picture(), "c", Subject("nodes", "n2"))
     assert isinstance(forced, Offer)

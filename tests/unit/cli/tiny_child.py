@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from hasys.cli.processes import RoleLock
 from hasys.notify import ALIVE, READY, Notifier
+from hasys.processes import RoleLock
 
 
 def note(run_dir: Path, text: str) -> None:

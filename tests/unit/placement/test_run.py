@@ -46,6 +46,16 @@ def test_what_the_node_says_is_the_end_and_the_history_names_command_and_actor()
     assert "uptime on n1: exit status 3" in event.message
 
 
+def test_the_restart_of_a_process_is_begun_and_ended_like_a_command() -> None:
+    restart = replace(RUN, type=OperationType.RESTART_PROCESS, role="guard", command="restart of the guard")
+    assert begun(restart, view(node("n1"))) == [StartOperation("run-x", "", "n1", 0)]
+    finished = watched(replace(restart, outcome="pid 1 ended, pid 2 took over", succeeded=True), NOW + 1)[0]
+    assert isinstance(finished, FinishOperation)
+    assert (finished.succeeded, finished.message) == (
+        True, "restart of the guard on n1: pid 1 ended, pid 2 took over",
+    )  # fmt: skip
+
+
 def test_without_word_it_ends_after_its_time_and_says_that_it_may_have_run() -> None:
     assert watched(RUN, NOW + 10.0 + operations.RUN_ALLOWANCE - 0.1) == []
     finished = watched(RUN, NOW + 10.0 + operations.RUN_ALLOWANCE)[0]

@@ -64,20 +64,31 @@ class RoleLock:
             raise AlreadyRuns(f"the {self.role} of this node runs already ({who}, {self.path})") from None
         me = Identity.of(os.getpid())
         assert me is not None
+        record = {"pid": me.pid, "startTime": me.start_time, "starts": self.starts() + 1}
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": me.pid, "startTime": me.start_time}).encode() + b"\n", 0)
+        os.pwrite(descriptor, json.dumps(record).encode() + b"\n", 0)
         self._descriptor = descriptor
 
     def holder(self) -> Identity | None:
         """The living process that has the role; None also while it is just taking it."""
-        if not self.held():
-            return None
+        return self.recorded() if self.held() else None
+
+    def recorded(self) -> Identity | None:
+        """The living process that took the role last. Does not touch the lock: it may be asked as often as one likes,
+        beside a process that is just taking it."""
+        identity = Identity(self._number("pid"), self._number("startTime"))
+        return identity if identity.pid > 0 and identity.alive else None
+
+    def starts(self) -> int:
+        """How often the role was taken since the run directory was made: at boot, on most systems."""
+        return self._number("starts")
+
+    def _number(self, field: str) -> int:
+        """0: there is none that can be read."""
         try:
-            record = json.loads(self.path.read_bytes())
-            identity = Identity(int(record["pid"]), int(record["startTime"]))
+            return int(json.loads(self.path.read_bytes())[field])
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return None
-        return identity if identity.alive else None
+            return 0
 
     def held(self) -> bool:
         """Does a living process have the role?"""
