@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -47,6 +48,9 @@ SHUN = 2.0
 LEADER = "hasys-leader"
 _AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED)
 """Answers after which another attempt may succeed; all but a sure UNAVAILABLE leave open whether it was done."""
+
+_SESSION = secrets.token_hex(8)
+"""Of this process, whose monotonic clock dates its reports."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -224,7 +228,7 @@ class Client:
         """What a node sees; the answer names the refused items."""
         request = api_pb2.ReportRequest(
             node=node, statuses=statuses, events=events, monitors=results, figures=figures, runs=runs,
-            patience=duration(timeout),
+            patience=duration(timeout), sent=duration(time.monotonic()), session=_SESSION,
         )  # fmt: skip
         return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
 

@@ -142,7 +142,7 @@ def _timeline(begin: pb.Event, events: Sequence[pb.Event]) -> Timeline:
     route = f"from {old} to {begin.node}" if old and old != begin.node else f"on {begin.node}"
     decision = f"decided: {BEGINS[begin.reason]} {route}" + ("" if noticed < decided else f": {begin.cause}")
     marks.insert(int(noticed < decided), Mark(offset, offset, leader, decision, begin.reason))
-    marks.sort(key=lambda mark: mark.end)
+    marks.sort(key=lambda mark: (mark.begin, mark.end))
     clocks = dict.fromkeys(event.clock for event in (begin, *belonging))
     return Timeline(
         _group(begin), begin.epoch, BEGINS[begin.reason], old, begin.node, begin.cause, begin.actor, begun, offset,

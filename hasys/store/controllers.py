@@ -181,16 +181,16 @@ class Controllers:
             return _Wake(self._deaf_until)
         decision = decide(view, now)
         commands = [command_of(batch, self._machine, self._config.name) for batch in decision.batches]
-        handed = self._handed(view, now)
+        handed = self._handed(view)
         commands += [handed] if handed is not None else []
         if commands:
             done = await asyncio.gather(*(self._propose(c) for c in commands if c is not None))
             return _Wake(now + PAUSE, wrote=all(done))
         return _Wake(min(now + IDLE, decision.next_look or now + IDLE))
 
-    def _handed(self, view: View, now: float) -> store_pb2.Command | None:
+    def _handed(self, view: View) -> store_pb2.Command | None:
         """For the history: when which node was allowed to run a group, and why not sooner."""
-        records = []
+        records, now = [], asyncio.get_running_loop().time()
         for name, node, epoch, at in self._leases.handed():
             group = view.groups.get(name)
             if group is not None and group.assignment.epoch == epoch and group.assignment.node == node:

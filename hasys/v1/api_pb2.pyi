@@ -389,7 +389,11 @@ class ReportRequest(_message.Message):
     FIGURES_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     PATIENCE_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
+    session: _builtins.str
+    """of the reporter's process: another one may have another clock"""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusReport]: ...
     @_builtins.property
@@ -406,6 +410,10 @@ class ReportRequest(_message.Message):
     def patience(self) -> _duration_pb2.Duration:
         """the deadline that the call began with: what is missing of it passed on the way"""
 
+    @_builtins.property
+    def sent(self) -> _duration_pb2.Duration:
+        """when its events' ages were counted, by the reporter's monotonic clock"""
+
     def __init__(
         self,
         *,
@@ -416,10 +424,12 @@ class ReportRequest(_message.Message):
         figures: _monitors_pb2.NodeFigures | None = ...,
         runs: _abc.Iterable[Global___RunReport] | None = ...,
         patience: _duration_pb2.Duration | None = ...,
+        sent: _duration_pb2.Duration | None = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "patience", b"patience"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "patience", b"patience", "sent", b"sent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "patience", b"patience", "runs", b"runs", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "figures", b"figures", "monitors", b"monitors", "node", b"node", "patience", b"patience", "runs", b"runs", "sent", b"sent", "session", b"session", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from hasys.api.convert import seconds
@@ -9,6 +10,7 @@ from hasys.api.errors import Invalid, Relist, TooLarge
 from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
 from hasys.api.server.calls import Call, Method, Writer
+from hasys.api.server.clocks import Delays
 from hasys.api.server.reports import OLDEST, Receipt, plan_report
 from hasys.api.server.streams import Streams
 from hasys.api.validation import check_deletion, check_objects
@@ -36,6 +38,7 @@ class Resources:
         self._writer = writer
         self._streams = streams
         self._figures = figures
+        self._delays = Delays(time.monotonic)
 
     def methods(self) -> Iterator[Method]:
         """This service's RPCs."""
@@ -175,8 +178,9 @@ class Resources:
         call.caller.must_speak_for(request.node, "report")
         if request.HasField("figures") and self._machine.node(request.node) is not None:
             self._figures.put(request.node, request.figures)
+        receipt = self._receipt(request, call)
         for attempt in range(REREADS):
-            refused, mutations = plan_report(request, call.caller, self._machine, self._receipt(request, call))
+            refused, mutations = plan_report(request, call.caller, self._machine, receipt)
             if not mutations:
                 return api_pb2.ReportResponse(resource_version=self._machine.revision, refused=refused)
             try:
@@ -189,10 +193,12 @@ class Resources:
         raise AssertionError("unreachable")
 
     def _receipt(self, request: api_pb2.ReportRequest, call: Call) -> Receipt:
-        """How long the report was under way, repetitions and passing on included: what is missing of its deadline."""
-        patience = seconds(request.patience)
-        delay = max(0.0, patience - call.time_left) if patience and call.time_left is not None else 0.0
-        return Receipt(self._writer.name, min(delay, OLDEST))
+        delay = 0.0
+        known = self._machine.node(request.node) is not None
+        if known and request.session and call.time_left is not None:
+            spent = min(seconds(request.patience), OLDEST) - call.time_left
+            delay = self._delays.of(request.node, request.session[:64], seconds(request.sent), spent)
+        return Receipt(self._writer.name, delay)
 
 
 def _groups_first(mutation: store_pb2.Mutation) -> bool:
