@@ -15,7 +15,7 @@ import yaml
 from hasys.cli.files import write_public, write_secret
 from hasys.cli.pki import Authority, Issued
 from hasys.cli.seed import Seed, parse_member, plan, servers
-from hasys.config import ALONE_ALLOWED, ARBITER, SAFE, Member
+from hasys.config import ALONE_ALLOWED, ARBITER, POLICIES, SAFE, Member
 from hasys.lease.wire import derive_key
 from hasys.model.errors import ConfigRefused
 from hasys.model.timing import PROFILES
@@ -54,6 +54,7 @@ _MEANS = {
 @click.option("--profile", type=click.Choice(list(PROFILES)), show_default="default",
               help="Timings: default (failover about 1.1 s), fast (about 0.6 s, quiet networks), wan.")  # fmt: skip
 @click.option("--policy", metavar="NAME", default="",
+              shell_complete=lambda _context, _parameter, text: [p for p in POLICIES if p.startswith(text)],
               help="Two nodes without a witness: what happens when one does not hear the other. safe (the default"
                    " there): the Active goes on, nothing is taken over before an operator says so. arbiter: a lock on"
                    " a shared disk decides. alone-allowed: the other takes over, and both serve when only the link"

@@ -66,7 +66,7 @@ class ArbiterKeeper(TokenKeeper):
         effects = self.expire(now)
         before = self.ballots.changed
         for group in self.ballots.looked(look, now):
-            self._met = False  # the other has it, or the disk is not what it was
+            self._met = False  # the other has it
             effects += self.give_up(group, "the lock on the arbiter's disk was lost")
         if self.ballots.changed != before and before != _NEVER:
             self._saw_the_other(now)

@@ -124,11 +124,12 @@ class Ballots:
         self._top = max(self._top, *(b.top for b in (look.own, look.other) if b is not None), 0)
         if look.written is None:
             return self._load(look)
-        if look.own != look.written:  # somebody else writes this node's block, or the disk forgot
+        if look.own != look.written:  # somebody wiped the disk: what it gave ends in its time, and is claimed anew
             self.loaded = False
-            lost = list(self._claims)
-        else:
-            lost = [g for g, claim in look.written.claims.items() if not self._stands(g, claim, look)]
+            for group in list(self._claims):
+                self.drop(group)
+            return []
+        lost = [g for g, claim in look.written.claims.items() if not self._stands(g, claim, look)]
         for group in lost:
             self.drop(group)
         return lost

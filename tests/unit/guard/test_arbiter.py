@@ -155,7 +155,9 @@ def test_a_disk_that_is_not_what_this_node_wrote_ends_every_claim(ballots: Ballo
     played(ballots, 1.0, other(1))
     assert ballots.owned("db")
     written = ballots.write()
-    assert ballots.looked(Look(written, 2.0, None, other(1)), 2.0) == ["db"]
+    assert ballots.looked(Look(written, 2.0, None, other(1)), 2.0) == []
+    assert not ballots.claims
+    assert ballots.until("db") < 0
     assert ballots.write() is None, "it is read anew first"
 
 
@@ -176,7 +178,7 @@ class Shared:
     def __init__(self) -> None:
         self.blocks: dict[str, Block] = {}
         self.asked: list[tuple[Block | None, Callable[[Look | Refused], None]]] = []
-        self.broken = False
+        self.broken = self.wiped = False
 
     def put(self, block: Block | None, done: Callable[[Look | Refused], None]) -> None:
         self.asked.append((block, done))
@@ -189,6 +191,9 @@ class Shared:
                 continue
             if block is not None:
                 self.blocks[block.node] = block
+            if self.wiped:
+                self.blocks.clear()
+                self.wiped = False
             done(Look(block, now, self.blocks.get("n1"), self.blocks.get("n2")))
 
 
@@ -253,6 +258,16 @@ def test_a_lost_disk_moves_nothing_while_a_leader_is_there(active: ArbiterBench)
     active.shared.broken = True
     active.live(3 * LASTS, leader=True, peer=True, web=(5, 7))
     assert active.guard.permitted("web", 5) == "permitted"
+
+
+def test_a_disk_that_is_wiped_moves_nothing_while_a_leader_is_there_and_is_written_anew(active: ArbiterBench) -> None:
+    active.shared.wiped = True
+    active.live(1.0, leader=True, peer=False, web=(5, 7))
+    assert not active.shared.wiped
+    active.live(2.0, leader=True, peer=True, web=(5, 7))
+    assert active.guard.permitted("web", 5) == "permitted"
+    assert active.events("revoked") == []
+    assert active.shared.blocks["n1"].claims["web"].owned
 
 
 def test_who_sees_that_its_lock_is_lost_stops_at_once(active: ArbiterBench) -> None:
