@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
+import struct
 import time
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hasys.guard.arbiter import AREA, AREAS, SIZE, Disk, File, Seat
+from hasys.guard.arbiter import AREA, AREAS, SIZE, Disk, File, Seat, Torn, decode, encode
 from hasys.guard.loop import Loop
 from hasys.guard.plan import Agent, Book
 from hasys.guard.protocol import AddressEntry, Plan, StoodBy
@@ -344,3 +348,19 @@ def test_the_guards_status_tells_locks_and_whether_it_met_its_peer(standby: Arbi
     assert arbiter.to_json() == {"trouble": "", "met": True, "locks": {}, "others": ["web"]}
     standby.live(LASTS + 1.5, leader=False, peer=False)
     assert arbiter.to_json()["locks"] == {"web": "claimed"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_lies_there_is_a_block_or_refused_or_torn(seed: int) -> None:
+    """Also with a right checksum: a disk may be written by anybody who has it."""
+    rng = random.Random(seed)
+    whole = encode(SEAT.cluster, BLOCK)
+    for _ in range(50):
+        content = bytearray(whole[16:])
+        for _ in range(rng.randint(1, 6)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        area = struct.pack(">8sII", b"hasysarb", len(content), zlib.crc32(content)) + content
+        area = area if rng.random() < 0.8 else area[: rng.randrange(16, len(area))]
+        with suppress(Torn, Refused):
+            found = decode(SEAT, bytes(area.ljust(AREA, b"\0")))
+            assert isinstance(found, Block)
