@@ -38,6 +38,8 @@ class Alone:
         self._keeper = keeper if isinstance(keeper, TokenKeeper) else None
         self.standbys: Mapping[str, StoodBy] = {}
         """Groups that this node would take over."""
+        self.let_go: set[str] = set()
+        """What an operator took from this node while it was alone: not taken again before a leader is heard."""
         self._heard = _NEVER
         """When another node's store last said anything."""
 
@@ -57,11 +59,14 @@ class Alone:
     def look(self) -> None:
         """Take over what may be taken over now."""
         keeper, guard = self._keeper, self._guard
+        if keeper is not None and keeper.lease(guard.now())[0]:
+            self.let_go.clear()
+        wanted = {group: by for group, by in self.standbys.items() if group not in self.let_go}
         if isinstance(keeper, ArbiterKeeper):
             if keeper.met != guard.book.met:
                 guard.save(replace(guard.book, met=keeper.met))
             able = self._able()
-            keeper.standbys = {group: by.outlives for group, by in self.standbys.items() if able}
+            keeper.standbys = {group: by.outlives for group, by in wanted.items() if able}
             for group in keeper.won(guard.now()):
                 self._take(group, "the other node stands still on the arbiter's disk", keeper)
         elif keeper is not None:
@@ -69,7 +74,7 @@ class Alone:
                 guard.save(replace(guard.book, met=True))
             if keeper.policy == ALONE_ALLOWED:
                 silence = f"nothing was heard of the other node for {show(round(keeper.alone_after, 1))}"
-                for group in self.standbys:
+                for group in wanted:
                     if self._may_take(group, keeper):
                         self._take(group, silence, keeper)
 

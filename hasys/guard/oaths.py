@@ -66,6 +66,7 @@ class Oaths:
         if oath is None:
             raise Refused(f"group {group} is not held here by an operator's oath")
         guard.remember(guard.book.with_oath(group, replace(oath, leaving=True)))
+        guard.alone.let_go.add(group)
         if guard.agent_here:
             self._tell(group, guard.book.oaths[group])
         else:

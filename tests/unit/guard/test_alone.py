@@ -130,6 +130,18 @@ def test_without_an_agent_nothing_is_taken_over(standby: TokenBench) -> None:
     assert not sworn(standby)
 
 
+def test_what_an_operator_takes_away_is_not_taken_again_before_a_leader_was_heard(standby: TokenBench) -> None:
+    standby.silence(LONG + 1.0)
+    epoch = sworn(standby)["web"].epoch
+    standby.guard.oaths.forswear("web", "by root: not here")
+    assert standby.guard.release("web", epoch) == []
+    standby.silence(3 * LONG)
+    assert not sworn(standby)
+    standby.advance(1.0)
+    standby.silence(LONG + 1.0)
+    assert sworn(standby)["web"].epoch > epoch
+
+
 def test_what_slept_listens_again_before_it_serves_again(standby: TokenBench) -> None:
     standby.silence(LONG + 1.0)
     epoch = sworn(standby)["web"].epoch
