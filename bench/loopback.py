@@ -26,8 +26,10 @@ def _hasys(*words: str) -> list[str]:
 class Loopback:
     """``with Loopback() as cluster``: three ``hasys store run`` processes; ``cluster.context`` is their client.yaml."""
 
-    def __init__(self, profile_to: Path | None = None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="hasys-bench."))
+    def __init__(self, profile_to: Path | None = None, *, observers: int = 0) -> None:
+        self.names = (*NAMES, *(f"o{i}" for i in range(1, observers + 1)))
+        """Members; stores run for :data:`NAMES` alone."""
+        self.folder = self._folder = Path(tempfile.mkdtemp(prefix="hasys-bench."))
         self._profile_to = profile_to
         """When given, each process runs under cProfile and writes ``NAME.prof`` there at its end."""
         self._subnet = f"127.77.{secrets.randbelow(256)}"
@@ -36,16 +38,16 @@ class Loopback:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        members = [
-            f"--{'witness' if name == 'w' else 'node'}={name}={self._subnet}.{i}" for i, name in enumerate(NAMES, 1)
-        ]
+        roles = {name: "witness" if name == "w" else "node" if name in NAMES else "observer" for name in self.names}
+        members = [f"--{roles[name]}={name}={self._subnet}.{i}" for i, name in enumerate(self.names, 1)]
         out = ["--out", str(self._folder / "made")]
         subprocess.run(_hasys("init", "--cluster", "bench", *members, *out), check=True, capture_output=True)
         for item in (self._folder / "made").iterdir():
             item.rename(self._folder / item.name)
-        for name in NAMES:
+        for name in self.names:
             with (self._folder / name / "node.yaml").open("a") as f:
                 f.write(f"runDir: {self._folder}/{name}/run\ndataDir: {self._folder}/{name}/data\n")
+        for name in NAMES:
             self.boot(name)
         try:
             self._wait()

@@ -58,7 +58,9 @@ class Links(Protocol):
         """(address, prefix length) of each address on the interface."""
         ...
 
-    async def changed(self, since: int) -> None: ...
+    async def changed(self, since: int, address: str | None = None) -> None:
+        """Wait for a change after revision ``since``; with an empty address: of an interface."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class NetworkMonitor:
     async def _follow_links(self) -> None:
         revision = self._links.revision
         while True:
-            await self._links.changed(revision)
+            await self._links.changed(revision, "")  # addresses of groups come and go by the hundred
             revision = self._links.revision
             self.look()
 

@@ -99,6 +99,8 @@ class Agent:
         self._base = base
         self._tasks = tasks
         self._groups: dict[str, GroupReconciler] = {}
+        self._index: tuple[int, dict[str, set[str]]] = (-1, {})
+        """Shape of the cache for which it was made, and address -> groups."""
         self.runtime = Runtime(self._reconcile)
         self.addresses = KernelAddresses(self._addresses_changed)
         self.reporter = Reporter(cluster, config.name)
@@ -268,10 +270,17 @@ class Agent:
 
     def _addresses_changed(self, addresses: frozenset[str]) -> None:
         """Wake the groups whose addresses appeared or went."""
-        for name in self.cache.groups:
-            for resource in self.cache.resources(name).values():
-                if isinstance(resource, pb.VirtualIP) and address_of(resource.spec) in addresses:
-                    self.runtime.wake(name)
+        shape, index = self._index
+        if shape != self.cache.shape:
+            index = {}
+            for name in self.cache.groups:
+                for resource in self.cache.resources(name).values():
+                    if isinstance(resource, pb.VirtualIP):
+                        index.setdefault(address_of(resource.spec), set()).add(name)
+            self._index = self.cache.shape, index
+        for address in addresses & index.keys():
+            for name in index[address]:
+                self.runtime.wake(name)
 
     def _inhabited(self) -> set[str]:
         """Groups that have cgroups here, whatever the store says of them."""

@@ -80,8 +80,9 @@ class Addresses(Protocol):
         """Take it away; no error when it is gone already. Raises ``Permanent`` or ``Temporary``."""
         ...
 
-    async def changed(self, since: int) -> None:
-        """Wait until ``revision`` is more than ``since``."""
+    async def changed(self, since: int, address: str | None = None) -> None:
+        """Wait until something changed after revision ``since``; with an address: this address, or an interface; with
+        an empty one: an interface."""
         ...
 
 
@@ -95,7 +96,10 @@ class KernelAddresses:
         self._links: dict[str, Link] = {}
         self._held: frozenset[Held] = frozenset()
         self._by_address: dict[str, tuple[Held, ...]] = {}
-        self._news = anyio.Event()
+        self._news: dict[str | None, anyio.Event] = {}
+        """By what somebody waits for."""
+        self._last: dict[str, int] = {}
+        """Address -> revision of its last change; empty: of the last change of an interface."""
         self._serial = anyio.Lock()
         self._kernel: Any = None
         self._fingerprint = Fingerprint()
@@ -110,9 +114,12 @@ class KernelAddresses:
         """(address, prefix length) of each address on an interface."""
         return tuple((h.address, h.prefix) for h in sorted(self._held) if h.interface == name)
 
-    async def changed(self, since: int) -> None:
-        while self.revision <= since:
-            await self._news.wait()
+    async def changed(self, since: int, address: str | None = None) -> None:
+        while self._revision_of(address) <= since:
+            await self._news.setdefault(address, anyio.Event()).wait()
+
+    def _revision_of(self, address: str | None) -> int:
+        return self.revision if address is None else max(self._last.get("", 0), self._last.get(address, 0))
 
     async def add(self, held: Held) -> None:
         link = self._links.get(held.interface)
@@ -160,22 +167,28 @@ class KernelAddresses:
         if held == self._held:
             return
         different = frozenset(h.address for h in held ^ self._held)
-        by_address: dict[str, tuple[Held, ...]] = {}
-        for h in sorted(held):
-            by_address[h.address] = (*by_address.get(h.address, ()), h)
-        self._held, self._by_address = held, by_address
-        self._tell()
+        for address in different:
+            self._by_address.pop(address, None)
+        for h in sorted(h for h in held if h.address in different):
+            self._by_address[h.address] = (*self._by_address.get(h.address, ()), h)
+        self._held = held
+        self._tell(different)
         self._on_change(different)
 
     def _take_links(self, links: dict[str, Link]) -> None:
         if links != self._links:
             self._links = links
-            self._tell()
+            self._tell(frozenset({""}))
 
-    def _tell(self) -> None:
+    def _tell(self, changed: frozenset[str]) -> None:
+        """Wake those who wait for one of these, and no others: with hundreds of addresses each change concerns one."""
         self.revision += 1
-        news, self._news = self._news, anyio.Event()
-        news.set()
+        self._last.update(dict.fromkeys(changed, self.revision))
+        woken = list(self._news) if "" in changed else [None, *changed]
+        for key in woken:
+            news = self._news.pop(key, None)
+            if news is not None:
+                news.set()
 
     async def _call(self, work: Callable[[Any], T], what: str) -> T:
         """Run netlink work in a thread, on one socket that lives until a call fails."""

@@ -100,7 +100,7 @@ class VirtualIP(Driver):
                 revision = self._addresses.revision
                 wait = await self._settle(anyio.current_time())
                 with anyio.move_on_after(wait):
-                    await self._addresses.changed(revision)
+                    await self._addresses.changed(revision, self.wanted.address)
 
     def continues(self, earlier: Driver) -> bool:
         return isinstance(earlier, VirtualIP) and earlier.wanted == self.wanted

@@ -128,7 +128,7 @@ class FakeAddresses:
         self.held.discard(held)
         self.tell()
 
-    async def changed(self, since: int) -> None:
+    async def changed(self, since: int, address: str | None = None) -> None:
         while self.revision <= since:
             await self._news.wait()
 
