@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -37,10 +38,11 @@ MEMORY = 512
 WATCHDOG = 10
 """Seconds: the shortest that profile wan allows."""
 BOOT = 120.0
-READY = 180.0
+READY = 300.0
 """Seconds for what takes 15 and 40 on an idle machine of two processors without KVM."""
 _ETH_P_ARP = 0x0806
 _CLONE_NEWNET = 0x40000000
+_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 FIREWALL = """flush ruleset
@@ -235,7 +237,7 @@ class Stage:
         log = (self.folder / "w.log").open("ab")
         self.witness = subprocess.Popen(
             [*hasys_command(), "store", "run", "--config", str(self.folder / "cluster" / "w" / "node.yaml")],
-            stdout=log, stderr=log, start_new_session=True,
+            stdout=log, stderr=log, preexec_fn=lambda: _LIBC.prctl(_PDEATHSIG, signal.SIGKILL),
         )  # fmt: skip
 
     def stop_witness(self) -> None:

@@ -20,7 +20,7 @@ from tests.vm.guests import FIREWALL, MANIFEST, NODES, READY, ROOT, WATCHDOG, St
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
