@@ -23,6 +23,8 @@ from hasys.resources.port import Permanent, Temporary
 
 REREAD = 0.8
 """Seconds between full dumps when nothing is heard: below the 1 s within which drift must be repaired."""
+BURST = 0.3
+"""Most seconds for which own writes put off a look at what others may have changed."""
 LINK_REREAD = 10
 """Links change rarely and their dump is the expensive one: re-read each this many dumps, and after each event."""
 DEADLINE = 5.0
@@ -101,6 +103,8 @@ class KernelAddresses:
         self._last: dict[str, int] = {}
         """Address -> revision of its last change; empty: of the last change of an interface."""
         self._serial = anyio.Lock()
+        self._writers = 0
+        self._written = anyio.Event()
         self._kernel: Any = None
         self._fingerprint = Fingerprint()
 
@@ -125,17 +129,34 @@ class KernelAddresses:
         link = self._links.get(held.interface)
         if link is None:
             raise Temporary(f"interface {held.interface} does not exist")
-        async with self._serial:
+        async with self._writing(), self._serial:
             await self._call(lambda kernel: _add(kernel, link.index, held), f"add {held.address} to {held.interface}")
             self._take(self._held | {held})
 
     async def remove(self, held: Held) -> None:
         link = self._links.get(held.interface)
-        async with self._serial:
+        async with self._writing(), self._serial:
             if link is not None:
                 what = f"remove {held.address} from {held.interface}"
                 await self._call(lambda kernel: _remove(kernel, link.index, held), what)
             self._take(self._held - {held})
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        self._writers += 1
+        try:
+            yield
+        finally:
+            self._writers -= 1
+            if not self._writers:
+                written, self._written = self._written, anyio.Event()
+                written.set()
+
+    async def _after_a_burst(self) -> None:
+        """What is written here is known: a hundred addresses that come at once are read back once, not each time."""
+        with anyio.move_on_after(BURST):
+            while self._writers:
+                await self._written.wait()
 
     async def read(self, *, links: bool = True) -> None:
         """Take a full dump now."""
@@ -154,6 +175,7 @@ class KernelAddresses:
                 with anyio.move_on_after(REREAD) as waiting:
                     await hear()
                 quiet = quiet + 1 if waiting.cancelled_caught else 0
+                await self._after_a_burst()
                 links = quiet % LINK_REREAD == 0
                 if links or await self._differ():
                     await self.read(links=links)

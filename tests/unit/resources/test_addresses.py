@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
 import anyio
 import pytest
 
-from hasys.resources.addresses import Held, KernelAddresses, Link
+from hasys.resources import addresses as module
+from hasys.resources.addresses import BURST, Held, KernelAddresses, Link
 
 pytestmark = pytest.mark.anyio
 
@@ -53,3 +58,52 @@ async def test_what_changed_before_the_wait_began_ends_it_at_once() -> None:
         await addresses.changed(before, "10.0.0.3")
     assert waiting.cancelled_caught
     await addresses.close()
+
+
+class SlowKernel(KernelAddresses):
+    """Every call of the kernel takes 10 ms; ``looks`` counts those that only read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self._take_links({"eth0": Link("eth0", 2, b"", True, True)})
+        self.written = anyio.Event()
+
+    async def _call(self, work: Callable[[Any], Any], what: str) -> Any:
+        await anyio.sleep(0.01)
+        self.written.set()
+        self.written = anyio.Event()
+
+    async def _differ(self) -> bool:
+        return True
+
+    async def read(self, *, links: bool = True) -> None:
+        self.looks += 1
+        async with self._serial:
+            await anyio.sleep(0.05)
+
+
+async def test_a_burst_of_own_writes_is_read_back_a_few_times_and_not_after_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = SlowKernel()
+
+    @asynccontextmanager
+    async def events() -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        async def hear() -> None:
+            await kernel.written.wait()
+
+        yield hear
+
+    monkeypatch.setattr(module, "_events", events)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(kernel.run)
+        await anyio.sleep(1)
+        before, begun = kernel.looks, anyio.current_time()
+        async with anyio.create_task_group() as burst:
+            for i in range(1, 129):
+                burst.start_soon(kernel.add, Held("eth0", f"10.0.1.{i}", 32))
+        took = anyio.current_time() - begun
+        assert took == pytest.approx(128 * 0.01 + (kernel.looks - before) * 0.05, abs=0.1)
+        assert 1 <= kernel.looks - before <= took / BURST + 1
+        tasks.cancel_scope.cancel()
