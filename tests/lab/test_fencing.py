@@ -41,7 +41,7 @@ def test_programs_of_a_frozen_node_start_elsewhere_once_a_power_switch_has_it_of
             lost.freeze("guard")
             lost.drop()
             until(lambda: not lost.on, 20, "the power switch")
-            stage.wait_holder(act.standby)
+            stage.wait_holder(act.standby, 30)
             until(lambda: other.processes(SERVER), 20, "the programs elsewhere")
             told = act.told("NodeFenced", act.active, f"{act.standby}: {switch.agent}: off ", "status ")
         finally:
