@@ -109,6 +109,10 @@ class OathReport:
     epoch: int
     begun: bool
     cause: str
+    since: float = 0.0
+    """Of an end: when it had begun; 0: not known."""
+    why: str = ""
+    """Of an end: why it had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +340,17 @@ def _with_oaths(answer: dict[str, Any]) -> dict[str, Any]:
 def reports_of(answer: dict[str, Any]) -> tuple[OathReport, ...]:
     """The reports in an answer to hello or status."""
     return tuple(
-        OathReport(r["serial"], r["time"], r["group"], r["epoch"], r["begun"], r["cause"]) for r in answer["reports"]
+        OathReport(
+            r["serial"],
+            r["time"],
+            r["group"],
+            r["epoch"],
+            r["begun"],
+            r["cause"],
+            r.get("since", 0.0),
+            r.get("why", ""),
+        )
+        for r in answer["reports"]
     )
 
 

@@ -100,7 +100,7 @@ class Oaths:
             "oaths": [_oath(group, oath) for group, oath in book.oaths.items()],
             "reports": [
                 {"serial": r.serial, "time": r.time, "group": r.group, "epoch": r.epoch, "begun": r.begun,
-                 "cause": r.cause}
+                 "cause": r.cause, "since": r.since, "why": r.why}
                 for r in book.reports
             ],
         }  # fmt: skip

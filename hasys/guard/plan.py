@@ -73,6 +73,9 @@ class Sworn:
     """The operator gave it up again: it stops in order."""
     by_policy: bool = False
     """Of two nodes: no operator swore, this node went on by itself (hasys.guard.alone)."""
+    since: float = 0.0
+    """Wall clock, for display: when it began."""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class Report:
     begun: bool
     """An oath was sworn; False: it ended."""
     cause: str
+    since: float = 0.0
+    """Of an end: when it had begun, and why. The agent that was told of the beginning may not live any more."""
+    why: str = ""
 
 
 KEPT_REPORTS = 100
@@ -114,12 +120,12 @@ class Book:
         old = self.oaths.get(group)
         oaths = {g: o for g, o in self.oaths.items() if g != group}
         if oath is not None:
-            oaths[group] = oath
+            oaths[group] = oath = replace(oath, since=old.since if old else time, why=old.why if old else cause)
         book, about = replace(self, oaths=oaths), oath or old
         if about is None or (oath is not None and old is not None):
             return book
         serial = self.reports[-1].serial + 1 if self.reports else int(time * 1000)
-        report = Report(serial, time, group, about.epoch, oath is not None, cause)
+        report = Report(serial, time, group, about.epoch, oath is not None, cause, about.since, about.why)
         return replace(book, reports=(*self.reports, report)[-KEPT_REPORTS:])
 
     def with_plan(self, plan: Plan, gone: Iterable[Entry] = ()) -> Book:
@@ -219,8 +225,10 @@ def _to_json(book: Book) -> dict[str, Any]:
         "floors": dict(book.floors),
         "gate": [[a.interface, a.address] for a in sorted(book.gate)],
         "agent": None if book.agent is None else [book.agent.pid, book.agent.start, book.agent.cgroup],
-        "oaths": {group: [o.epoch, o.start, o.free, o.leaving, o.by_policy] for group, o in book.oaths.items()},
-        "reports": [[r.serial, r.time, r.group, r.epoch, r.begun, r.cause] for r in book.reports],
+        "oaths": {
+            group: [o.epoch, o.start, o.free, o.leaving, o.by_policy, o.since, o.why] for group, o in book.oaths.items()
+        },
+        "reports": [[r.serial, r.time, r.group, r.epoch, r.begun, r.cause, r.since, r.why] for r in book.reports],
         "tokens": dict(book.tokens),
         "met": book.met,
     }
@@ -239,11 +247,18 @@ def _from_json(raw: Mapping[str, Any]) -> Book:
         frozenset(protocol.address(i, a) for i, a in raw["gate"]),
         None if agent is None else Agent(int(agent[0]), int(agent[1]), str(agent[2])),
         {str(g): _sworn(*values) for g, values in raw.get("oaths", {}).items()},
-        tuple(Report(int(n), float(t), str(g), int(e), bool(b), str(c)) for n, t, g, e, b, c in raw.get("reports", ())),
+        tuple(_report(*values) for values in raw.get("reports", ())),
         {str(g): int(e) for g, e in raw.get("tokens", {}).items()},
         bool(raw.get("met", False)),
     )
 
 
-def _sworn(epoch: Any, start: Any, free: Any, leaving: Any, by_policy: Any = False) -> Sworn:
-    return Sworn(int(epoch), float(start), bool(free), bool(leaving), bool(by_policy))
+def _sworn(
+    epoch: Any, start: Any, free: Any, leaving: Any, by_policy: Any = False, since: Any = 0.0, why: Any = ""
+) -> Sworn:
+    return Sworn(int(epoch), float(start), bool(free), bool(leaving), bool(by_policy), float(since), str(why))
+
+
+def _report(serial: Any, time: Any, group: Any, epoch: Any, begun: Any, cause: Any, *of_the_beginning: Any) -> Report:
+    since, why = of_the_beginning or (0.0, "")
+    return Report(int(serial), float(time), str(group), int(epoch), bool(begun), str(cause), float(since), str(why))

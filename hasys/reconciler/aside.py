@@ -35,13 +35,13 @@ class Aside:
         stamp = datetime.datetime.fromtimestamp(ended.time, datetime.UTC)
         return self._folder / f"{ended.group}-{stamp:%Y%m%dT%H%M%SZ}.yaml"
 
-    def write(self, begun: OathReport | None, ended: OathReport) -> None:
+    def write(self, ended: OathReport) -> None:
         """Durably. Raises ``OSError``; may take as long as the disk does."""
-        content = HEADING.format(group=ended.group, node=self._node) + dump(self._content(begun, ended))
+        content = HEADING.format(group=ended.group, node=self._node) + dump(self._content(ended))
         _write(self.path(ended), content)
 
-    def _content(self, begun: OathReport | None, ended: OathReport) -> Mapping[str, Any]:
-        since = {"from": _time(begun.time), "cause": begun.cause} if begun else {}
+    def _content(self, ended: OathReport) -> Mapping[str, Any]:
+        since = {"from": _time(ended.since), "cause": ended.why} if ended.since else {}
         known = lastknown.read(self._last_known)
         objects = [obj for obj, _ in known.changes if _of(obj, ended.group)] if known else []
         return {

@@ -57,7 +57,6 @@ class Witnessing:
         self._node = node
         self._aside = aside
         """None: nothing is kept aside."""
-        self._begun: dict[tuple[str, int], OathReport] = {}
         self._news = anyio.Event()
 
     def look(self) -> None:
@@ -91,15 +90,11 @@ class Witnessing:
 
     async def _keep_aside(self, report: OathReport) -> OathReport:
         """What did not become the cluster's history is written down first; the report then says where."""
-        if report.begun:
-            self._begun[report.group, report.epoch] = report
-            return report
-        begun = self._begun.get((report.group, report.epoch))
-        if self._aside is None or report.cause.startswith(ADOPTED):
+        if report.begun or self._aside is None or report.cause.startswith(ADOPTED):
             return report
         path = self._aside.path(report)
         try:
-            await to_thread.run_sync(self._aside.write, begun, report)
+            await to_thread.run_sync(self._aside.write, report)
         except OSError as e:
             log.warning("%s: not kept aside: %s", path, e.strerror)
             return report

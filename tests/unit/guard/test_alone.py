@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,8 +164,22 @@ def test_an_oath_that_an_earlier_version_kept_is_an_operators(tmp_path: Path) ->
     file = PlanFile(tmp_path)
     file.save(Book(oaths={"web": Sworn(5, 1.0)}))
     text = (tmp_path / "plan.json").read_text()
-    (tmp_path / "plan.json").write_text(text.replace("true,false,false]", "true,false]"))
+    (tmp_path / "plan.json").write_text(text.replace('true,false,false,0.0,""]', "true,false]"))
+    assert "[5,1.0,true,false]" in (tmp_path / "plan.json").read_text()
     assert file.load().oaths == {"web": Sworn(5, 1.0)}
+
+
+def test_the_end_of_an_oath_tells_when_and_why_it_had_begun_also_after_a_restart(tmp_path: Path) -> None:
+    file = PlanFile(tmp_path)
+    file.save(Book().with_oath("web", Sworn(5, 1.0), "policy x: silence", 100.0))
+    kept = file.load()
+    kept = kept.with_oath("web", replace(kept.oaths["web"], free=False))
+    ended = kept.with_oath("web", None, "revoked", 160.0).reports[-1]
+    assert (ended.begun, ended.time, ended.since, ended.cause, ended.why) == (
+        False, 160.0, 100.0, "revoked", "policy x: silence",
+    )  # fmt: skip
+    file.save(kept.with_oath("web", None, "revoked", 160.0))
+    assert file.load().reports[-1] == ended
 
 
 def test_the_keeper_says_its_policy_and_safe_has_no_name(standby: TokenBench) -> None:

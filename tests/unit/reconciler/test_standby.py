@@ -133,7 +133,7 @@ async def test_a_drained_node_stands_by_for_nothing() -> None:
 
 
 BEGUN = OathReport(7, 1_700_000_000.0, "web", 5, True, "policy alone-allowed: nothing was heard")
-LOST = OathReport(8, 1_700_000_060.0, "web", 5, False, "revoked by n1 in term 3")
+LOST = OathReport(8, 1_700_000_060.0, "web", 5, False, "revoked by n1 in term 3", BEGUN.time, BEGUN.cause)
 
 
 class Reports:
@@ -182,8 +182,11 @@ async def texts(tmp_path: Path, *reports: OathReport) -> list[str]:
     return said
 
 
-async def test_what_lost_is_kept_aside_and_the_event_says_where(tmp_path: Path) -> None:
-    _, ended = await texts(tmp_path, BEGUN, LOST)
+@pytest.mark.parametrize("reports", [(BEGUN, LOST), (LOST,)], ids=["in-one", "after-a-fence-killed-the-agent"])
+async def test_what_lost_is_kept_aside_and_the_event_says_where(
+    tmp_path: Path, reports: tuple[OathReport, ...]
+) -> None:
+    *_, ended = await texts(tmp_path, *reports)
     (file,) = (tmp_path / "aside").iterdir()
     assert str(file) in ended
     kept = yaml.safe_load(file.read_text())
