@@ -313,3 +313,22 @@ def test_the_wait_covers_the_worst_pair_of_clocks() -> None:
     waited = over(TIMING.ttl) / (1 + RHO)
     assert waited >= held - 1e-12
     assert TIMING.ttl * (1 + 2 * RHO) / (1 + RHO) < held
+
+
+def test_the_first_grant_to_a_new_holder_is_told_once_with_its_time_and_renewals_are_not() -> None:
+    told = leader(web=on("n1"))
+    told.hear("n1", LATE)
+    told.hear("n1", LATE + 0.1, held={"web": 1})
+    assert list(told.granter.handed) == [("web", "n1", 1, LATE)]
+    told.assign(web=moved(revoked=False))
+    told.hear("n2", LATE + 0.2)
+    assert len(told.granter.handed) == 1, "the old holder has not let go"
+    told.hear("n1", LATE + 0.3, released={"web": 1})
+    told.hear("n2", LATE + 0.4)
+    assert list(told.granter.handed)[1:] == [("web", "n2", 2, LATE + 0.4)]
+
+
+def test_a_new_leader_does_not_tell_of_a_holder_that_goes_on() -> None:
+    told = leader(web=on("n1"))
+    told.hear("n1", LATE, held={"web": 1})
+    assert list(told.granter.handed) == []

@@ -53,6 +53,7 @@ class FakeLeases:
         self.alive = {"n1", "n2"}
         self.holding: dict[str, frozenset[str]] = {}
         self.released: dict[str, dict[str, int]] = {}
+        self.granted: list[tuple[str, str, int, float]] = []
 
     def facts(self, now: float) -> Mapping[str, NodeFacts]:
         return {
@@ -70,7 +71,8 @@ class FakeLeases:
         return True
 
     def handed(self) -> list[tuple[str, str, int, float]]:
-        return []
+        found, self.granted = self.granted, []
+        return found
 
 
 class Bench:
@@ -355,3 +357,19 @@ async def test_changes_of_resources_wait_for_one_another_and_an_operation_for_no
         await b.rest()
         assert looks
         assert b.operation("switchover-1").state == "Failed"
+
+
+@pytest.mark.anyio
+async def test_the_first_grant_of_an_epoch_is_recorded_at_its_time_with_what_it_waited_for() -> None:
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        a = b.status().assignment
+        now = asyncio.get_running_loop().time()
+        b.leases.granted = [("web", a.node, a.epoch, now - 3600.0), ("web", "n2", 77, now), ("gone", "n1", 1, now)]
+        b.controllers.wake()
+        await b.rest()
+        (event,) = [o.event for o in b.machine.list("Event") if o.event.reason == "GroupGranted"]
+        (given,) = [o.event for o in b.machine.list("Event") if o.event.reason == "GroupAssigned"]
+        assert (event.node, event.epoch, event.cause, event.clock) == (a.node, a.epoch, "nobody else held it", "n1")
+        assert 3000 < (given.time.ToNanoseconds() - event.time.ToNanoseconds()) / 1e9 <= 3600
