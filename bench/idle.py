@@ -1,8 +1,9 @@
 """What a cluster costs while nothing happens, process by process (root).
 
-    python -m bench.idle [--seconds 60] [--json FILE]
+    python -m bench.idle [--seconds 60] [--telemetry] [--json FILE]
 
-Two nodes and a witness in a lab, one group with one virtual IP; nobody watches. Processor time is what /proc says of
+Two nodes and a witness in a lab, one group with one virtual IP; nobody watches; with ``--telemetry`` each node exports
+and its page is read every 15 s. Processor time is what /proc says of
 every process (user and system), so it does not depend on what else the computer does, except for colder caches.
 Proportional memory counts pages that several processes share once.
 """
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from hasys.lab.cluster import Cluster, address_manifest, group_manifest
 from hasys.lab.lab import Lab, missing
 
 ROLES = ("node", "witness", "store", "guard", "agent", "telemetry")
+SCRAPE = 15.0
+"""Seconds between two readings of the page for Prometheus."""
+READ = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10).read()"
 SETTLE = 10.0
 """Seconds after the cluster has come to rest: connections are tried again, caches are filled."""
 
@@ -67,14 +72,18 @@ def memory(pid: int) -> tuple[float, float]:
     return found["Rss"] / 1024, found["Pss"] / 1024
 
 
-def measure(cluster: Cluster, seconds: float) -> list[Cost]:
-    """Every process of every member."""
+def measure(cluster: Cluster, seconds: float, read: Sequence[str] = ()) -> list[Cost]:
+    """Every process of every member, while the pages of the members in ``read`` are read."""
     pids = [
         (name, role, pid) for name in cluster.members for role in ROLES for pid in cluster.machine(name).processes(role)
     ]
     before = {pid: (ticks(pid), wakes(pid)) for _, _, pid in pids}
     begun = time.monotonic()
-    time.sleep(seconds)
+    while (left := begun + seconds - time.monotonic()) > 0:
+        for name in read:
+            url = f"http://{cluster.machine(name).address()}:7414/metrics"
+            cluster.lab.client.run(sys.executable, "-c", READ, url)
+        time.sleep(min(left, SCRAPE))
     passed = time.monotonic() - begun
     hertz = os.sysconf("SC_CLK_TCK")
     return [
@@ -93,6 +102,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="What an idle cluster costs.")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--telemetry", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     lack = missing()
@@ -102,6 +112,10 @@ def main() -> int:
     host = machine_line()
     with Lab() as lab:
         cluster = Cluster(lab)
+        exporting = cluster.nodes if options.telemetry else ()
+        for name in exporting:
+            with (cluster.folder / name / "node.yaml").open("a") as file:
+                file.write("telemetry: {prometheus: {}}\n")
         cluster.start()
         cluster.wait_ready()
         cluster.apply(group_manifest() + address_manifest("10.77.0.100/24"))
@@ -109,7 +123,7 @@ def main() -> int:
         cluster.feed.close()
         time.sleep(SETTLE)
         leader = cluster.status()["cluster"]["leader"]
-        costs = measure(cluster, options.seconds)
+        costs = measure(cluster, options.seconds, exporting)
     print(f"{host}\nActive {active}, leader {leader}, {options.seconds:g} s")
     rows = []
     for name in dict.fromkeys(c.machine for c in costs):
