@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import weakref
 from dataclasses import dataclass
 
 from hasys.model import arp
@@ -32,15 +33,22 @@ def frames(address: str, mac: bytes) -> tuple[bytes, ...]:
     return arp.frame(arp.REQUEST, mac, sender, sender), arp.frame(arp.REPLY, mac, sender, sender, mac)
 
 
-def send(address: str, link: Link) -> None:
-    """Send the frames on a link. Raises OSError; does not block."""
-    if len(link.mac) != 6:
-        return  # no Ethernet (loopback, tunnel): nobody to tell
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    with packets:
-        packets.bind((link.name, 0))
+class Announcer:
+    """Sends on one socket that stays open: the kernel waits some 15 ms when a packet socket is closed, and a failover
+    of a hundred addresses must not wait for that each time. For one network namespace."""
+
+    def __init__(self) -> None:
+        self._packets: socket.socket | None = None
+
+    def send(self, address: str, link: Link) -> None:
+        """Tell a link where the address is. Raises OSError; does not block."""
+        if len(link.mac) != 6:
+            return  # no Ethernet (loopback, tunnel): nobody to tell
+        if self._packets is None:
+            self._packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+            weakref.finalize(self, self._packets.close)
         for frame in frames(address, link.mac):
-            packets.send(frame)
+            self._packets.sendto(frame, (link.name, 0))
 
 
 def _advertisement(ip: bytes, mac: bytes) -> bytes:

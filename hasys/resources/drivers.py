@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hasys.api.kinds import Resource
 from hasys.resources.addresses import Addresses
+from hasys.resources.announce import Announcer
 from hasys.resources.application import Application
 from hasys.resources.cgroup import AGENT, GROUPS, Cgroup
 from hasys.resources.command import Command
@@ -33,12 +34,13 @@ class Drivers:
     mounts: Mounts
     systemctl: Systemctl
     claims: Claims | None = None
+    announcer: Announcer = field(default_factory=Announcer)
 
     def make(self, resource: Resource, around: Surroundings) -> Driver:
         """The driver of a resource."""
         match resource:
             case pb.VirtualIP():
-                return VirtualIP(around, resource.spec, self.addresses, claims=self.claims)
+                return VirtualIP(around, resource.spec, self.addresses, self.announcer.send, self.claims)
             case pb.Application():
                 return Application(around, resource.spec, self._home(around))
             case pb.Database():

@@ -59,7 +59,7 @@ class VirtualIP(Driver):
         around: Surroundings,
         spec: objects_pb2.VirtualIPSpec,
         addresses: Addresses,
-        send: Callable[[str, Link], None] = announce.send,
+        send: Callable[[str, Link], None] | None = None,
         claims: Claims | None = None,
     ) -> None:
         super().__init__(around)
@@ -67,7 +67,7 @@ class VirtualIP(Driver):
         interface = settings.interface_on(spec, around.place.node)
         self.wanted = Held(interface, str(parsed.ip), parsed.network.prefixlen)
         self._addresses = addresses
-        self._send = send
+        self._send = send or announce.Announcer().send
         self._schedule = announce.Schedule(settings.seconds(spec, "announce_interval"))
         self._link_lost: float | None = None
         self._claims = claims or Unheard()
