@@ -31,12 +31,24 @@ class Identity:
     @classmethod
     def of(cls, pid: int) -> Identity | None:
         """The living process with this pid, or None. A zombie does not live."""
+        state, identity = cls._read(pid)
+        return None if state in (b"Z", b"X") else identity
+
+    @classmethod
+    def of_child(cls, pid: int) -> Identity:
+        """A child of this process that nobody has waited for: it is itself although it may have ended."""
+        _, identity = cls._read(pid)
+        assert identity is not None, "its entry stays until somebody waits for it"
+        return identity
+
+    @classmethod
+    def _read(cls, pid: int) -> tuple[bytes, Identity | None]:
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()
         except OSError:
-            return None
+            return b"X", None
         fields = stat[stat.rindex(b")") + 2 :].split()
-        return None if fields[0] in (b"Z", b"X") else cls(pid, int(fields[19]))
+        return fields[0], cls(pid, int(fields[19]))
 
     @property
     def alive(self) -> bool:

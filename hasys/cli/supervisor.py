@@ -110,10 +110,7 @@ class _Child:
             pid = _spawn(self.role.command, output, self.ear.environment, urgent=self.role.urgent)
         finally:
             os.close(output)
-        started = Identity.of(pid)
-        if started is None or not self._watch(started):
-            self.ended(now)
-            return "ended at once"
+        self.process, self.pidfd = Identity.of_child(pid), os.pidfd_open(pid)
         return f"started pid {pid}"
 
     def ended(self, now: float) -> float:
@@ -270,7 +267,7 @@ class Supervisor:
         self._phase = _Phase.HANDING_OVER
         self._deadline = time.monotonic() + self._plan.hand_over_limit
         pid = _spawn(self._plan.hand_over, sys.stderr.fileno(), os.environ)
-        self._helper = Identity.of(pid)
+        self._helper = Identity.of_child(pid)
 
     def _stop_at_once(self) -> None:
         self._say("stopping at once")

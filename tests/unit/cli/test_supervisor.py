@@ -135,6 +135,17 @@ def test_a_killed_child_is_started_again(nodes: Nodes) -> None:
     assert [RoleLock(node.run_dir, role).starts() for role in ("store", "guard")] == [2, 1]
 
 
+def test_a_child_that_has_ended_before_anybody_looks_was_started_and_has_ended() -> None:
+    """Its exit status can still be told, and it counts once."""
+    child = subprocess.Popen(["/bin/true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert Identity.of(child.pid) is None
+    found = Identity.of_child(child.pid)
+    assert found.pid == child.pid
+    assert not found.alive
+    child.wait()
+
+
 def test_a_child_that_keeps_ending_is_started_ever_more_slowly(nodes: Nodes) -> None:
     node = nodes.start(store=["ends"])
     assert "again" not in node.expect("with status 3")
