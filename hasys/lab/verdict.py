@@ -46,6 +46,11 @@ class Outage:
     blind: float
     """Longest pause of the probe itself."""
 
+    @property
+    def felt(self) -> float:
+        """The longest silence without the probe's own longest pause: what the product is to blame for at least."""
+        return max(0.0, self.longest - self.blind)
+
 
 def outage(questions: Sequence[Question], start: float, end: float) -> Outage:
     """Judge the window [start, end] of a probe's record. Raises :class:`ValueError` without an answer before."""

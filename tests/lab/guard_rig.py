@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -310,6 +309,9 @@ class Pinger:
 
     def __init__(self, ns: Namespace, address: str, period: float = 0.005) -> None:
         self.answers: list[float] = []
+        self._sent: list[float] = []
+        """When each question left, by its number."""
+        self._answered: set[int] = set()
         self._address = address
         self._period = period
         self._v6 = ":" in address
@@ -328,15 +330,21 @@ class Pinger:
         return sock
 
     def _ask(self) -> None:
-        kind = 128 if self._v6 else 8
-        packet = struct.pack(">BBHHH", kind, 0, 0, 0x4841, 1)
-        if not self._v6:
-            packet = struct.pack(">BBHHH", kind, 0, 0xFFFF - sum(struct.unpack(">4H", packet)) % 0xFFFF, 0x4841, 1)
         while not self._stop.wait(self._period):
+            packet = self._question(len(self._sent))
+            self._sent.append(time.monotonic())
             try:
                 self._socket.sendto(packet, (self._address, 0))
             except OSError:
                 continue
+
+    def _question(self, number: int) -> bytes:
+        """An echo request; the kernel fills in the checksum of IPv6 alone."""
+        packet = struct.pack(">BBHHH", 128 if self._v6 else 8, 0, 0, 0x4841, number)
+        if self._v6:
+            return packet
+        checksum = 0xFFFF - sum(struct.unpack(">4H", packet)) % 0xFFFF
+        return struct.pack(">BBHHH", 8, 0, checksum, 0x4841, number)
 
     def _listen(self) -> None:
         while not self._stop.is_set():
@@ -344,16 +352,26 @@ class Pinger:
                 data, (sender, *_) = self._socket.recvfrom(2048)
             except OSError:
                 continue
-            if sender == self._address and data[0 if self._v6 else 20] == (129 if self._v6 else 0):
+            reply = data if self._v6 else data[20:]
+            if sender == self._address and reply[0] == (129 if self._v6 else 0):
+                self._answered.add(int.from_bytes(reply[6:8], "big"))
                 self.answers.append(time.monotonic())
 
     def wait_answer(self) -> None:
         count = len(self.answers)
         until(lambda: len(self.answers) > count, f"an answer of {self._address}")
 
-    def longest_gap(self) -> float:
-        """Seconds between two answers."""
-        return max(b - a for a, b in pairwise(self.answers))
+    def longest_loss(self) -> float:
+        """Seconds from the first to the last of questions in a row that were never answered, up to the newest answer.
+        When this process itself pauses it asks nothing, and so loses nothing."""
+        longest, first = 0.0, None
+        for number, sent in enumerate(self._sent[min(self._answered) : max(self._answered)], min(self._answered)):
+            if number in self._answered:
+                first = None
+                continue
+            first = sent if first is None else first
+            longest = max(longest, sent - first)
+        return longest
 
     def quiet_for(self, seconds: float) -> bool:
         """Whether nothing answers for so long, from now on."""

@@ -105,7 +105,7 @@ def _endure(stage: Stage, name: str, box: Path | None, seconds: float) -> Result
     stage.watch.assert_never_two(act.since)
     stage.cluster.wait_running(GROUP, active=active)
     terms = stage.cluster.status()["cluster"]["term"] - term
-    return Result(name, took, act.moves(), others, max(0.0, seen.longest - seen.blind), terms)
+    return Result(name, took, act.moves(), others, seen.felt, terms)
 
 
 def _say(line: str) -> None:

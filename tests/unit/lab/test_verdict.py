@@ -58,6 +58,14 @@ def test_outage_includes_a_late_answer_only_when_it_arrived() -> None:
 def test_outage_tells_how_long_the_probe_itself_paused() -> None:
     seen = outage([*asked(0, 1), *asked(1.05, 2)], start=0.5, end=1.9)
     assert seen.blind == pytest.approx(0.05)
+    assert seen.felt == pytest.approx(seen.longest - seen.blind)
+
+
+def test_what_was_felt_is_never_negative() -> None:
+    """A slow answer to a question before the pause shortens the silence."""
+    seen = outage([*asked(0, 1), Question(1.0, 1.04), *asked(1.05, 2)], start=0.5, end=1.9)
+    assert seen.longest < seen.blind
+    assert seen.felt == 0.0
 
 
 def test_outage_needs_a_service_that_ran_before() -> None:
