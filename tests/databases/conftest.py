@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from hasys.lab.cluster import Cluster, address_manifest, disk_manifest, group_manifest
 from hasys.lab.disks import MountWatch, SharedDisk
-from hasys.lab.lab import Lab, missing
 from hasys.lab.shell import until
+from tests.lab.stage import lab_or_skip
 
 VIP = "10.77.0.100"
 TIMES = int(os.environ.get("HASYS_TIMES", "20"))
@@ -93,10 +91,7 @@ def stage(
 ) -> Iterator[Stage]:
     """``fill`` makes the database in a folder; ``database`` is its manifest, where ``{point}`` is that folder;
     ``insert`` and ``ask`` are the client's commands."""
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as lab:
+    with lab_or_skip() as lab:
         cluster = Cluster(lab)
         cluster.start()
         disk = SharedDisk(lab.record.data / "disk.img", megabytes=512)

@@ -6,26 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from hasys.lab.lab import Lab, missing
-from tests.lab.stage import VIP, Act, Stage, raise_stage
+from hasys.lab.lab import Lab
+from tests.lab.stage import VIP, Act, Stage, lab_or_skip, raise_stage
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """An empty lab (switch, client, observer) of this test's own."""
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as made:
+    with lab_or_skip() as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def stage() -> Iterator[Stage]:
     """One hasys cluster for all failover tests: what a fault leaves behind is the next test's to cope with."""
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
     yield from raise_stage()
 
 

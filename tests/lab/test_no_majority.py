@@ -12,10 +12,10 @@ import pytest
 
 from hasys.lab.cluster import Cluster, CommandFailed, address_manifest, application_manifest, group_manifest, group_of
 from hasys.lab.instruments import Probe, Watch
-from hasys.lab.lab import Lab, missing
+from hasys.lab.lab import Lab
 from hasys.lab.shell import until
 from hasys.reconciler import lastknown
-from tests.lab.stage import GROUP, PORT, VIP, WEB_SERVER, pause
+from tests.lab.stage import GROUP, PORT, VIP, WEB_SERVER, lab_or_skip, pause
 
 pytestmark = pytest.mark.lab
 
@@ -92,10 +92,7 @@ class Day:
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as made:
+    with lab_or_skip() as made:
         yield House(made)
 
 

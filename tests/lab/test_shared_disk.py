@@ -19,8 +19,8 @@ from hasys.lab.cluster import (
 )
 from hasys.lab.disks import MountWatch, SharedDisk
 from hasys.lab.instruments import Probe
-from hasys.lab.lab import Lab, missing
 from hasys.lab.shell import until
+from tests.lab.stage import lab_or_skip
 
 pytestmark = pytest.mark.lab
 
@@ -56,10 +56,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as lab:
+    with lab_or_skip() as lab:
         cluster = Cluster(lab)
         cluster.start()
         disk = SharedDisk(lab.record.data / "disk.img")

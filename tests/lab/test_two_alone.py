@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from hasys.lab.lab import Lab, missing
 from hasys.lab.shell import until
-from tests.lab.stage import GROUP, VIP, pause
+from tests.lab.stage import GROUP, VIP, lab_or_skip, pause
 from tests.lab.two import ALONE, LEASE_OVER, Two
 
 pytestmark = pytest.mark.lab
@@ -20,11 +19,8 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def staged() -> Iterator[Two]:
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as made:
-        yield Two(made, "--policy", "alone-allowed")
+    with lab_or_skip() as lab:
+        yield Two(lab, "--policy", "alone-allowed")
 
 
 @pytest.fixture
@@ -96,11 +92,7 @@ def test_after_a_cold_start_only_the_last_active_starts_alone_also_when_it_was_a
 @pytest.mark.long
 def test_both_that_boot_at_once_end_in_the_last_active(two: Two) -> None:
     began = time.monotonic()
-    for name in ("n1", "n2"):
-        two.lose(name)
-    for name in ("n2", "n1"):
-        two.lab.power_on(name)
-    assert two.cluster.wait_running(GROUP) == "n1"
+    two.assert_both_that_boot_end_in_the_last_active()
     two.watch.assert_never_two(began)
 
 

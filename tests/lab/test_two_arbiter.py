@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hasys.lab.lab import Lab, missing
-from hasys.lab.shell import until
-from tests.lab.stage import GROUP, VIP, pause
+from tests.lab.stage import GROUP, VIP, lab_or_skip, pause
 from tests.lab.two import ALONE, LEASE_OVER, Two
 
 pytestmark = pytest.mark.lab
@@ -34,19 +32,13 @@ def disk(image: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with disk(tmp_path_factory.mktemp("arbiter") / "image") as device, Lab() as made:
-        yield Two(made, "--policy", "arbiter", "--arbiter", device)
+    with lab_or_skip() as lab, disk(tmp_path_factory.mktemp("arbiter") / "image") as device:
+        yield Two(lab, "--policy", "arbiter", "--arbiter", device)
 
 
 @pytest.fixture
 def two(staged: Two) -> Iterator[Two]:
-    began = staged.settle()
-    yield staged
-    staged.watch.assert_never_two(began)
-    assert staged.watch.asked(VIP, began), "the watcher did not watch"
+    yield from staged.watched()
 
 
 def test_a_cut_link_moves_nothing_for_who_has_the_lock_goes_on(two: Two) -> None:
@@ -85,19 +77,7 @@ def test_a_lost_standby_moves_nothing(two: Two) -> None:
 
 @pytest.mark.long
 def test_after_a_cold_start_only_the_last_active_starts_alone(two: Two) -> None:
-    two.lose("n2")
-    two.lose("n1")
-    two.lab.power_on("n2")
-    pause(ALONE)
-    assert two.watch.holders(VIP) == []
-    two.lose("n2")
-    two.lab.power_on("n1")
-    two.wait_holder(["n1"], ALONE)
-    until(lambda: two.servers("n1"), 10, "the program to run")
-    server = two.servers("n1")
-    two.lab.power_on("n2")
-    two.cluster.wait_running(GROUP, active="n1")
-    assert two.servers("n1") == server
+    two.assert_only_the_last_active_starts_alone()
 
 
 @pytest.mark.long
@@ -130,8 +110,4 @@ def test_a_standby_that_serves_nobody_stays_out(two: Two) -> None:
 
 @pytest.mark.long
 def test_both_that_boot_at_once_end_in_the_last_active(two: Two) -> None:
-    for name in ("n1", "n2"):
-        two.lose(name)
-    for name in ("n2", "n1"):
-        two.lab.power_on(name)
-    assert two.cluster.wait_running(GROUP) == "n1"
+    two.assert_both_that_boot_end_in_the_last_active()

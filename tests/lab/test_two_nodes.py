@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from hasys.lab.cluster import group_of
-from hasys.lab.lab import Lab, missing
 from hasys.lab.shell import until
-from tests.lab.stage import GROUP, VIP, pause
+from tests.lab.stage import GROUP, VIP, lab_or_skip, pause
 from tests.lab.two import ALONE, LEASE_OVER, Two
 
 pytestmark = pytest.mark.lab
@@ -21,19 +20,13 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def staged() -> Iterator[Two]:
-    lack = missing()
-    if lack:
-        pytest.skip(lack)
-    with Lab() as made:
-        yield Two(made)
+    with lab_or_skip() as lab:
+        yield Two(lab)
 
 
 @pytest.fixture
 def two(staged: Two) -> Iterator[Two]:
-    began = staged.settle()
-    yield staged
-    staged.watch.assert_never_two(began)
-    assert staged.watch.asked(VIP, began), "the watcher did not watch"
+    yield from staged.watched()
 
 
 def test_a_cut_link_stops_nothing_and_starts_nothing_and_status_names_the_policy(two: Two) -> None:
@@ -86,27 +79,11 @@ def test_a_lost_active_is_taken_over_on_an_operators_word_alone_and_returns_as_s
 
 
 def test_after_a_cold_start_only_the_last_active_starts_alone(two: Two) -> None:
-    two.lose("n2")
-    two.lose("n1")
-    two.lab.power_on("n2")
-    pause(ALONE)
-    assert two.watch.holders(VIP) == []
-    two.lose("n2")
-    two.lab.power_on("n1")
-    two.wait_holder(["n1"], ALONE)
-    until(lambda: two.servers("n1"), 10, "the program to run")
-    server = two.servers("n1")
-    two.lab.power_on("n2")
-    two.cluster.wait_running(GROUP, active="n1")
-    assert two.servers("n1") == server
+    two.assert_only_the_last_active_starts_alone()
 
 
 def test_both_that_boot_at_once_end_in_the_last_active(two: Two) -> None:
-    for name in ("n1", "n2"):
-        two.lose(name)
-    for name in ("n2", "n1"):
-        two.lab.power_on(name)
-    assert two.cluster.wait_running(GROUP) == "n1"
+    two.assert_both_that_boot_end_in_the_last_active()
 
 
 def test_a_switchover_works_and_an_active_that_slept_alone_goes_on(two: Two) -> None:

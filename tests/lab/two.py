@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest, group_of
@@ -46,6 +46,13 @@ class Two:
         pause(2)
         return time.monotonic()
 
+    def watched(self) -> Iterator[Two]:
+        """For a fixture: settled; when the test is over, never were there two holders of the address."""
+        began = self.settle()
+        yield self
+        self.watch.assert_never_two(began)
+        assert self.watch.asked(VIP, began), "the watcher did not watch"
+
     def on_node(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
         """A command typed on one node."""
         full = self.lab.machines[name].command(*self.cluster.command(*argv))
@@ -66,3 +73,27 @@ class Two:
     def alone_on(self, name: str) -> Mapping[str, Any]:
         """The group as ``hasys status`` shows it on a node without a majority."""
         return group_of(json.loads(self.on_node(name, "status", "-o", "json").stdout), GROUP)
+
+    def assert_only_the_last_active_starts_alone(self) -> None:
+        """Both lose their power, n1 last; each returns alone."""
+        self.lose("n2")
+        self.lose("n1")
+        self.lab.power_on("n2")
+        pause(ALONE)
+        assert self.watch.holders(VIP) == []
+        self.lose("n2")
+        self.lab.power_on("n1")
+        self.wait_holder(["n1"], ALONE)
+        until(lambda: self.servers("n1"), 10, "the program to run")
+        server = self.servers("n1")
+        self.lab.power_on("n2")
+        self.cluster.wait_running(GROUP, active="n1")
+        assert self.servers("n1") == server
+
+    def assert_both_that_boot_end_in_the_last_active(self) -> None:
+        """Both lose their power, and return at once."""
+        for name in ("n1", "n2"):
+            self.lose(name)
+        for name in ("n2", "n1"):
+            self.lab.power_on(name)
+        assert self.cluster.wait_running(GROUP) == "n1"
