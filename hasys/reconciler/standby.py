@@ -12,6 +12,7 @@ from typing import Protocol
 import anyio
 
 from hasys.api.convert import seconds
+from hasys.api.outliving import lives_on, stopped_after, unmounted_after
 from hasys.guard.protocol import StoodBy
 from hasys.model.errors import HasysError
 from hasys.reconciler.cache import Cache
@@ -19,10 +20,6 @@ from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-UNMOUNT = 5.0
-"""Seconds; the schema's default of ``SharedDiskSpec.unmount_timeout``."""
-WATCHDOG_MARGIN = 0.5
-"""Seconds that a watchdog may take beyond its timeout."""
 AGAIN = 1.0
 """Seconds until the guard is told again."""
 
@@ -81,13 +78,12 @@ class Standbys:
     def _outlives(self, group: str) -> float:
         """Seconds: an address is muted by its kernel in time, a mount is taken off by the guard after that, a program
         ends at the latest when the machine is reset."""
-        resources = self._cache.resources(group).values()
-        if all(isinstance(r, pb.VirtualIP) for r in resources):
+        members = (*self._cache.resources(group).values(), *self._cache.monitors(group).values())
+        if not lives_on(members):
             return 0.0
         holder = self._cache.nodes.get(self._cache.groups[group].status.assignment.node)
-        bites = seconds(holder.status.watchdog) if holder is not None else 0.0
-        mounts = [seconds(r.spec.unmount_timeout) or UNMOUNT for r in resources if isinstance(r, pb.SharedDisk)]
-        return max([bites + WATCHDOG_MARGIN if bites else 0.0, *mounts])
+        watchdog = seconds(holder.status.watchdog) if holder is not None else 0.0
+        return max(stopped_after(watchdog), unmounted_after(members) or 0.0)
 
 
 def epoch(group: pb.Group, node: str) -> int:

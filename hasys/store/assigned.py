@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hasys.api import kinds
 from hasys.api.convert import seconds, timing_of
-from hasys.api.kinds import Ref
+from hasys.api.kinds import Inner, Ref
+from hasys.api.outliving import lives_on, stopped_after, unmounted_after
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import objects_pb2 as pb
-
-WATCHDOG_MARGIN = 0.5
-"""Seconds that a watchdog may take beyond its timeout to stop a machine (design section 3)."""
-
-UNMOUNT_TIMEOUT = 5.0
-"""Seconds; the schema's default of ``SharedDiskSpec.unmount_timeout``."""
 
 
 class Assigned:
@@ -68,21 +64,21 @@ class Assigned:
 
     def _outlives(self, group: str) -> float:
         """Addresses are muted by the kernel; a mount may live on until its guard has unmounted it."""
-        members = self._machine.members_of(group)
-        waits = [unmount_timeout(obj.shared_disk.spec) for ref, obj in members.items() if ref.kind == "SharedDisk"]
-        return self._ttl() + max(waits) if waits else 0.0
+        unmounted = unmounted_after(self._members(group))
+        return 0.0 if unmounted is None else self._ttl() + unmounted
 
     def _lingers(self, group: str, *nodes: str) -> dict[str, float]:
         """Anything more than addresses may live on until a watchdog stops the machine; a fence from outside is waited
         for."""
-        members = self._machine.members_of(group)
-        if not any(_outlives(ref, obj) for ref, obj in members.items()):
+        if not lives_on(self._members(group)):
             return {}
         return {node: time for node in nodes if node and (time := self._linger(node))}
 
+    def _members(self, group: str) -> list[Inner]:
+        return [kinds.inner(obj) for obj in self._machine.members_of(group).values()]
+
     def _linger(self, node: str) -> float:
-        timeout = self._bites(node)
-        return max(timeout + WATCHDOG_MARGIN if timeout else 0.0, self._fence_wait(node))
+        return max(stopped_after(self._bites(node)), self._fence_wait(node))
 
     def _bites(self, node: str) -> float:
         """Seconds of the node's watchdog: as it says now, or as recorded, which a new leader knows of a lost node."""
@@ -98,16 +94,6 @@ class Assigned:
         """Longest time that a lease may last after its last proof."""
         clusters = [obj.cluster for obj in self._machine.list("Cluster")]
         return max((max(timing_of(c.spec).ttl, seconds(c.status.ttl_max)) for c in clusters), default=0.0)
-
-
-def unmount_timeout(spec: pb.SharedDiskSpec) -> float:
-    """Seconds that a lost node has for its unmount, after its lease."""
-    return seconds(spec.unmount_timeout) if spec.HasField("unmount_timeout") else UNMOUNT_TIMEOUT
-
-
-def _outlives(ref: Ref, obj: pb.Object) -> bool:
-    """May it leave more than addresses on a node?"""
-    return bool(obj.monitor.spec.restart.command) if ref.kind == "Monitor" else ref.kind != "VirtualIP"
 
 
 def _candidates(group: pb.Group) -> frozenset[str]:

@@ -11,6 +11,7 @@ import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hasys.api import kinds
+from hasys.api.kinds import Resource
 from hasys.guard.client import GuardGone, Note, OathReport
 from hasys.guard.protocol import ADOPTED, StoodBy
 from hasys.reconciler.aside import Aside
@@ -130,6 +131,49 @@ async def test_a_drained_node_stands_by_for_nothing() -> None:
         await anyio.sleep(0.1)
         tasks.cancel_scope.cancel()
     assert guard.told == [{}]
+
+
+def disk(unmount: float | None = None) -> pb.SharedDisk:
+    made = pb.SharedDisk(metadata=pb.Metadata(name="disk", group="web"))
+    if unmount is not None:
+        made.spec.unmount_timeout.FromMilliseconds(int(unmount * 1000))
+    return made
+
+
+def restarting() -> pb.Monitor:
+    made = pb.Monitor(metadata=pb.Metadata(name="page", group="web"))
+    made.spec.restart.command.append("restart")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("members", "watchdog", "outlives"),
+    [
+        ([vip()], 10, 0.0),
+        ([vip(), app()], 10, 10.5),
+        ([vip(), app()], 0, 0.0),
+        ([disk()], 0, 5.0),
+        ([disk(7.0)], 0, 7.0),
+        ([disk(0.0)], 0, 0.0),
+        ([disk(7.0)], 10, 10.5),
+        ([vip(), restarting()], 10, 10.5),
+    ],
+    ids=["addresses", "program", "no-watchdog", "mount", "slow-mount", "no-time", "mount-and-watchdog", "monitor"],
+)
+async def test_the_guard_hears_how_long_the_group_may_live_on_at_its_lost_active(
+    members: list[Resource | pb.Monitor], watchdog: int, outlives: float
+) -> None:
+    cache, guard = Cache(), Guard()
+    n2 = pb.Node(metadata=pb.Metadata(name="n2"))
+    n2.status.watchdog.FromSeconds(watchdog)
+    cache.take(Batch([(kinds.wrap(obj), False) for obj in (of_n2(), n2, *members)], synced=True))
+    told = Standbys(cache, guard, NODE)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(told.run)
+        told.look()
+        await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+    assert guard.told == [{"web": StoodBy(5, outlives)}]
 
 
 BEGUN = OathReport(7, 1_700_000_000.0, "web", 5, True, "policy alone-allowed: nothing was heard")
