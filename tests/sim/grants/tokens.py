@@ -29,6 +29,9 @@ TWO_NODES: Mapping[str, Focus] = {
     "freezes": Focus(("freeze", "move", "restart_guard", "link"), 6, (0.003, 0.01), 1.2),
 }  # fmt: skip
 
+LINK = {("n1", "n2"), ("n2", "n1")}
+"""Both ways of the cable between the two."""
+
 
 class Impatient(TokenKeeper):
     """Starts alone after less than two leases: how long it waits is for comfort, never for safety."""
@@ -116,9 +119,8 @@ class TwoNodes(History):
     def link(self, name: str) -> None:
         """The cable between the two."""
         self.world.say("FAULT link cut")
-        self.world.cuts |= {("n1", "n2"), ("n2", "n1")}
-        back = self.world.now + self.world.rng.uniform(0.2, 4.0) * self.ttl
-        self.world.at(back, lambda: self.world.cuts.difference_update({("n1", "n2"), ("n2", "n1")}))
+        self.cut_link()
+        self.later(self.world.rng.uniform(0.2, 4.0) * self.ttl, lambda: self.world.cuts.difference_update(LINK))
 
     def blackout(self, name: str) -> None:
         """Both lose power; each returns when it does, often with the cable out."""
@@ -142,7 +144,7 @@ class TwoNodes(History):
             m.kernel.power_off()
 
     def cut_link(self) -> None:
-        self.world.cuts |= {("n1", "n2"), ("n2", "n1")}
+        self.world.cuts |= LINK
 
     def later(self, seconds: float, call: Any) -> None:
         self.world.at(self.world.now + seconds, partial(call))
