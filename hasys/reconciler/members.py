@@ -10,19 +10,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-import anyio
-
 from hasys.api.context import targets_of
 from hasys.config import Member
 from hasys.guard.protocol import StoreAt
-from hasys.model.errors import HasysError, Refused
+from hasys.model.errors import Refused
 from hasys.reconciler.cache import Cache
+from hasys.reconciler.telling import Telling
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
-
-AGAIN = 1.0
-"""Seconds until the guard is told again."""
 
 
 class Guard(Protocol):
@@ -37,34 +33,18 @@ class Guard(Protocol):
     async def stores(self, stores: Iterable[StoreAt]) -> None: ...
 
 
-class Members:
+class Members(Telling):
     """One per agent. ``look`` when Node objects changed or the guard connected."""
 
     def __init__(self, cache: Cache, guard: Guard, set_servers: Callable[[Sequence[str]], None], own: Member) -> None:
+        super().__init__("the guard does not know the members yet")
         self._cache = cache
         self._guard = guard
         self._set_servers = set_servers
         self._own = own
-        self._news = anyio.Event()
         self._servers: tuple[str, ...] = ()
         self._told: tuple[int, tuple[StoreAt, ...]] = (0, ())
         """(session of the guard, what it was told)."""
-
-    def look(self) -> None:
-        """Something may be different."""
-        self._news.set()
-
-    async def run(self) -> None:
-        """Tell until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            try:
-                await self._tell(self._members())
-            except HasysError as e:
-                log.info("the guard does not know the members yet: %s", e)
-                self._news.set()
-                await anyio.sleep(AGAIN)
 
     def _members(self) -> tuple[Member, ...]:
         """Those with a store; first the own one, which notices a lost leader first, and is where node.yaml says."""
@@ -72,7 +52,8 @@ class Members:
         own = [self._own] if self._own.votes and self._own.name in self._cache.nodes else []
         return (*own, *sorted((m for m in nodes if m.votes and m.addresses), key=lambda m: m.name))
 
-    async def _tell(self, members: tuple[Member, ...]) -> None:
+    async def _tell(self) -> None:
+        members = self._members()
         if not members:
             return  # nothing is known yet
         servers = targets_of(members)

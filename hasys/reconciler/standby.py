@@ -5,23 +5,15 @@ When nobody answers any more it is too late to read the store: the guard knows i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Protocol
-
-import anyio
 
 from hasys.api.convert import seconds
 from hasys.api.outliving import lives_on, stopped_after, unmounted_after
 from hasys.guard.protocol import StoodBy
-from hasys.model.errors import HasysError
 from hasys.reconciler.cache import Cache
+from hasys.reconciler.telling import Telling
 from hasys.v1 import objects_pb2 as pb
-
-log = logging.getLogger(__name__)
-
-AGAIN = 1.0
-"""Seconds until the guard is told again."""
 
 
 class Guard(Protocol):
@@ -36,32 +28,16 @@ class Guard(Protocol):
     async def standby(self, groups: Mapping[str, StoodBy]) -> None: ...
 
 
-class Standbys:
+class Standbys(Telling):
     """One per agent. ``look`` when objects changed or the guard connected."""
 
     def __init__(self, cache: Cache, guard: Guard, node: str) -> None:
+        super().__init__("the guard does not know yet what this node stands by for")
         self._cache = cache
         self._guard = guard
         self._node = node
-        self._news = anyio.Event()
         self._told: tuple[int, Mapping[str, StoodBy]] = (0, {})
         """(session of the guard, what it was told)."""
-
-    def look(self) -> None:
-        """Something may be different."""
-        self._news.set()
-
-    async def run(self) -> None:
-        """Tell until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            try:
-                await self._tell()
-            except HasysError as e:
-                log.info("the guard does not know yet what this node stands by for: %s", e)
-                self._news.set()
-                await anyio.sleep(AGAIN)
 
     async def _tell(self) -> None:
         if not (self._cache.synced and self._guard.connected):

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import anyio
 from anyio import to_thread
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -16,15 +15,12 @@ from hasys.api.kinds import Ref
 from hasys.guard.client import Note, OathReport
 from hasys.guard.protocol import ADOPTED
 from hasys.model import events
-from hasys.model.errors import HasysError
 from hasys.reconciler.aside import Aside
 from hasys.reconciler.ports import Report
+from hasys.reconciler.telling import Telling
 from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
-
-AGAIN = 1.0
-"""Seconds between attempts, and between looks while nothing is to be told."""
 
 
 class Source(Protocol):
@@ -42,7 +38,7 @@ class Source(Protocol):
     async def noted(self, serial: int) -> None: ...
 
 
-class Witnessing:
+class Witnessing(Telling):
     """One per agent. ``look`` when the store was read anew, or the guard said something about an oath."""
 
     def __init__(
@@ -52,28 +48,12 @@ class Witnessing:
         node: str,
         aside: Aside | None = None,
     ) -> None:
+        super().__init__("what the guard has to say is not reported yet")
         self._source = source
         self._report = report
         self._node = node
         self._aside = aside
         """None: nothing is kept aside."""
-        self._news = anyio.Event()
-
-    def look(self) -> None:
-        """There may be something to tell."""
-        self._news.set()
-
-    async def run(self) -> None:
-        """Tell until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            try:
-                await self._tell()
-            except HasysError as e:
-                log.info("what the guard has to say is not reported yet: %s", e)
-                self._news.set()
-                await anyio.sleep(AGAIN)
 
     async def _tell(self) -> None:
         if not self._source.untold:

@@ -14,7 +14,8 @@ from hasys.reconciler.cache import Cache
 from hasys.reconciler.duty import Duty, wish
 from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.ports import Report
-from hasys.reconciler.witnessing import AGAIN, Witnessing
+from hasys.reconciler.telling import AGAIN
+from hasys.reconciler.witnessing import Witnessing
 from tests.unit.reconciler.fakes import NODE, FakeDriver, World, app, group, vip, world
 
 pytestmark = pytest.mark.anyio

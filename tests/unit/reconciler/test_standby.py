@@ -18,7 +18,8 @@ from hasys.reconciler.aside import Aside
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.ports import Batch, Report
-from hasys.reconciler.standby import AGAIN, Standbys, epoch
+from hasys.reconciler.standby import Standbys, epoch
+from hasys.reconciler.telling import AGAIN
 from hasys.reconciler.witnessing import Witnessing
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.reconciler.fakes import NODE, app, group, vip
