@@ -27,9 +27,9 @@ API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 
 SAFE, ARBITER, ALONE_ALLOWED = "safe", "arbiter", "alone-allowed"
 POLICIES = (SAFE, ARBITER, ALONE_ALLOWED)
+"""What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
 TAKING_OVER = (ARBITER, ALONE_ALLOWED)
 """Policies under which a node may take a group over without its peer."""
-"""What two nodes without a third voter do when one does not hear the other: docs/two-nodes.md."""
 WATCHDOGS = ("off", "auto", "required")
 """How a node uses the watchdog of its machine: not at all; if there is one; or never without (docs/fencing.md)."""
 ROLES = ("Voter", "Witness", "Observer")

@@ -16,11 +16,8 @@ FRESH = 30.0
 """Seconds after which figures are not shown any more: several times the period in which agents tell them."""
 ENTRIES = 4_000
 """Most interfaces, and most monitors, of one node."""
-
 OWN = 16
 """Most of hasys's own processes on one node."""
-
-
 LAST = 512
 """Writes of which the quantiles are told."""
 
