@@ -50,7 +50,7 @@ class Guard:
     def start(self) -> None:
         """Begin to send."""
         config, loop = self.config, asyncio.get_running_loop()
-        self._key = parse_secret(config.node_secret.read_text())
+        self._key = parse_secret(config.node_secret.read_bytes())
         stores = [m.name for m in config.voters]
         nonces = lambda: secrets.randbits(64)  # noqa: E731
         self._keeper = Keeper(config.cluster_id, config.name, stores, config.seed_timing(), "bench", nonces)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from hasys.api.kinds import Ref
 from hasys.model.errors import Conflict, HasysError, NoMajority, NotFound, Refused, TimedOut, Unavailable, Unknown
@@ -97,7 +98,7 @@ def from_status(error: grpc.aio.AioRpcError) -> HasysError:
     trailing: dict[str, str | bytes] = dict(pairs)
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT:
-            return Invalid(_decode_faults(trailing.get(FAULTS)), text)
+            return Invalid(decode_faults(trailing.get(FAULTS)), text)
         case grpc.StatusCode.UNAVAILABLE:
             if NO_MAJORITY in trailing:
                 return NoMajority(text)
@@ -130,8 +131,12 @@ def _encode_faults(faults: Sequence[Fault]) -> bytes:
     return message.SerializeToString()
 
 
-def _decode_faults(data: str | bytes | None) -> list[Fault]:
+def decode_faults(data: str | bytes | None) -> list[Fault]:
+    """What a server says beside its refusal; nothing when it cannot be read: the refusal itself says enough."""
     if not isinstance(data, bytes):
         return []
-    message = api_pb2.Faults.FromString(data)
+    try:
+        message = api_pb2.Faults.FromString(data)
+    except DecodeError:
+        return []
     return [Fault(Ref.of_key(entry.key), entry.field, entry.message) for entry in message.faults]

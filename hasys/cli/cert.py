@@ -17,7 +17,7 @@ from hasys.cli.files import replace_together
 from hasys.cli.init import write_client_folder
 from hasys.cli.output import output_option, print_json, print_table
 from hasys.cli.pki import Authority, common_name, organization, read_certificate, unit
-from hasys.config import LABEL
+from hasys.config import LABEL, read_yaml
 from hasys.model.errors import ConfigRefused, Refused
 
 _SOON = datetime.timedelta(days=60)
@@ -87,7 +87,7 @@ def issue(name: str, ca: Path, out: Path) -> None:
         raise ConfigRefused(f"{name!r} is no DNS label: use a-z, 0-9 and '-', at most 63 characters")
     settings_file = _settings_beside(ca)
     try:
-        settings = yaml.safe_load(settings_file.read_text("utf-8"))
+        settings = read_yaml(settings_file.read_text("utf-8"))
         cluster, servers = str(settings["cluster"]), [str(server) for server in settings["servers"]]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise ConfigRefused(f"{settings_file}: not client settings: cluster and servers are needed") from None

@@ -12,6 +12,10 @@ from hasys.api.manifest import load
 from hasys.cli.importing import hasys_v5, keepalived
 from hasys.cli.importing.result import Imported, one_line
 from hasys.cli.sources import read_all
+from hasys.model.errors import Refused
+
+LONGEST = 256 * 1024
+"""Bytes of a settings file; the longest real ones have a tenth of it."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -48,7 +52,7 @@ def import_() -> None:
 @_common
 def keepalived_(file: str, nodes: Sequence[str]) -> None:
     """FILE is a keepalived.conf, of the first node named: its vrrp instances become groups with their addresses."""
-    ((name, text),) = read_all([file])
+    name, text = _read(file)
     _print(keepalived.translate(text, nodes), name)
 
 
@@ -62,9 +66,18 @@ def hasys_v5_(
     file: str, nodes: Sequence[str], group: str, cluster: str, device: str, mount_point: str
 ) -> None:  # fmt: skip
     """FILE is HA_SYS's hasys_variable_opt.sh. It is read, never executed."""
-    ((name, text),) = read_all([file])
+    name, text = _read(file)
     wanted = hasys_v5.Wanted(group, nodes, cluster, device, mount_point)
     _print(hasys_v5.translate(text, wanted), name)
+
+
+def _read(file: str) -> tuple[str, str]:
+    """Name and text. Raises ``Refused``."""
+    found = read_all([file])
+    name, text = found[0]
+    if len(found) > 1 or len(text) > LONGEST:
+        raise Refused(f"{file}: expected one settings file of at most {LONGEST >> 10} KiB")
+    return name, text
 
 
 def _print(made: Imported, source: str) -> None:

@@ -199,7 +199,7 @@ def _write_folder(new: Newcomer, known: api.ListMembersResponse) -> Path:
     if target.exists():
         raise ConfigRefused(f"{target} exists: nothing is overwritten, choose another --out")
     try:
-        secret = parse_secret(new.secret.read_text("ascii"))
+        secret = parse_secret(new.secret.read_bytes())
     except OSError as e:
         raise ConfigRefused(f"{new.secret}: {e.strerror}: give a voter's file with --lease-secret") from None
     others = [_known(view) for view in known.members]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import mmap
 import os
 import queue
@@ -101,8 +102,11 @@ class File:
             except Torn:
                 torn += 1
                 continue
-            if block is not None:
-                found.append(block)
+            if block is None:
+                continue
+            if block.node != node:
+                raise Refused(f"{self._seat.path}: not understood: {block.node} where {node} writes")
+            found.append(block)
         if torn == len(self._seat.areas(node)):
             raise Refused(f"{self._seat.path}: both areas of {node} are damaged: {wipe(self._seat.path)}")
         return max(found, key=lambda b: b.seq, default=None)
@@ -138,14 +142,22 @@ def decode(seat: Seat, area: bytes) -> Block | None:
         raise Torn
     try:
         cluster, node, seq, top, life, claims = json.loads(content)
-        block = Block(
-            str(node), int(seq), int(top), float(life), {str(g): Claim(int(b), bool(o)) for g, (b, o) in claims.items()}
-        )
-    except (ValueError, TypeError, AttributeError) as e:
+        found = {str(g): Claim(_number(ballot), bool(owned)) for g, (ballot, owned) in claims.items()}
+        block = Block(str(node), _number(seq), _number(top), float(life), found)
+        if not 0 <= block.life < math.inf or not all(text.isprintable() for text in (block.node, *found)):
+            raise ValueError("a time or a name that nobody has")
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise Refused(f"{seat.path}: not understood: {e}") from None
     if cluster != seat.cluster:
         raise Refused(f"{seat.path}: is of another cluster: if it may be lost, {wipe(seat.path)}")
     return block
+
+
+def _number(value: Any) -> int:
+    """A count that can still grow. Raises ``ValueError``, ``TypeError``."""
+    if not 0 <= value < 1 << 63:
+        raise ValueError("a number that nobody counts to")
+    return int(value)
 
 
 class Port(Protocol):

@@ -123,7 +123,7 @@ class Process:
         return Parts(
             cluster=config.cluster_id,
             node=config.name,
-            key=parse_secret(config.node_secret.read_text()),
+            key=parse_secret(config.node_secret.read_bytes()),
             version=hasys.__version__,
             agent_grace=config.seed_timing().agent_grace,
             clock=self.clock,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasys.guard.fence import Fencing
+from hasys.guard.protocol import is_number
 from hasys.guard.tokens import Disk
 from hasys.model.lines import one_line
 
@@ -27,7 +28,11 @@ KEPT = 20
 """Notes that wait to be told; the oldest go first."""
 LONGEST = 600
 """Characters of a cause."""
+_MOST = 4096
+"""Characters of any text in a report: 20 of them fit into an answer of the guard many times."""
 _LARGEST = 1 << 20
+_LATEST = 1 << 32
+"""Seconds of the wall clock that still fit everywhere."""
 _WATCHDOG_DID_IT = 0x0020  # WDIOF_CARDRESET, linux/watchdog.h
 
 
@@ -124,7 +129,7 @@ class Notes:
             jobs = [job for job in fencing if isinstance(job, dict)]
             groups = {g: e for job in jobs for g, e in _epochs(job.get("groups")).items()}
             why = "; ".join(str(job.get("reason", "")) for job in jobs)
-            left = "; ".join(str(b) for job in jobs for b in job.get("blockers", ()))
+            left = "; ".join(str(b) for job in jobs for b in _listed(job.get("blockers")))
             stuck = f"; not done: {left}" if left else ""
             self._add(
                 "NodeFencedItself", groups, f"it went down while it gave up {_named(groups)}: {why}{stuck}{armed}"
@@ -144,7 +149,7 @@ class Notes:
             "serial": serial,
             "time": now,
             "reason": reason,
-            "groups": _named(groups),
+            "groups": one_line(_named(groups))[:_MOST],
             "epoch": max(groups.values(), default=0),
             "cause": one_line(cause)[:LONGEST],
         }
@@ -168,13 +173,23 @@ def _named(groups: Mapping[str, int]) -> str:
 
 
 def _epochs(found: object) -> dict[str, int]:
-    return {str(g): e for g, e in found.items() if isinstance(e, int)} if isinstance(found, dict) else {}
+    return {str(g): e for g, e in found.items() if is_number(e)} if isinstance(found, dict) else {}
+
+
+def _listed(found: object) -> list[object]:
+    return found if isinstance(found, list) else []
 
 
 def _is_report(found: object) -> bool:
-    texts, numbers = ("reason", "groups", "cause"), ("serial", "epoch", "time")
+    """One that this module wrote: others could not be passed on, and would stand in the way of the next ones."""
+    if not isinstance(found, dict):
+        return False
+    texts = [found.get(key) for key in ("reason", "groups", "cause")]
+    time = found.get("time")
     return (
-        isinstance(found, dict)
-        and all(isinstance(found.get(key), str) for key in texts)
-        and all(isinstance(found.get(key), int | float) for key in numbers)
+        all(isinstance(text, str) and len(text) <= _MOST and text.isprintable() for text in texts)
+        and is_number(found.get("serial"))
+        and is_number(found.get("epoch"))
+        and isinstance(time, int | float)
+        and 0 <= time < _LATEST
     )

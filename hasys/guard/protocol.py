@@ -238,7 +238,7 @@ def parse_request(line: bytes) -> tuple[int, Request]:
     """The request's id and content. Raises :class:`BadMessage` and nothing else, whatever the bytes are."""
     raw = parse_object(line)
     id = raw.get("id")
-    if not _is_number(id):
+    if not is_number(id):
         raise BadMessage("id: expected a number from 0 to 2^63 - 1")
     assert isinstance(id, int)
     try:
@@ -393,7 +393,7 @@ def _stores(raw: Mapping[str, Any]) -> Stores:
 
 def _store(raw: Mapping[str, Any], where: str) -> StoreAt:
     port, addresses = raw.get("port"), raw.get("addresses")
-    if not _is_number(port) or not 0 < port <= 65535:  # type: ignore[operator]
+    if not is_number(port) or not 0 < port <= 65535:  # type: ignore[operator]
         raise BadMessage(f"{where}port: {_shown(port)} is no port")
     if not isinstance(addresses, list) or not 0 < len(addresses) <= 8:
         raise BadMessage(f"{where}addresses: expected 1 to 8 IP addresses")
@@ -469,13 +469,14 @@ def _text(raw: Mapping[str, Any], field: str) -> str:
 
 def _number(raw: Mapping[str, Any], field: str) -> int:
     value = raw.get(field)
-    if not _is_number(value):
+    if not is_number(value):
         raise BadMessage(f"{field}: expected a number from 0 to 2^63 - 1")
     assert isinstance(value, int)
     return value
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """A count as the protocol takes it: from 0 to ``MAX_NUMBER``."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
 
 

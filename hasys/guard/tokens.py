@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasys.config import private_folder
 from hasys.guard.loop import Loop
+from hasys.guard.protocol import is_number
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.tokens import TokenKeeper
 from hasys.model.errors import Refused
@@ -36,10 +37,13 @@ def load(path: Path) -> dict[str, int]:
     """What was kept, by group its epoch. Raises :class:`Refused` when it cannot be read: then nobody can say whether
     this node may start alone."""
     try:
-        return {str(group): int(epoch) for group, epoch in json.loads(path.read_bytes()).items()}
+        found = dict(json.loads(path.read_bytes()).items())
+        if not all(is_number(epoch) for epoch in found.values()):
+            raise ValueError("an epoch that nobody counts to")
+        return found
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as e:
+    except (OSError, ValueError, AttributeError, RecursionError) as e:
         raise Refused(
             f"{path}: {e}: it says what this node may start alone; remove it when the peer is up, it knows the rest"
         ) from None

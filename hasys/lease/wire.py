@@ -166,10 +166,10 @@ def derive_key(cluster_secret: bytes, node: str) -> bytes:
     return hmac.digest(cluster_secret, b"hasys lease key 1\0" + node.encode(), "sha256")
 
 
-def parse_secret(text: str) -> bytes:
+def parse_secret(content: bytes) -> bytes:
     """The content of lease.secret or node.secret: 64 hex digits. Raises :class:`hasys.model.errors.Refused`."""
     try:
-        secret = bytes.fromhex(text.strip())
+        secret = bytes.fromhex(content.decode("ascii").strip())
     except ValueError:
         secret = b""
     if len(secret) != 32:

@@ -62,7 +62,7 @@ class Witnessing(Telling):
         notes = await self._source.notes()
         if reports or notes:
             events = [self._event(await self._keep_aside(r)) for r in reports]
-            events += [self._of_note(n) for n in notes]
+            events += [event_of(n, self._node) for n in notes]
             await self._report(Report(events=tuple(events)))
         if notes:
             await self._source.noted(notes[-1].serial)
@@ -93,15 +93,17 @@ class Witnessing(Telling):
             time=Timestamp(seconds=int(report.time), nanos=int(report.time % 1 * 1e9)),
         )
 
-    def _of_note(self, note: Note) -> pb.Event:
-        row = events.CATALOGUE.get(note.reason, events.reason("GuardFenced"))  # a newer guard may have more reasons
-        return pb.Event(
-            type=row.grade.value,
-            reason=row.name,
-            message=events.text(row.name, group=note.groups, node=self._node, cause=note.cause),
-            actor=f"guard/{self._node}",
-            node=self._node,
-            regarding=Ref("Node", "", self._node).key(),
-            epoch=note.epoch,
-            time=Timestamp(seconds=int(note.time), nanos=int(note.time % 1 * 1e9)),
-        )
+
+def event_of(note: Note, node: str) -> pb.Event:
+    """What the guard of a node noted, for the store."""
+    row = events.CATALOGUE.get(note.reason, events.reason("GuardFenced"))  # a newer guard may have more reasons
+    return pb.Event(
+        type=row.grade.value,
+        reason=row.name,
+        message=events.text(row.name, group=note.groups, node=node, cause=note.cause),
+        actor=f"guard/{node}",
+        node=node,
+        regarding=Ref("Node", "", node).key(),
+        epoch=note.epoch,
+        time=Timestamp(seconds=int(note.time), nanos=int(note.time % 1 * 1e9)),
+    )

@@ -86,7 +86,7 @@ class LeaseServer:
         timing: Timing,
         ttl_max: float = 0.0,
     ) -> None:
-        secret = parse_secret(config.lease_secret.read_text("ascii"))
+        secret = parse_secret(config.lease_secret.read_bytes())
         self.config = config
         self.refused: Counter[str] = Counter()
         """Datagrams that were refused, by reason."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, seed, settings
 
+from tests.fuzz import scratch
 from tests.fuzz.edits import edited, garbage
 from tests.fuzz.targets import TARGETS
 
@@ -92,7 +93,8 @@ def main() -> None:
     if unknown:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     kind = by_hypothesis if options.hypothesis else fuzz
-    results = [kind(name, options.seconds, options.slowest) for name in options.targets or TARGETS]
+    with scratch.folder():
+        results = [kind(name, options.seconds, options.slowest) for name in options.targets or TARGETS]
     sys.exit(0 if all(results) else 1)
 
 

@@ -7,6 +7,7 @@ import json
 from hasys.lease.wire import Grant, Health, Hint, KeepAlive, Message, encode
 from hasys.model import arp
 from hasys.store.raft.links import frame
+from hasys.store.raft.membership import Membership, pack_snapshot
 from hasys.v1 import raft_pb2 as pb
 
 CLAIMS = [
@@ -93,6 +94,46 @@ BOOKS = [
     ).encode()
 ]  # fmt: skip
 
+NOTES = [
+    json.dumps(
+        {
+            "time": 1.5, "boot": "first", "held": {"web": 5}, "watchdog": "softdog",
+            "fencing": [{"groups": {"web": 5}, "reason": "no lease", "blockers": ["/srv is in use"]}],
+            "reports": [
+                {"serial": 9, "time": 1.5, "reason": "GuardFenced", "groups": "web (epoch 5)", "epoch": 5, "cause": "x"}
+            ],
+        }
+    ).encode(),
+    b'{"boot": "first", "held": {"web": 5}, "watchdog": "none", "fencing": [], "reports": []}',
+]  # fmt: skip
+
+KEEPALIVED = b"""\
+global_defs { router_id LVS_1 }
+vrrp_sync_group BOTH { group { VI_1 } }
+vrrp_instance VI_1
+{
+    state MASTER
+    interface ens3
+    priority 150
+    virtual_ipaddress {
+        192.0.2.10/24 dev ens4 label ens4:1   # two words
+        2001:db8::5/64
+    }
+    track_script { chk }
+    notify_master "/etc/keepalived/up.sh now"
+    notify_backup /etc/keepalived/down.sh
+}
+"""
+
+HA_SYS = b"""\
+export HB_INTERVAL=1          # seconds
+HB_FAIL_COUNT='3'
+SHARED_DISK_MANAGEMENT_WAIT_TIME="30"
+FAILOVER_CONDITION_MANAGEMENT=/opt/hasys/condition.sh
+FCONDITION_WTIME=20
+HOST=`hostname`
+"""
+
 
 def datagrams(key: bytes) -> list[bytes]:
     """One of each kind, without its MAC, behind the byte that asks for one."""
@@ -108,6 +149,7 @@ def datagrams(key: bytes) -> list[bytes]:
 def stream() -> bytes:
     """Frames as other members send them: a vote, entries, a snapshot, proposals, greetings."""
     entries = [pb.Entry(term=2, command=b"\0x")]
+    state = pack_snapshot(Membership.of_names(("n1", "n2", "n3")), b"")
     bodies: list[dict[str, object]] = [
         {"greeting": pb.Greeting(ask=True)},
         {"greeting": pb.Greeting(started=True)},
@@ -116,6 +158,7 @@ def stream() -> bytes:
         {"heartbeat": pb.Heartbeat(round=1, commit=1)},
         {"append": pb.Append(request=1, prev_index=1, prev_term=0, entries=entries, commit=2)},
         {"snapshot_chunk": pb.SnapshotChunk(index=5, index_term=2, total=3, data=b"abc")},
+        {"snapshot_chunk": pb.SnapshotChunk(index=6, index_term=2, total=len(state), data=state)},
         {"heartbeat_answer": pb.HeartbeatAnswer(round=1, match=1, received=1)},
         {"append_answer": pb.AppendAnswer(request=1, match=1)},
         {"proposal": pb.Proposal(request=1, command=b"x")},

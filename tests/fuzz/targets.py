@@ -6,15 +6,15 @@ that is a finding. What a checksum or a MAC would stop is also tried behind it: 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from google.protobuf.message import DecodeError
@@ -32,17 +32,18 @@ from hasys.model import arp
 from hasys.model.errors import ConfigRefused, Refused
 from hasys.model.timing import PROFILES
 from hasys.monitors import ears, ping
+from hasys.processes import RoleLock
 from hasys.reconciler import lastknown
 from hasys.resources.records import Records
 from hasys.store.machine import Machine
 from hasys.store.raft import frames, journal
 from hasys.store.raft.core import Core
 from hasys.store.raft.foundation import SafetyViolated
-from hasys.store.raft.links import BadPeer, FrameReader
+from hasys.store.raft.links import BadPeer, FrameReader, Receiver, ReceiverOwner, frame
 from hasys.store.restore import Backup, advanced, read_backup, write_backup
 from hasys.v1 import api_pb2, raft_pb2, store_pb2
 from hasys.v1 import objects_pb2 as pb
-from tests.fuzz import samples
+from tests.fuzz import foreign, samples, scratch
 from tests.sim.raft_disk import SimulatedDisk
 
 KEY = b"k" * 32
@@ -59,13 +60,48 @@ class Target:
 
 # ---------------------------------------------------------------- consensus
 def raft_frames(data: bytes) -> None:
-    """A stream that arrives in two parts, cut at a place that the first byte names."""
+    """A stream that arrives in two parts, cut at a place that the first byte names: a greeting, then messages."""
     cut = data[0] if data else 0
-    reader = FrameReader()
-    with suppress(BadPeer, DecodeError):
-        for part in (data[1 : 1 + cut], data[1 + cut :]):
-            for body in reader.feed(part):
-                raft_pb2.Message.FromString(body)
+    owner = _Greeted()
+    receiver = Receiver(owner)
+    receiver.connection_made(_Connected())
+    for part in (data[1 : 1 + cut], data[1 + cut :]):
+        receiver.data_received(part)
+    assert owner.messages == 0 or owner.greetings == 1
+
+
+class _Greeted(ReceiverOwner):
+    """Takes everybody."""
+
+    def __init__(self) -> None:
+        self.greetings = self.messages = 0
+
+    def check_member(self, name: str) -> None:
+        pass
+
+    def greeted(self, receiver: Receiver, hello: raft_pb2.Hello) -> int:
+        self.greetings += 1
+        return 0
+
+    def message(self, peer: str, message: raft_pb2.Message, network: int) -> None:
+        self.messages += 1
+
+    def gone(self, receiver: Receiver) -> None:
+        pass
+
+    def refused(self, transport: asyncio.BaseTransport | None, why: Exception) -> None:
+        pass
+
+
+class _Connected(asyncio.Transport):
+    """The connection of a node, by its certificate."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        names = ((("organizationalUnitName", "node"),), (("commonName", "n2"),))
+        return {"subject": names} if name == "peercert" else default
+
+    def abort(self) -> None:
+        pass
 
 
 def raft_messages(data: bytes) -> None:
@@ -239,7 +275,9 @@ def kept_files(data: bytes) -> None:
     path.write_bytes(data)
     lastknown.read(path)
     notes.read(path)
-    Records(_folder()).read("r", "kept")
+    path.with_suffix(".pid").write_bytes(data)
+    RoleLock(path.parent, "kept").recorded()
+    Records(_scratch("r").parent).read("r", "kept")
     with suppress(Refused):
         tokens.load(path)
 
@@ -250,17 +288,17 @@ def _config() -> config.NodeConfig:
     return config.load(_scratch("backup.yaml"))
 
 
-@cache
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="hasys-fuzz.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    for name in ("node.key", "node.secret"):
-        (folder / name).touch(mode=0o600)
-    (folder / "r").mkdir()
-    return folder
-
-
 def _scratch(name: str) -> Path:
-    return _folder() / name
+    _prepare()
+    return scratch.path(name)
+
+
+@cache
+def _prepare() -> None:
+    """Beside node.yaml lie files that nobody else may read; a target that runs beside this one made them, or we do."""
+    for name in ("node.key", "node.secret"):
+        scratch.path(name).touch(mode=0o600)
+    scratch.path("r").mkdir(exist_ok=True)
 
 
 def _machine() -> Machine:
@@ -332,7 +370,7 @@ def _last_known() -> bytes:
 
 
 TARGETS = {
-    "frames": Target(raft_frames, lambda: [b"\3" + samples.stream()]),
+    "frames": Target(raft_frames, lambda: [b"\3" + frame(raft_pb2.Hello(protocol=1, name="n2")) + samples.stream()]),
     "raft": Target(raft_messages, lambda: [samples.stream()]),
     "journal": Target(journal_file, _journal_seeds),
     "snapshot": Target(snapshot_file, _snapshot_seeds),
@@ -347,5 +385,9 @@ TARGETS = {
     "claims": Target(claims, lambda: samples.CLAIMS),
     "backup": Target(backup_file, _backup_seeds),
     "kept": Target(kept_files, lambda: [_last_known(), *samples.KEPT]),
+    "notes": Target(foreign.guard_notes, lambda: samples.NOTES),
+    "arbiter": Target(foreign.arbiter_area, foreign.arbiter_seeds),
+    "import": Target(foreign.imported, foreign.imported_seeds),
+    "small": Target(foreign.small, foreign.small_seeds),
 }
 """By the name that ``make fuzz`` takes."""

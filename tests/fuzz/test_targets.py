@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import scratch
 from tests.fuzz.edits import edited, garbage
 from tests.fuzz.targets import TARGETS
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 """TARGET/ANYTHING: inputs that once showed a fault."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files() -> Iterator[None]:
+    with scratch.folder():
+        yield
+
 
 names = pytest.mark.parametrize("name", list(TARGETS))
 
@@ -40,6 +49,13 @@ def test_edited_inputs_are_accepted_or_refused_as_documented(name: str, edits: s
 @settings(max_examples=40, deadline=None)
 def test_garbage_is_refused_as_documented(name: str, data: bytes) -> None:
     TARGETS[name].run(data)
+
+
+def test_what_a_run_wrote_is_gone_with_it() -> None:
+    with scratch.folder():
+        made = scratch.path("plan.json")
+        made.touch()
+    assert not made.parent.exists()
 
 
 def test_every_regression_belongs_to_a_target() -> None:

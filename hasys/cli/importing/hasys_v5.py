@@ -88,7 +88,7 @@ def _heartbeat(made: Imported, known: dict[str, Assignment], wanted: Wanted) -> 
     """Interval x misses is the silence after which HA_SYS acted; hasys has profiles for that."""
     interval = _one(known, _INTERVAL)
     misses = _one(known, _MISSES)
-    if interval is None or misses is None:
+    if interval is None or misses is None or interval is misses:  # HB_FAIL_TIME might be either
         return  # whatever there is of HB_ is named by the caller
     silence = float(interval.value) * float(misses.value)
     profile = "fast" if silence <= LONGEST_FAST else "default" if silence <= LONGEST_DEFAULT else "wan"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from hasys.cli.importing.result import Imported, label, nodes_of
 
-_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}]|[^\s{}"]+|"')
+_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}]|[^\s{}"]+')
+"""A quote that does not end takes the rest of its line."""
 DEEPEST = 32
 """Blocks inside blocks, more than any real file has."""
 _REASONS = {
@@ -139,7 +140,9 @@ def _group(made: Imported, named: tuple[str, list[Entry]], nodes: Sequence[str])
     for entry in instances:
         interface = _interface(entry)
         masters = [s for s in entry.block or () if s.name == "notify_master" and len(s.words) > 1]
-        after = [_notify(made, group, entry, setting) for setting in masters]
+        after = [_notify(made, group, entry, setting) for setting in masters[:1]]
+        for setting in masters[1:]:
+            made.leave(f"line {setting.line}: {' '.join(setting.words)[:80]}", "keepalived takes the first one alone")
         for setting in entry.block or ():
             if setting.name in ("virtual_ipaddress", "virtual_ipaddress_excluded"):
                 for address in setting.block or ():
@@ -191,9 +194,9 @@ def _address(made: Imported, group: str, entry: Entry, interface: str, after: Se
 def _notify(made: Imported, group: str, instance: Entry, setting: Entry) -> str:
     """The script of a new master runs once per start; that of a backup is its undo."""
     spec: dict[str, object] = {"run": {"command": _command(setting)}, "onStartFailure": "Continue"}
-    for other in instance.block or ():
-        if other.name == "notify_backup" and len(other.words) > 1:
-            spec["undo"] = {"command": _command(other)}
+    others = [s for s in instance.block or () if s.name == "notify_backup" and len(s.words) > 1]
+    if others:
+        spec["undo"] = {"command": _command(others[0])}
     return made.add("Command", "notify", spec, group)
 
 

@@ -16,14 +16,17 @@ class Imported:
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(group, name) of every object -> the number of the last one that wanted the same name."""
 
     def add(self, kind: str, name: str, spec: Mapping[str, Any], group: str = "") -> str:
         """One object; its name is made unique in the group. Returns the name."""
-        taken = {o["metadata"]["name"] for o in self.objects if o["metadata"].get("group", "") == group}
-        unique, number = name, 1
-        while unique in taken:
+        unique, number = name, self._numbers.get((group, name), 1)
+        while (group, unique) in self._numbers:
             number += 1
             unique = f"{name[:58]}-{number}"
+        self._numbers[group, name] = number
+        self._numbers.setdefault((group, unique), 1)
         metadata = {"name": unique, **({"group": group} if group else {})}
         self.objects.append({"apiVersion": "hasys/v1", "kind": kind, "metadata": metadata, "spec": dict(spec)})
         return unique

@@ -90,6 +90,15 @@ def test_issue_makes_a_working_context_for_another_person(hasys: Run, folders: P
     assert hasys("cert", "issue", "bob", "--ca", folders / "ca", "--out", out).exit_code == 1
 
 
+@pytest.mark.parametrize("text", ["since: 2026-02-31", "a: " + "[" * 5000, "cluster: [", "[]", f"a: {'9' * 5000}"])
+def test_settings_that_cannot_be_read_are_one_clear_line(hasys: Run, folders: Path, tmp_path: Path, text: str) -> None:
+    (folders / "client" / "client.yaml").write_text(text)
+    result = hasys("cert", "issue", "bob", "--ca", folders / "ca", "--out", tmp_path / "bob")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "not client settings" in result.stderr
+
+
 @pytest.mark.parametrize("broken", [b"", b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"])
 def test_a_broken_authority_is_one_clear_line(hasys: Run, folders: Path, broken: bytes) -> None:
     (folders / "ca" / "ca.key").write_bytes(broken)

@@ -119,6 +119,28 @@ def test_a_strange_keepalived_conf_is_told_line_by_line(text: str, fault: str) -
     assert fault in keepalived.translate(text, ["n1"]).left
 
 
+def test_a_quote_that_does_not_end_takes_the_rest_of_its_line() -> None:
+    (first, second), left = keepalived.parse('a "b { c\nd e\n')
+    assert (first.words, first.block) == (("a", '"b { c'), None)
+    assert (second.words, left) == (("d", "e"), [])
+
+
+def test_of_several_scripts_for_the_same_the_first_one_counts_as_in_keepalived() -> None:
+    made = keepalived.translate(
+        "vrrp_instance A {\n notify_master /a\n notify_master /b\n notify_backup /c\n notify_backup /d\n}", ["n1"]
+    )
+    assert specs(made)["Command/notify"]["run"] == {"command": ["/a"]}
+    assert specs(made)["Command/notify"]["undo"] == {"command": ["/c"]}
+    assert made.left == ["line 3: notify_master /b: keepalived takes the first one alone"]
+
+
+def test_objects_that_want_the_same_name_are_numbered() -> None:
+    made = Imported()
+    names = [made.add("Command", name, {}, "web") for name in ("x", "x", "x-2", "x", "y")]
+    assert names == ["x", "x-2", "x-2-2", "x-3", "y"]
+    assert made.add("Command", "x", {}, "db") == "x"
+
+
 def test_the_variables_of_hasys_become_disk_condition_and_profile() -> None:
     made = hasys_v5.translate(HASYS, Wanted("db", ["n1", "n2"], "demo", "/dev/sdb1", "/srv/data"))
     found = specs(made)
@@ -141,6 +163,12 @@ def test_without_a_disk_or_cluster_named_the_settings_are_left_with_what_to_do()
     left = hasys_v5.translate(HASYS, Wanted("db", ["n1"])).left
     assert any("--device and --mount-point; or set spec.unmountTimeout: 30s" in line for line in left)
     assert any("HB_INTERVAL=1 x HB_FAIL_COUNT=3 is 3 s: profile default: name the cluster" in line for line in left)
+
+
+def test_one_setting_that_might_be_interval_or_misses_is_left() -> None:
+    made = hasys_v5.translate("HB_FAIL_TIME=30", Wanted("db", ["n1"], "demo"))
+    assert "Cluster/demo" not in specs(made)
+    assert any("HB_FAIL_TIME=30" in line for line in made.left)
 
 
 DISK = Wanted("g", ["n1"], "", "/dev/x", "/srv/x")
@@ -186,7 +214,8 @@ def test_any_keepalived_conf_becomes_a_manifest_that_can_be_read(text: str) -> N
 
 
 names = st.sampled_from([
-    "HB_INTERVAL", "HB_COUNT", "HB_X", "SHARED_DISK_MANAGEMENT_WAIT_TIME", "FAILOVER_CONDITION_MANAGEMENT",
+    "HB_INTERVAL", "HB_COUNT", "HB_FAIL_TIME", "HB_X", "SHARED_DISK_MANAGEMENT_WAIT_TIME",
+    "FAILOVER_CONDITION_MANAGEMENT",
     "FCONDITION_WTIME", "DSYNC_RECONNECT_TIME", "OTHER",
 ])  # fmt: skip
 values = st.one_of(st.text(max_size=20), st.integers(-5, 10_000).map(str), st.sampled_from(["/opt/x.sh", "yes", "'1'"]))
@@ -211,3 +240,7 @@ def test_the_command_prints_the_manifest_and_names_on_stderr_what_is_left(tmp_pa
     assert "kind: VirtualIP" in done.stdout
     done = CliRunner().invoke(app, ["import", "keepalived", str(file), "--node", "N_1"])
     assert done.exit_code == 2
+    file.write_text("#" * (256 * 1024 + 1))
+    done = CliRunner().invoke(app, ["import", "keepalived", str(file), "--node", "n1"])
+    assert done.exit_code == 1
+    assert "expected one settings file of at most 256 KiB" in done.stderr

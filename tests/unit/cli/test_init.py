@@ -40,11 +40,11 @@ def test_members_see_the_same_cluster(folders: Path) -> None:
 
 
 def test_node_secrets_are_derived_from_the_lease_secret_that_voters_share(folders: Path) -> None:
-    secrets = {(folders / name / "lease.secret").read_text() for name in ("n1", "n2", "w")}
+    secrets = {(folders / name / "lease.secret").read_bytes() for name in ("n1", "n2", "w")}
     assert len(secrets) == 1
     secret = parse_secret(secrets.pop())
     for name in ("n1", "n2", "w"):
-        assert parse_secret((folders / name / "node.secret").read_text()) == derive_key(secret, name)
+        assert parse_secret((folders / name / "node.secret").read_bytes()) == derive_key(secret, name)
 
 
 def test_an_observer_gets_its_own_key_and_not_the_cluster_s(hasys: Run, tmp_path: Path) -> None:

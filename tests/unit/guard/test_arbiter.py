@@ -78,6 +78,41 @@ def test_what_is_not_ours_is_refused_with_the_way_to_begin_anew(seat: Seat) -> N
         File(replace(seat, path=seat.path.with_name("gone")))
 
 
+def area_of(content: str) -> bytes:
+    """With the right checksum."""
+    data = content.encode()
+    return (struct.pack(">8sII", b"hasysarb", len(data), zlib.crc32(data)) + data).ljust(AREA, b"\0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 30_000,
+        '["id-1", "n1", 1e400, 1, 1.5, {}]',
+        '["id-1", "n1", 1, -1, 1.5, {}]',
+        f'["id-1", "n1", 1, {"9" * 4000}, 1.5, {{}}]',
+        '["id-1", "n1", 1, 1, NaN, {}]',
+        '["id-1", "n1", 1, 1, 1e400, {}]',
+        f'["id-1", "n1", 1, 1, {"9" * 400}, {{}}]',
+        '["id-1", "n1", 1, 1, -1.5, {}]',
+        '["id-1", "n1", 1, 1, 1.5, {"web": [1e400, true]}]',
+        '["id-1", "n1", 1, 1, 1.5, {"web": [[], true]}]',
+        '["id-1", "n1", 1, 1, 1.5, {"\\ud800": [1, true]}]',
+        '["id-1", "n3", 1, 1, 1.5, {}]',
+        '["id-1", "n2", 1, 1, 1.5, {}]',
+    ],
+)
+def test_what_no_guard_of_the_cluster_writes_there_is_refused_though_its_checksum_is_right(
+    seat: Seat, content: str
+) -> None:
+    file = File(seat)
+    with seat.path.open("r+b") as raw:
+        raw.write(area_of(content))
+        os.fsync(raw.fileno())
+    with pytest.raises(Refused, match="not understood"):
+        file.read("n1")
+
+
 def test_more_groups_than_fit_are_refused_and_nothing_is_written(seat: Seat) -> None:
     file = File(seat)
     file.write(BLOCK)

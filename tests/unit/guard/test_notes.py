@@ -153,6 +153,43 @@ def test_a_damaged_note_is_no_reason_not_to_start(tmp_path: Path, text: str) -> 
     assert told(boot(disk)) == []
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"fencing": [{"groups": {"web": 5}, "reason": 7, "blockers": 5}]},
+        {"fencing": [{"groups": [], "blockers": None}]},
+        {"held": {"web": 10**30}},
+        {"held": {"web": -1}},
+        {"held": {"web": True}},
+        {"held": {"\ud800\n": 5}},
+        {"held": {f"g{i}" * 50: 1 for i in range(1000)}},
+    ],
+)
+def test_a_strange_note_of_an_earlier_boot_is_told_in_a_way_that_can_be_passed_on(strange: dict[str, Any]) -> None:
+    disk = FakeDisk()
+    disk.content = {"boot": "first", "held": {}, "watchdog": "none", "fencing": [], "reports": [], **strange}
+    for report in boot(disk, "second").guard.notes.to_json():
+        assert 0 <= report["epoch"] < 2**63
+        assert len(report["groups"]) + len(report["cause"]) < 5000
+        assert report["groups"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"serial": float("inf")}, {"serial": 10**30}, {"serial": -1}, {"serial": True}, {"serial": 1.5},
+        {"epoch": 10**30}, {"epoch": -1}, {"time": float("nan")}, {"time": 1e300}, {"time": -1.0}, {"time": 10**400},
+        {"cause": "a\nb"}, {"groups": "\ud800"}, {"cause": "x" * 9999}, {"groups": "x" * 9999},
+        {"reason": "x" * 9999},
+    ],
+)  # fmt: skip
+def test_an_earlier_report_that_could_not_be_passed_on_is_left(wrong: dict[str, Any]) -> None:
+    right = {"serial": 9, "time": 1.5, "reason": "GuardFenced", "groups": "web (epoch 5)", "epoch": 5, "cause": "why"}
+    disk = FakeDisk()
+    disk.content = {"boot": "first", "reports": [{**right, **wrong}, right]}
+    assert boot(disk).guard.notes.to_json() == [right]
+
+
 def test_the_note_is_synced_to_the_disk_as_a_whole(tmp_path: Path) -> None:
     file = tmp_path / "data" / "guard.notes"
     loop, written = Loop(lambda: 0.0), threading.Event()

@@ -163,9 +163,10 @@ def test_the_file_is_replaced_as_a_whole_and_one_that_cannot_be_read_is_refused(
     tokens.save(path, {"web": 6, "db": 1})
     assert tokens.load(path) == {"web": 6, "db": 1}
     assert [p.name for p in path.parent.iterdir()] == ["tokens"]
-    path.write_bytes(b'{"web": 6')
-    with pytest.raises(Refused, match="remove it when the peer is up"):
-        tokens.load(path)
+    for damaged in (b'{"web": 6', b"[]", b"[" * 9999, b'{"web": -1}', b'{"web": 1e400}', b'{"web": %d}' % 2**64):
+        path.write_bytes(damaged)
+        with pytest.raises(Refused, match="remove it when the peer is up"):
+            tokens.load(path)
 
 
 @pytest.fixture

@@ -161,10 +161,10 @@ def test_keys_differ_by_node_and_by_cluster() -> None:
 
 
 def test_a_secret_is_64_hex_digits() -> None:
-    assert wire.parse_secret("ab" * 32 + "\n") == bytes([0xAB]) * 32
-    for text in ("", "xyz", "ab" * 31, "ab" * 33):
+    assert wire.parse_secret(b"ab" * 32 + b"\n") == bytes([0xAB]) * 32
+    for content in (b"", b"xyz", b"ab" * 31, b"ab" * 33, b"\xff" * 64, "\u0661".encode() * 64):
         with pytest.raises(Refused, match="64 hexadecimal"):
-            wire.parse_secret(text)
+            wire.parse_secret(content)
 
 
 def test_a_node_with_nothing_to_complain_of_is_understood_by_stores_that_know_no_networks() -> None:
