@@ -43,7 +43,7 @@ from hasys.store.raft.links import BadPeer, FrameReader, Receiver, ReceiverOwner
 from hasys.store.restore import Backup, advanced, read_backup, write_backup
 from hasys.v1 import api_pb2, raft_pb2, store_pb2
 from hasys.v1 import objects_pb2 as pb
-from tests.fuzz import foreign, samples, scratch
+from tests.fuzz import foreign, rpcs, samples, scratch
 from tests.sim.raft_disk import SimulatedDisk
 
 KEY = b"k" * 32
@@ -233,6 +233,16 @@ def request(data: bytes) -> None:
         machine.apply(1000, store_pb2.Command(id="x", mutations=mutations).SerializeToString())
 
 
+def calls(data: bytes) -> None:
+    """The same and the other calls, through their services."""
+    _calls()(data)
+
+
+@cache
+def _calls() -> Callable[[bytes], None]:
+    return rpcs.calls(_machine())
+
+
 def command(data: bytes) -> None:
     """What stands in the log: applying it never raises, and the state can be kept and brought back."""
     machine = _machine()
@@ -311,7 +321,7 @@ def _machine() -> Machine:
 @cache
 def _state() -> bytes:
     machine = Machine()
-    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    objects = _objects()
     nodes = [pb.Object(node=pb.Node(metadata=pb.Metadata(name=name))) for name in ("n1", "n2")]
     for serial, obj in enumerate([*nodes, *objects], 1):
         one = store_pb2.Command(id=str(serial), mutations=[store_pb2.Mutation(put_spec=obj)])
@@ -320,8 +330,12 @@ def _state() -> bytes:
 
 
 # ---------------------------------------------------------------- seeds
+def _objects() -> list[pb.Object]:
+    return list(manifest.load([("f", samples.MANIFEST)]).objects)
+
+
 def _command_seeds() -> list[bytes]:
-    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    objects = _objects()
     mutations = [store_pb2.Mutation(put_spec=obj) for obj in objects]
     mutations.append(store_pb2.Mutation(delete=pb.Key(kind="Group", name="web")))
     mutations.append(store_pb2.Mutation(record=pb.Event(reason="Started", message="x")))
@@ -329,7 +343,7 @@ def _command_seeds() -> list[bytes]:
 
 
 def _request_seeds() -> list[bytes]:
-    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    objects = _objects()
     status = api_pb2.StatusReport(
         key=pb.Key(kind="Delay", group="web", name="pause"), status=pb.ResourceStatus(state="Running", epoch=1)
     )
@@ -365,7 +379,7 @@ def _backup_seeds() -> list[bytes]:
 
 
 def _last_known() -> bytes:
-    objects = manifest.load([("f", samples.MANIFEST)]).objects
+    objects = _objects()
     return bytes(api_pb2.ListResponse(objects=objects).SerializeToString())
 
 
@@ -379,6 +393,7 @@ TARGETS = {
     "book": Target(guard_book, lambda: samples.BOOKS),
     "manifest": Target(manifests, lambda: [samples.MANIFEST.encode()]),
     "request": Target(request, _request_seeds),
+    "rpc": Target(calls, lambda: rpcs.seeds(_objects())),
     "command": Target(command, _command_seeds),
     "node-yaml": Target(node_yaml, _node_yaml_seeds),
     "client-yaml": Target(client_yaml, lambda: [samples.CLIENT_YAML]),
