@@ -20,6 +20,7 @@ from hasys.cli.context import context_option
 from hasys.cli.operate import run_operation, title
 from hasys.cli.session import Cluster, talk
 from hasys.model.errors import HasysError, Refused
+from hasys.model.lines import one_line
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -132,7 +133,7 @@ def carry_out(name: str, groups: Sequence[str], node: str, ask: Callable[[Conver
         ask(work)
     except HasysError as e:
         lines.append(f"failed: {e}")
-    return lines
+    return [one_line(line) for line in lines]
 
 
 def operations(name: str, groups: Sequence[str], node: str, status: api.StatusResponse) -> list[pb.OperationSpec]:

@@ -83,3 +83,12 @@ def test_how_it_ended_stands_beside_it_and_a_lost_cluster_ends_nothing(tmp_path:
     write_result(tmp_path, "HA_MANUAL_FAILOVER.DAT", lines)
     assert (tmp_path / "HA_MANUAL_FAILOVER.DAT.result").read_text() == "failed: no server reached\n"
     assert commandfiles.taken(tmp_path) == []
+
+
+def test_what_a_file_names_begins_no_line_and_moves_no_cursor_where_the_outcome_is_shown() -> None:
+    def ask(work: object) -> None:
+        raise Refused("group 'a\x1b[2J\nweb moved' is unknown")
+
+    (line,) = carry_out("HA_MANUAL_FAILOVER.DAT", ("a\x1b[2J",), "n1", ask)
+    assert line.startswith("failed: group 'a")
+    assert line.isprintable()
