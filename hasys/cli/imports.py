@@ -87,4 +87,6 @@ def _print(made: Imported, source: str) -> None:
         load([("what was made", manifest)])
     for line in made.left:
         click.echo(f"not translated: {one_line(line)}", err=True)
+    for line in made.notes:
+        click.echo(f"different from now on: {one_line(line)}", err=True)
     click.echo(manifest, nl=False)

@@ -16,6 +16,9 @@ _INTERVAL = re.compile(r"HB_\w*(INTERVAL|TIME|PERIOD|CYCLE)\w*")
 _MISSES = re.compile(r"HB_\w*(COUNT|CNT|RETRY|MISS|FAIL|LIMIT)\w*")
 LONGEST_FAST, LONGEST_DEFAULT = 0.8, 3.0
 """Seconds of silence until HA_SYS acted, up to which the profile fast, and default, is the nearest one."""
+GATE, EVERY = "failover-condition", "5s"
+SHORTEST = 0.1
+"""Seconds: the least time-out of a monitor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,12 @@ def translate(text: str, wanted: Wanted) -> Imported:
             made.leave(f"line {one.line}: {one.name}", one.trouble)
         else:
             known[one.name] = one  # the last one counts, as in a shell
-    made.add("Group", wanted.group, {"nodes": nodes_of(wanted.nodes)})
+    gate = _condition(made, known)
+    policy = {"failover": {"gates": [GATE]}} if gate else {}
+    made.add("Group", wanted.group, {"nodes": nodes_of(wanted.nodes), **policy})
+    if gate:
+        made.add("Monitor", GATE, gate, wanted.group)
     _disk(made, known, wanted)
-    _condition(made, known, wanted)
     _heartbeat(made, known, wanted)
     for name, one in known.items():
         why = "replication of blocks is not managed by hasys: keep it in drbd.conf" if name.startswith("DSYNC_") else (
@@ -67,21 +73,29 @@ def _disk(made: Imported, known: dict[str, Assignment], wanted: Wanted) -> None:
         )
 
 
-def _condition(made: Imported, known: dict[str, Assignment], wanted: Wanted) -> None:
-    """A script that decides whether a failover may proceed becomes the first step of the flow."""
+def _condition(made: Imported, known: dict[str, Assignment]) -> dict[str, object]:
+    """The monitor of a script that decides whether a failover may proceed: a gate. Empty: there is none."""
     condition = known.pop("FAILOVER_CONDITION_MANAGEMENT", None)
     timeout = _seconds(made, known, "FCONDITION_WTIME")
+    if timeout is not None and float(timeout.removesuffix("s")) < SHORTEST:
+        made.leave(f"FCONDITION_WTIME={timeout}", f"a script has at least {SHORTEST:g} s; without this it has 3 s")
+        timeout = None
     if condition is None or condition.value.lower() in _OFF:
         if timeout is not None:
             made.leave("FCONDITION_WTIME", "no failover condition is switched on")
-    elif condition.value.startswith("/"):
-        script = {"command": condition.value.split(), **({"timeout": timeout} if timeout is not None else {})}
-        made.add("Command", "failover-condition", {"run": script}, wanted.group)
-    else:
+        return {}
+    if not condition.value.startswith("/"):
         where = f"line {condition.line}: FAILOVER_CONDITION_MANAGEMENT={condition.value}"
-        made.leave(where, "write your condition script as a Command that everything else comes 'after'")
+        made.leave(where, "name your condition script in a Monitor, and that one in spec.failover.gates of the group")
         if timeout is not None:
             made.leave("FCONDITION_WTIME", f"goes with it: timeout: {timeout}")
+        return {}
+    made.note(
+        f"{condition.value}: asked every {EVERY} on each node that does not run the group, not at the failover; it must"
+        " tell there, with exit status 0, that the group may come"
+    )
+    limit = {"timeout": timeout} if timeout is not None else {}
+    return {"script": {"command": condition.value.split()}, "on": "Standby", "interval": EVERY, "failures": 1, **limit}
 
 
 def _heartbeat(made: Imported, known: dict[str, Assignment], wanted: Wanted) -> None:

@@ -12,10 +12,12 @@ import yaml
 
 @dataclass
 class Imported:
-    """Collected while reading. ``left`` has one line per setting that was not translated, with the reason."""
+    """Collected while reading. ``left`` has one line per setting that was not translated, with the reason; ``notes``
+    what works differently from now on."""
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     """(group, name) of every object -> the number of the last one that wanted the same name."""
 
@@ -35,11 +37,17 @@ class Imported:
         """A setting that is not carried over."""
         self.left.append(f"{where}: {why}")
 
+    def note(self, text: str) -> None:
+        """A setting that is carried over, and what is different."""
+        self.notes.append(text)
+
     def manifest(self, source: str) -> str:
-        """The objects as YAML, with what was left out as a comment on top."""
+        """The objects as YAML, with what was left out, and what is different, as a comment on top."""
         head = [f"# Made by 'hasys import' from {one_line(source)}. Read it before you apply it."]
         if self.left:
             head += ["# Not translated:", *(f"#   {one_line(line)}" for line in self.left)]
+        if self.notes:
+            head += ["# Different from now on:", *(f"#   {one_line(line)}" for line in self.notes)]
         body = yaml.safe_dump_all(self.objects, sort_keys=False, default_flow_style=None, width=110)
         return "\n".join(head) + "\n" + (body if self.objects else "")
 

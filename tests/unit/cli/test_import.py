@@ -147,8 +147,10 @@ def test_the_variables_of_hasys_become_disk_condition_and_profile() -> None:
     assert found["SharedDisk/shared-disk"] == {
         "device": "/dev/sdb1", "mountPoint": "/srv/data", "unmountTimeout": "30s",
     }  # fmt: skip
-    assert found["Command/failover-condition"] == {
-        "run": {"command": ["/opt/hasys/condition.sh"], "timeout": "20s"},
+    assert found["Group/db"]["failover"] == {"gates": ["failover-condition"]}
+    assert found["Monitor/failover-condition"] == {
+        "script": {"command": ["/opt/hasys/condition.sh"]}, "on": "Standby", "interval": "5s", "failures": 1,
+        "timeout": "20s",
     }  # fmt: skip
     assert found["Cluster/demo"] == {"profile": "default"}
     assert accepted(made) == []
@@ -157,6 +159,27 @@ def test_the_variables_of_hasys_become_disk_condition_and_profile() -> None:
         "line 9: HOST: its value takes a shell to know: write it out",
         "line 8: DSYNC_RECONNECT_COUNT=5: replication of blocks is not managed by hasys: keep it in drbd.conf",
     ]
+
+
+def test_a15_a_condition_becomes_a_gate_and_the_operator_reads_where_it_is_asked() -> None:
+    made = hasys_v5.translate("FAILOVER_CONDITION_MANAGEMENT='/opt/c.sh db'\n", Wanted("db", ["n1", "n2"]))
+    assert specs(made)["Monitor/failover-condition"]["script"] == {"command": ["/opt/c.sh", "db"]}
+    assert accepted(made) == []
+    assert "#   /opt/c.sh db: asked every 5s on each node that does not run the group" in made.manifest("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("FAILOVER_CONDITION_MANAGEMENT=no\nFCONDITION_WTIME=5", "FCONDITION_WTIME: no failover condition is switched"),
+        ("FAILOVER_CONDITION_MANAGEMENT=yes", "name your condition script in a Monitor, and that one in spec.failover"),
+        ("FAILOVER_CONDITION_MANAGEMENT=/c\nFCONDITION_WTIME=0", "FCONDITION_WTIME=0s: a script has at least 0.1 s"),
+    ],
+)
+def test_a15_a_condition_or_time_that_cannot_be_a_gate_is_left_with_what_to_do(text: str, left: str) -> None:
+    made = hasys_v5.translate(text, Wanted("db", ["n1", "n2"]))
+    assert [line for line in made.left if left in line]
+    assert accepted(made) == []
 
 
 def test_without_a_disk_or_cluster_named_the_settings_are_left_with_what_to_do() -> None:
