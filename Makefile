@@ -72,6 +72,9 @@ lab: $(STAMP)  ## real kernels in namespaces (root)
 two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long); ARGS="-x"
 	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_arbiter.py tests/lab/test_two_alone.py $(ARGS)
 
+policies: $(STAMP)  ## when groups move by themselves and when they wait; eight observers (root, long); ARGS="-x"
+	@$(BIN)/pytest -q -s tests/lab/test_policies.py tests/lab/test_observers.py $(ARGS)
+
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)
 

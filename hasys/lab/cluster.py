@@ -39,15 +39,18 @@ class Cluster:
         *,
         nodes: Sequence[str] = ("n1", "n2"),
         witness: str | None = "w",
+        observers: Sequence[str] = (),
         profile: str = "default",
         options: Sequence[str] = (),
     ) -> None:
-        """``options``: more words for ``hasys init``."""
+        """``observers`` are nodes that do not vote; ``options``: more words for ``hasys init``."""
         self.lab = lab
-        self.nodes = tuple(nodes)
+        self.nodes = (*nodes, *observers)
         self.witness = witness
         self.folder = lab.record.data / "cluster"
-        self._hosts = {name: host for host, name in enumerate([*nodes, *([witness] if witness else [])], start=1)}
+        roles = {**dict.fromkeys(nodes, "node"), **({witness: "witness"} if witness else {})}
+        self._roles = {**roles, **dict.fromkeys(observers, "observer")}
+        self._hosts = {name: host for host, name in enumerate(self._roles, start=1)}
         self._feed: StatusFeed | None = None
         self._init(profile, options)
 
@@ -170,8 +173,7 @@ class Cluster:
             *options,
         ]
         for name, host in self._hosts.items():
-            kind = "--witness" if name == self.witness else "--node"
-            argv += [kind, f"{name}=10.77.0.{host},10.78.0.{host}"]
+            argv += [f"--{self._roles[name]}", f"{name}=10.77.0.{host},10.78.0.{host}"]
         run(*argv)
 
 
@@ -190,10 +192,13 @@ def group_of(status: Mapping[str, Any], name: str) -> dict[str, Any]:
     raise KeyError(f"status shows no group {name}")
 
 
-def group_manifest(name: str = "web", nodes: Mapping[str, int] | None = None) -> str:
-    """A Mirror group; ``nodes`` is name -> priority."""
+def group_manifest(
+    name: str = "web", nodes: Mapping[str, int] | None = None, failover: Mapping[str, Any] | None = None
+) -> str:
+    """A Mirror group; ``nodes`` is name -> priority, ``failover`` its settings of that name."""
     listed = ", ".join(f"{{name: {n}, priority: {p}}}" for n, p in (nodes or {"n1": 100, "n2": 50}).items())
-    return f"---\napiVersion: hasys/v1\nkind: Group\nmetadata: {{name: {name}}}\nspec: {{nodes: [{listed}]}}\n"
+    policy = f", failover: {json.dumps(failover)}" if failover else ""
+    return f"---\napiVersion: hasys/v1\nkind: Group\nmetadata: {{name: {name}}}\nspec: {{nodes: [{listed}]{policy}}}\n"
 
 
 def address_manifest(address: str, name: str = "web-ip", group: str = "web") -> str:

@@ -19,11 +19,14 @@ class Terminal:
     """``with Terminal(["top"], environment) as terminal``. A wait ends with the words or with the command; the test's
     own time limit ends it otherwise."""
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], folder: Path, prefix: Sequence[str] = ()
+    ) -> None:
+        """``prefix``: what stands before the command, as of nsenter."""
         self._own, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hasys", *words], stdin=other, stdout=other, stderr=other, cwd=folder,
+            [*prefix, sys.executable, "-m", "hasys", *words], stdin=other, stdout=other, stderr=other, cwd=folder,
             env={**os.environ, "TERM": "xterm-256color", **environment}, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip

@@ -1,0 +1,355 @@
+"""When groups move by themselves and when they wait, on three real nodes; each test brings its groups."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hasys.lab.cluster import (
+    Cluster,
+    CommandFailed,
+    address_manifest,
+    application_manifest,
+    group_manifest,
+    group_of,
+)
+from hasys.lab.feed import Status
+from hasys.lab.instruments import Watch
+from hasys.lab.lab import Lab, missing
+from hasys.lab.machine import Machine
+from hasys.lab.shell import until
+from tests.unit.cli.pty import Terminal
+
+pytestmark = pytest.mark.lab
+
+ADDRESSES = ("10.77.0.101", "10.77.0.102", "10.77.0.103")
+"""Those of the first groups of a test: somebody watches who holds them."""
+REBOOT = "grep -qx n1 /run/hostname && mkdir {disk}/rebooted && exec systemctl reboot --force --force"
+"""Ends the machine, a namespace of processes, as it would a real one; obeyed once, because machines of a lab share the
+boot id by which an agent knows that it has rebooted already."""
+DOWN, ENTER = "\x1b[B", "\r"
+"""Keys, as a terminal sends them."""
+TICK = 0.01
+"""Seconds: what /proc/uptime rounds down to."""
+
+
+class Scene:
+    """A running cluster, the watcher, and the groups of one test."""
+
+    def __init__(self, cluster: Cluster, watch: Watch) -> None:
+        self.cluster, self.watch = cluster, watch
+        self.since, self._began = time.monotonic(), datetime.now(UTC)
+        self._applied = ""
+
+    @property
+    def lab(self) -> Lab:
+        return self.cluster.lab
+
+    def machine(self, name: str) -> Machine:
+        return self.cluster.machine(name)
+
+    def apply(self, manifest: str) -> None:
+        """Apply what this test needs; :meth:`tidy` deletes it."""
+        self._applied += manifest
+        self.cluster.apply(manifest)
+
+    def lose(self, name: str) -> None:
+        """It has no power any more."""
+        self.lab.power_off(name)
+
+    def epochs(self) -> dict[str, int]:
+        return {group["name"]: group["epoch"] for group in self.cluster.status()["groups"]}
+
+    def run(self, homes: Mapping[str, str]) -> None:
+        """Wait until each of these groups runs, with all it has, on the node named."""
+
+        def there(status: Status) -> bool:
+            found = [(group_of(status, name), home) for name, home in homes.items()]
+            return all(
+                group["phase"] == "Running"
+                and group["active"] == home
+                and all(r["state"] == "Running" and r["node"] == home for r in group["resources"])
+                for group, home in found
+            )
+
+        self.cluster.wait(there, 30, f"groups to run: {homes}")
+
+    def blocked(self, group: str, *words: str) -> None:
+        """Wait until the group waits, for these reasons, and nobody holds anything of it."""
+        status = self.cluster.wait(
+            lambda s: (g := group_of(s, group))["phase"] == "Blocked" and all(word in g["reason"] for word in words),
+            20,
+            f"{group} to be blocked: {', '.join(words)}",
+        )
+        assert {r["state"] for r in group_of(status, group)["resources"]} <= {"Unknown", "Stopped"}
+
+    def told(self, reason: str, group: str) -> str:
+        """Wait for an event of this test about this group, or about a node because of it; returns its text."""
+
+        def message() -> str:
+            found = json.loads(self.cluster.hasys("events", "--limit", "300", "-o", "json"))
+            texts = [e["message"] for e in found if e["reason"] == reason
+                     and datetime.fromisoformat(e["time"]) >= self._began]  # fmt: skip
+            return next((text for text in texts if group in text), "")
+
+        return until(message, 10, f"an event {reason} about {group}", every=0.2)
+
+    def tidy(self) -> None:
+        """Every node is Ready, and there is no group."""
+        self.cluster.restore()
+        self.cluster.hasys("delete", "-f", "-", feed=self._applied)
+        self.cluster.wait(lambda s: not s["groups"], 20, "every group to be gone")
+
+
+@pytest.fixture(scope="module")
+def staged() -> Iterator[tuple[Cluster, Watch]]:
+    lack = missing()
+    if lack:
+        pytest.skip(lack)
+    with Lab() as lab:
+        cluster = Cluster(lab, nodes=("n1", "n2", "n3"), witness=None)
+        settings: dict[str, dict[str, Any]] = {
+            "n1": {"reboot": {"command": ["sh", "-c", REBOOT.format(disk=lab.record.data / "n1")]}},
+            "n3": {"commonStart": {"command": ["sh", "-c", "cat /proc/uptime > /run/prepared"], "wait": "1500ms"}},
+        }
+        for node, more in settings.items():
+            with (cluster.folder / node / "node.yaml").open("a") as file:
+                file.writelines(f"{key}: {json.dumps(value)}\n" for key, value in more.items())
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster, lab.watch(ADDRESSES, cluster.nodes)
+
+
+@pytest.fixture
+def scene(staged: tuple[Cluster, Watch]) -> Iterator[Scene]:
+    one = Scene(*staged)
+    yield one
+    one.watch.assert_never_two(one.since)
+    assert one.watch.asked(ADDRESSES[0], one.since), "the watcher did not watch"
+    one.tidy()
+
+
+def served(name: str, address: str, **failover: Any) -> str:
+    """A group of one address that prefers n1 and may run on n2."""
+    return group_manifest(name, failover=failover) + address_manifest(f"{address}/24", f"{name}-ip", name)
+
+
+def step(kind: str, name: str, **spec: Any) -> str:
+    """A resource of the group steps, or its monitor."""
+    metadata = {"name": name, "group": "steps"}
+    return "---\n" + json.dumps({"apiVersion": "hasys/v1", "kind": kind, "metadata": metadata, "spec": spec}) + "\n"
+
+
+def shell(line: str) -> dict[str, list[str]]:
+    return {"command": ["sh", "-c", line]}
+
+
+def uptime(machine: Machine, file: str) -> float:
+    """Seconds from the boot of this computer until the file was written."""
+    return float(machine.run("cat", file).split()[0])
+
+
+def test_a13_a_manual_and_a_paused_group_wait_for_the_operator_while_another_fails_over(scene: Scene) -> None:
+    names = ("auto", "manual", "paused")
+    scene.apply("".join(served(n, a, mode="Manual" if n == "manual" else "Auto")
+                        for n, a in zip(names, ADDRESSES, strict=True)))  # fmt: skip
+    scene.run(dict.fromkeys(names, "n1"))
+    scene.cluster.hasys("pause", "paused")
+    before = scene.epochs()
+
+    scene.lose("n1")
+    scene.run({"auto": "n2"})
+    scene.blocked("manual", "n1 is lost", "failover is Manual: hasys switchover, or mend the node")
+    scene.blocked("paused", "n1 is lost", "it is paused")
+    assert [name for name, epoch in scene.epochs().items() if epoch != before[name]] == ["auto"]
+    assert [scene.watch.holders(address) for address in ADDRESSES] == [["n2"], [], []]
+
+    scene.cluster.hasys("switchover", "manual")
+    scene.cluster.hasys("resume", "paused")
+    scene.run(dict.fromkeys(names, "n2"))
+
+
+def test_a15_and_a9_a_failover_waits_for_figure_disk_and_script_and_goes_on_when_all_are_well(scene: Scene) -> None:
+    other = scene.machine("n2")
+    other.run("sh", "-c", "echo 87 > /run/in-sync; mkdir /run/copy; mount -t tmpfs none /run/copy")
+    gates: dict[str, dict[str, Any]] = {
+        "replica": {"script": {**shell("cat /run/in-sync"), "minimum": 95}},
+        "local-disk": {"mount": {"paths": ["/run/copy"], "unmounted": True}},
+        "may-serve": {"script": {"command": ["test", "-e", "/run/may-serve"]}},
+    }
+    looks = {"on": "Standby", "interval": "200ms", "failures": 1}
+    scene.apply(
+        served("steps", ADDRESSES[0], gates=list(gates))
+        + "".join(step("Monitor", name, **what, **looks) for name, what in gates.items())
+    )
+    scene.run({"steps": "n1"})
+    words = ("gate replica: sh: less than 95", "gate local-disk: ", "gate may-serve: ")
+    with pytest.raises(
+        CommandFailed, match=r"no other node can take steps: n2: gate replica: .*gate local-disk: .*gate may"
+    ):
+        scene.cluster.hasys("switchover", "steps")
+    assert not scene.cluster.group("steps")["redundant"]
+
+    scene.lose("n1")
+    scene.blocked("steps", "n1 is lost", *words)
+    other.run("sh", "-c", "echo 99 > /run/in-sync")
+    scene.blocked("steps", *words[1:])
+    other.run("umount", "/run/copy")
+    scene.blocked("steps", words[2])
+    assert scene.watch.holders(ADDRESSES[0]) == []
+    other.run("touch", "/run/may-serve")
+    scene.run({"steps": "n2"})
+
+
+@pytest.mark.long
+def test_a14_and_a19_one_group_returns_to_its_node_and_one_that_reached_its_limit_waits(scene: Scene) -> None:
+    names = ("free", "limited", "homing")
+    policies: dict[str, dict[str, Any]] = {
+        "free": {},
+        "limited": {"limit": {"failovers": 1, "within": "10m", "quiet": "1h"}},
+        "homing": {"failback": {"quiet": "1s"}},
+    }
+    scene.apply("".join(served(n, a, **policies[n]) for n, a in zip(names, ADDRESSES, strict=True)))
+    scene.run(dict.fromkeys(names, "n1"))
+
+    scene.lose("n1")
+    scene.run(dict.fromkeys(names, "n2"))
+    before = scene.epochs()
+    scene.lab.power_on("n1")
+    scene.run({"homing": "n1"})
+    assert "failback: n1 has been well for 1s" in scene.told("MoveStarted", "homing")
+    assert [name for name, epoch in scene.epochs().items() if epoch != before[name]] == ["homing"]
+    scene.cluster.wait_ready()
+
+    scene.lose("n2")
+    scene.run({"free": "n1"})
+    scene.blocked("limited", "n2 is lost", "1 failover within 10m, its limit")
+    scene.cluster.hasys("switchover", "limited")
+    scene.run({"limited": "n1"})
+
+
+@pytest.mark.long
+def test_a18_the_node_that_a_failing_application_left_reboots_and_is_well_afterwards(scene: Scene) -> None:
+    program = ("sh", "-c", "test ! -e /run/broken && exec sleep 4718")
+    scene.apply(
+        served("shop", ADDRESSES[0], rebootFailedNode=True)
+        + application_manifest(program, "shop-app", "shop", {"restart": {"retries": 1, "backoff": "100ms"}})
+    )
+    scene.run({"shop": "n1"})
+    machine = scene.machine("n1")
+    machine.run("touch", "/run/broken")
+    machine.kill("4718")
+    until(lambda: not machine.on, 20, "n1 to reboot")
+    assert "n1 is asked to reboot: shop failed over: shop-app failed on n1" in scene.told("NodeRebooting", "shop")
+    scene.run({"shop": "n2"})
+    scene.lose("n1")  # what is left of it: its network
+    scene.cluster.restore()
+    scene.run({"shop": "n2"})
+    scene.cluster.hasys("switchover", "shop", "--to", "n1")
+    scene.run({"shop": "n1"})
+
+
+@pytest.mark.long
+def test_a24_one_standby_takes_the_groups_of_two_actives_one_after_the_other(scene: Scene) -> None:
+    homes = {f"g{i}": ("n1", "n2")[i % 2] for i in range(8)}
+    addresses = {name: f"10.77.0.{101 + i}" for i, name in enumerate(homes)}
+    scene.apply("".join(
+        group_manifest(name, {home: 100, "n3": 50}) + address_manifest(f"{addresses[name]}/24", f"{name}-ip", name)
+        for name, home in homes.items()
+    ))  # fmt: skip
+    scene.run(homes)
+
+    scene.lose("n1")
+    scene.run({name: "n3" if home == "n1" else home for name, home in homes.items()})
+    scene.cluster.restore()
+    scene.lose("n2")
+    scene.run(dict.fromkeys(homes, "n3"))
+    held = scene.machine("n3").run("ip", "-o", "-4", "addr", "show", "eth0")
+    assert [name for name, address in addresses.items() if f" {address}/" not in held] == []
+
+
+@pytest.mark.long
+def test_b12_b6_b8_b9_roles_wait_for_the_common_start_steps_for_each_other_and_retry_runs_what_failed(
+    scene: Scene,
+) -> None:
+    machine = scene.machine("n3")
+    scene.apply(
+        group_manifest("steps", {"n3": 100}, {"mode": "Manual"})
+        + step("Command", "first", run=shell("cat /proc/uptime >> /run/first"))
+        + step("Delay", "settle", duration="700ms", after=["first"])
+        + step("Command", "second", run=shell("cat /proc/uptime >> /run/second"), after=["settle"])
+        + step("Command", "extra", run=shell("exit 3"), after=["first"], onStartFailure="Continue")
+        + step("Application", "serve", run={"command": ["sleep", "4712"]}, after=["extra", "second"])
+        + step("Command", "licence", run=shell("echo >> /run/asked; test -e /run/licence"), after=["serve"])
+        + step("Command", "licensed", run=shell("touch /run/licensed"), after=["licence"])
+    )
+    status = scene.cluster.wait(lambda s: group_of(s, "steps")["phase"] == "Failed", 20, "the group to fail")
+    states = {r["name"]: r["state"] for r in group_of(status, "steps")["resources"]}
+    assert states == {"first": "Running", "settle": "Running", "second": "Running", "extra": "Failed",
+                      "serve": "Running", "licence": "Failed", "licensed": "Stopped"}  # fmt: skip
+    assert uptime(machine, "/run/second") - uptime(machine, "/run/first") > 0.7 - TICK
+    (serving,) = machine.processes("4712")
+
+    machine.run("touch", "/run/licence")
+    scene.cluster.hasys("retry", "steps", "licence")
+    until((machine.root / "run/licensed").exists, 10, "what waited for the licence")
+    ran = {name: len(machine.run("cat", f"/run/{name}").splitlines()) for name in ("first", "second", "asked")}
+    assert ran == {"first": 1, "second": 1, "asked": 2}
+    assert machine.processes("4712") == [serving]
+
+    scene.lose("n3")
+    scene.lab.power_on("n3")
+    until((machine.root / "run/second").exists, 20, "the group to start after the boot of n3")
+    assert uptime(machine, "/run/first") - uptime(machine, "/run/prepared") > 1.5 - TICK
+
+
+@pytest.mark.long
+def test_a21_an_operator_moves_pauses_and_drains_from_the_text_menu(scene: Scene, tmp_path: Path) -> None:
+    scene.apply(served("shop", ADDRESSES[0]))
+    scene.run({"shop": "n1"})
+    words = ("--context", str(scene.cluster.client_settings), "top")
+    before = scene.epochs()
+    with Terminal(words, {"NO_COLOR": "1"}, tmp_path, scene.lab.client.command()) as menu:
+        menu.until("Quit")
+        menu.press("s")
+        menu.until("Move shop away from n1")
+        menu.press(ENTER)
+        menu.until("not confirmed: nothing was done")
+        assert scene.epochs() == before
+        menu.press("s")
+        menu.until("Yes: n2")
+        menu.press(DOWN + DOWN + ENTER)
+        menu.until("switchover of shop to n2 done")
+        scene.run({"shop": "n2"})
+        menu.press("p")
+        menu.until("automatic failover of shop off?")
+        menu.press(DOWN + ENTER)
+        menu.until("pause of shop done")
+        assert scene.cluster.group("shop")["paused"]
+        menu.press("p")
+        menu.until("automatic failover of shop on again?")
+        menu.press(DOWN + ENTER)
+        menu.until("resume of shop done")
+        assert not scene.cluster.group("shop").get("paused")
+        menu.press("\t")
+        menu.until("Drain/undrain")
+        menu.press("d")
+        menu.until("Move everything away from n1")
+        menu.press(DOWN + ENTER)
+        menu.until("drain of n1 done")
+        assert {n["name"]: n["state"] for n in scene.cluster.status()["nodes"]}["n1"] == "Drained"
+        menu.press("d")
+        menu.until("Let n1 be used again?")
+        menu.press(DOWN + ENTER)
+        menu.until("undrain of n1 done")
+        menu.press("q")
+        menu.rest()
+    assert menu.process.returncode == 0
+    done = scene.cluster.hasys("history", "shop")
+    assert [word for word in ("switchover", "pause", "resume") if word not in done] == []
