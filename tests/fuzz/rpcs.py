@@ -10,13 +10,17 @@ from google.protobuf.message import DecodeError
 
 from hasys.api.auth import ADMIN, NODE, Caller
 from hasys.api.server.calls import Call, Method, Writer
+from hasys.api.server.maintenance import Maintenance
 from hasys.api.server.operations import OperationsService
 from hasys.api.server.resources import Resources
 from hasys.api.server.streams import Streams
+from hasys.config import Member, NodeConfig
 from hasys.model.errors import HasysError
+from hasys.store.directory import Directory
 from hasys.store.figures import Figures
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
+from hasys.store.raft.membership import Membership
 from hasys.store.watch import WatchHub
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
@@ -26,7 +30,7 @@ MOST_STEPS = 100
 """A call on an engine that answers at once ends after a few."""
 
 
-def calls(machine: Machine) -> Callable[[bytes], None]:
+def calls(machine: Machine, config: NodeConfig) -> Callable[[bytes], None]:
     """A target on this state: the first byte says who calls what, the request is behind it. The call is answered or
     refused, and the state after it can be kept and brought back."""
     kept = machine.snapshot()
@@ -34,7 +38,7 @@ def calls(machine: Machine) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         machine = Machine()
         machine.restore(1000, kept)
-        methods = _methods(machine)
+        methods = _methods(machine, config)
         which, caller = divmod(data[0] if data else 0, len(CALLERS))
         method = methods[which % len(methods)]
         assert method.serve is not None
@@ -48,12 +52,29 @@ def calls(machine: Machine) -> Callable[[bytes], None]:
     return target
 
 
-def _methods(machine: Machine) -> list[Method]:
-    engine = MemoryEngine(machine)
+class _Engine(MemoryEngine):
+    """Members come and go at once."""
+
+    def learners(self) -> frozenset[str]:
+        return frozenset()
+
+    def living(self) -> frozenset[str]:
+        return frozenset(("n1", "n2"))
+
+    async def add_member(self, member: Member, *, timeout: float) -> None:
+        Membership((member,)).encode()
+
+    async def remove_member(self, name: str, *, timeout: float) -> None:
+        pass
+
+
+def _methods(machine: Machine, config: NodeConfig) -> list[Method]:
+    engine = _Engine(machine)
     engine._log.index = 1000
     writer = Writer(engine, "n1")
     resources = Resources(machine, WatchHub(machine), writer, Streams(), Figures(lambda: 1.0))
-    found = [*resources.methods(), *OperationsService(machine, writer).methods()]
+    members = Maintenance(config, machine, engine, Directory(config, machine, engine), writer)
+    found = [*resources.methods(), *OperationsService(machine, writer).methods(), *members.methods()]
     return [method for method in found if method.serve is not None]
 
 
@@ -84,6 +105,9 @@ def seeds(objects: list[pb.Object]) -> list[bytes]:
         api_pb2.CreateOperationRequest(spec=operation, request_id="a"),
         api_pb2.GetOperationRequest(name="switchover-x"),
         api_pb2.ListOperationsRequest(group="web", limit=2),
+        api_pb2.ListMembersRequest(),
+        api_pb2.AddMemberRequest(name="n4", spec=pb.NodeSpec(addresses=["10.0.0.4", "fd00::4"], api_port=7411)),
+        api_pb2.RemoveMemberRequest(name="w"),
     )
     return [
         bytes((len(CALLERS) * number + caller,)) + request.SerializeToString()

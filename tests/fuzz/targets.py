@@ -240,7 +240,7 @@ def calls(data: bytes) -> None:
 
 @cache
 def _calls() -> Callable[[bytes], None]:
-    return rpcs.calls(_machine())
+    return rpcs.calls(_machine(), _config())
 
 
 def command(data: bytes) -> None:

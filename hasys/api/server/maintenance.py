@@ -124,6 +124,9 @@ class Maintenance:
                 raise Invalid((), f"{name}: {address[:60]!r} is no IP address") from None
         if max(spec.api_port, spec.raft_port, spec.lease_port) > 65535:
             raise Invalid((), f"{name}: a port is larger than 65535")
+        if spec.role not in pb.NodeSpec.Role.values():
+            roles = ", ".join(pb.NodeSpec.Role.keys())
+            raise Invalid((), f"{name}: role {spec.role} is unknown: use one of {roles}")
         member = member_from(name, spec)
         self._check_against(member)
         return member

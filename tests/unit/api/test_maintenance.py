@@ -14,6 +14,7 @@ from hasys.config import Member, NodeConfig
 from hasys.model.errors import Refused
 from hasys.store.directory import Directory, spec_of
 from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ def test_more_members_than_the_limit_are_refused() -> None:
     check(members[:-1], member(101, "Observer"))
     with pytest.raises(Refused, match="100 members: at most 100"):
         check(members, member(101, "Observer"))
+
+
+def test_a_role_of_a_later_version_is_refused() -> None:
+    maintenance = Maintenance.__new__(Maintenance)
+    maintenance._directory = cast(Directory, Known(()))
+    spec = spec_of(member(1, "Voter"))
+    spec.role = cast("pb.NodeSpec.Role.ValueType", 99)
+    with pytest.raises(Refused, match="m1: role 99 is unknown: use one of Voter, Witness, Observer"):
+        maintenance._checked(api_pb2.AddMemberRequest(name="m1", spec=spec))
 
 
 @pytest.mark.anyio
