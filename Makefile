@@ -75,6 +75,9 @@ two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long
 policies: $(STAMP)  ## when groups move by themselves and when they wait; eight observers (root, long); ARGS="-x"
 	@$(BIN)/pytest -q -s tests/lab/test_policies.py tests/lab/test_observers.py $(ARGS)
 
+upgrade: $(STAMP)  ## an older version replaced node by node, with clients asking (root, long); HASYS_OLD=COMMIT ARGS="-x"
+	@$(BIN)/pytest -q -s tests/lab/test_upgrade.py $(ARGS)
+
 matrix: $(STAMP)  ## every test that docs/matrix.md names, fault by fault (root, long); ARGS="-x"
 	@$(BIN)/python -m tests.matrix $(ARGS)
 

@@ -236,9 +236,10 @@ class GuardClient:
         """The store knows of every note up to this one."""
         await self._ask(protocol.Noted(serial))
 
-    async def stores(self, stores: Iterable[StoreAt]) -> None:
-        """Where keep-alives go from now on. Raises ``Refused`` where the guard's version does not know this."""
-        await self._ask(protocol.Stores(tuple(stores)))
+    async def stores(self, stores: Iterable[StoreAt], level: int) -> None:
+        """Where keep-alives go from now on, and what all of these understand. Raises ``Refused`` where the guard's
+        version does not know this."""
+        await self._ask(protocol.Stores(tuple(stores), level))
 
     async def standby(self, groups: Mapping[str, protocol.StoodBy]) -> None:
         """Two nodes: what this node would run in its Active's place. Raises ``Refused`` where the guard's version does

@@ -26,6 +26,7 @@ from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.keeping import Effect, Extend, Ignored, LeaseChanged, OathTaken, Permit, Revoke
 from hasys.lease.tokens import TokenKeeper
 from hasys.lease.wire import DISK_NOTE, DatagramRefused, Grant, Health, Hint, decode, encode
+from hasys.model import level
 from hasys.model.networks import Trouble
 
 LOOK_AGAIN = 10.0
@@ -63,6 +64,8 @@ class Guard:
         self.agent_seen = parts.clock()
         """When the agent last showed that it works."""
         self.networks: tuple[Trouble, ...] | None = None  # as the agent last said; None: no agent has yet
+        self.level = level.FIRST
+        """What every store understands, as the agent last said: nothing else is said to them."""
         self._timer: Timer | None = None
         self._last_datagram, self._quiet, self._note = b"", "", ""
         parts.watchdog.held = lambda: bool(self.held())
@@ -139,7 +142,7 @@ class Guard:
             self.parts.version,
             "; ".join(filter(None, [message, self.arbiter.trouble if self.arbiter else "", self._note])),
             self.networks or (),
-            self._note.startswith(DISK_NOTE),
+            self._note.startswith(DISK_NOTE) and self.level >= level.DISK_FAILED,
         )
 
     def networks_are(self, troubles: tuple[Trouble, ...]) -> None:
@@ -404,9 +407,11 @@ class Guard:
             self.remember(replace(self.book, gate=addresses))
         self.sync_gate()
 
-    def set_stores(self, stores: Collection[StoreAt]) -> None:
-        """The members changed: keep-alives go to these from now on. Not kept: the agent says it to each guard anew,
-        and until then node.yaml's serve. Whoever is asked, only a store that knows this node's key can answer."""
+    def set_stores(self, stores: Collection[StoreAt], understood: int) -> None:
+        """The members changed, or their level: keep-alives go to these from now on. Not kept: the agent says it to each
+        guard anew, and until then node.yaml's serve. Whoever is asked, only a store that knows this node's key can
+        answer."""
+        self.level = understood
         self.parts.network.set_stores(stores)
         self.parts.keeper.stores = tuple(store.name for store in stores)
 

@@ -87,8 +87,8 @@ class Desk:
             case Gate(addresses):
                 guard.set_gate(frozenset(addresses))
                 return {}
-            case Stores(stores):
-                guard.set_stores(stores)
+            case Stores(stores, level):
+                guard.set_stores(stores, level)
                 return {}
             case Plan():
                 self._check_cgroups(request)

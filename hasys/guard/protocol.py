@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from hasys.model.level import FIRST
 from hasys.model.networks import Fault, Trouble
 
 MAX_LINE = 64 * 1024
@@ -132,6 +133,8 @@ class Stores:
     """The stores of the cluster as of now, in place of those of node.yaml. Never none."""
 
     stores: tuple[StoreAt, ...]
+    level: int = FIRST
+    """What all of them understand (:mod:`hasys.model.level`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +281,9 @@ def request_to_json(request: Request) -> dict[str, Any]:
             return {"op": "networks", "networks": [_trouble_to_json(t) for t in troubles]}
         case Gate(addresses):
             return {"op": "gate", "addresses": [{"interface": a.interface, "address": a.address} for a in addresses]}
-        case Stores(stores):
+        case Stores(stores, level):
             told = [{"name": s.name, "addresses": list(s.addresses), "port": s.port} for s in stores]
-            return {"op": "stores", "stores": told}
+            return {"op": "stores", "stores": told, "level": level}
         case Plan():
             return {"op": "plan", **plan_to_json(request)}
         case Permit(group, epoch):
@@ -388,7 +391,7 @@ def _stores(raw: Mapping[str, Any]) -> Stores:
     stores = tuple(_store(s, f"stores[{i}].") for i, s in enumerate(listed))
     if not 0 < len(stores) <= MAX_STORES or len({s.name for s in stores}) != len(stores):
         raise BadMessage(f"stores: expected 1 to {MAX_STORES} of different names")
-    return Stores(stores)
+    return Stores(stores, _number(raw, "level") if "level" in raw else FIRST)  # an older agent's says none
 
 
 def _store(raw: Mapping[str, Any], where: str) -> StoreAt:

@@ -264,6 +264,11 @@ _ROWS = (
         NOTHING,
     ),
     Reason(
+        "LevelRaised", N, "cluster {name}: every member understands level {level}; what is new in it can be used",
+        "An upgrade is complete: each member's store told that it runs the new version.",
+        "Nothing. From now on no member may go back to the version before.",
+    ),
+    Reason(
         "MembersChanged", N, "{node}: addresses or role changed",
         "node.yaml of the leader differs from the store.",
         NOTHING,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hasys.api import kinds
 from hasys.api.kinds import Ref, Resource
+from hasys.model.level import FIRST, common
 from hasys.reconciler.ports import Batch
 from hasys.v1 import objects_pb2 as pb
 
@@ -22,6 +23,8 @@ class Cache:
         """Grows when a spec came, went or changed; not with statuses."""
         self.groups: dict[str, pb.Group] = {}
         self.nodes: dict[str, pb.Node] = {}
+        self.level = FIRST
+        """What every member understands (:mod:`hasys.model.level`)."""
         self._resources: dict[str, dict[str, Resource]] = {}
         self._monitors: dict[str, dict[str, pb.Monitor]] = {}
 
@@ -69,6 +72,8 @@ class Cache:
             return {ref.name}
         if obj.WhichOneof("kind") == "node":
             self.nodes[ref.name] = obj.node
+        if obj.WhichOneof("kind") == "cluster":
+            self.level = common([obj.cluster.status.level])
         return set()
 
     def _compare(self, old: pb.Group | Resource | None, new: pb.Group | Resource) -> None:

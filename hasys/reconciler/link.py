@@ -142,8 +142,8 @@ class GuardLink:
     async def gate(self, addresses: Iterable[Address]) -> None:
         await self._guard().gate(addresses)
 
-    async def stores(self, stores: Iterable[StoreAt]) -> None:
-        await self._guard().stores(stores)
+    async def stores(self, stores: Iterable[StoreAt], level: int) -> None:
+        await self._guard().stores(stores, level)
 
     async def standby(self, groups: Mapping[str, StoodBy]) -> None:
         await self._guard().standby(groups)

@@ -216,11 +216,11 @@ class Agent:
             if not first:
                 self._hear(batch.events)
             touched = self.cache.take(batch)
-            nodes = any(obj.WhichOneof("kind") == "node" for obj, _ in batch.changes)
-            if touched or nodes:
+            members = any(obj.WhichOneof("kind") in ("node", "cluster") for obj, _ in batch.changes)
+            if touched or members:
                 self.last_known.changed()
                 self.standbys.look()
-            if self.cache.synced and (nodes or batch.synced):
+            if self.cache.synced and (members or batch.synced):
                 self.members.look()
                 self.rebooting.look()
             if batch.synced:

@@ -30,11 +30,11 @@ class Guard(Protocol):
     @property
     def connected(self) -> bool: ...
 
-    async def stores(self, stores: Iterable[StoreAt]) -> None: ...
+    async def stores(self, stores: Iterable[StoreAt], level: int) -> None: ...
 
 
 class Members(Telling):
-    """One per agent. ``look`` when Node objects changed or the guard connected."""
+    """One per agent. ``look`` when the members or their level changed, or the guard connected."""
 
     def __init__(self, cache: Cache, guard: Guard, set_servers: Callable[[Sequence[str]], None], own: Member) -> None:
         super().__init__("the guard does not know the members yet")
@@ -43,8 +43,8 @@ class Members(Telling):
         self._set_servers = set_servers
         self._own = own
         self._servers: tuple[str, ...] = ()
-        self._told: tuple[int, tuple[StoreAt, ...]] = (0, ())
-        """(session of the guard, what it was told)."""
+        self._told: tuple[int, tuple[StoreAt, ...], int] = (0, (), 0)
+        """(session of the guard, and what it was told)."""
 
     def _members(self) -> tuple[Member, ...]:
         """Those with a store; first the own one, which notices a lost leader first, and is where node.yaml says."""
@@ -62,11 +62,12 @@ class Members(Telling):
             self._set_servers(servers)
         if not self._guard.connected:
             return
-        told = (self._guard.session, tuple(StoreAt(m.name, m.addresses, m.lease_port) for m in members))
+        stores = tuple(StoreAt(m.name, m.addresses, m.lease_port) for m in members)
+        told = (self._guard.session, stores, self._cache.level)
         if told == self._told:
             return
         try:
-            await self._guard.stores(told[1])
+            await self._guard.stores(stores, self._cache.level)
         except Refused as e:
             log.warning("the guard keeps the stores of node.yaml: %s", e)
         self._told = told

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hasys.config import NodeConfig
-from hasys.model import events
+from hasys.model import events, level
 from hasys.model.errors import HasysError
 from hasys.model.view import View
 from hasys.placement.decide import decide
@@ -200,8 +200,12 @@ class Controllers:
         return recording(records, self._config.name) if records else None
 
     def _housekeeping(self, now: float) -> store_pb2.Command | None:
-        missing = seed.seed(self._config, self._machine, self._engine.members()) or seed.identify(
-            self._config, self._machine
+        config, machine, members = self._config, self._machine, self._engine.members()
+        levels = {} if machine.level >= level.LEVEL and machine.cluster() else self._engine.status().levels
+        missing = (
+            seed.seed(config, machine, members, levels)
+            or seed.identify(config, machine)
+            or seed.raise_level(config, machine, members, levels)
         )
         if missing is None and self._leases.settled(now):
             return seed.lower_ttl_max(self._machine)

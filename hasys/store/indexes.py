@@ -6,6 +6,7 @@ import ipaddress
 from functools import lru_cache
 
 from hasys.api.kinds import MEMBER_KINDS, Ref
+from hasys.model.level import common
 from hasys.v1 import objects_pb2 as pb
 
 _MEMBERS = frozenset(MEMBER_KINDS)
@@ -27,6 +28,11 @@ class Indexes:
         self._kinds: dict[str, dict[Ref, pb.Object]] = {}
         self._groups: dict[str, dict[Ref, pb.Object]] = {}
         self._claims: dict[str, dict[Ref, None]] = {}
+
+    @property
+    def level(self) -> int:
+        """What every member understands: as the cluster's object says, before it is there what this one does."""
+        return common(obj.cluster.status.level for obj in self.kind("Cluster").values())
 
     def kind(self, kind: str) -> dict[Ref, pb.Object]:
         """All objects of a kind."""

@@ -100,6 +100,11 @@ class Machine:
             return obj.cluster
         return None
 
+    @property
+    def level(self) -> int:
+        """What every member understands, see :mod:`hasys.model.level`."""
+        return self._indexes.level
+
     def members_of(self, group: str) -> Mapping[Ref, pb.Object]:
         """The resources and monitors of a group now; read it before the next change."""
         return self._indexes.group(group)

@@ -71,6 +71,8 @@ class EngineStatus:
     cut: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For each member that is reached, and for this one: its addresses that are not. Members of whom that is not known
     yet are missing."""
+    levels: Mapping[str, int] = field(default_factory=dict)
+    """What each member understands (:mod:`hasys.model.level`), this one included. Who is not heard is missing."""
     member: bool = True
     """False: this one was removed, as its own log or another member says while no leader is heard."""
 

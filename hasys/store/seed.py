@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from hasys.api.convert import duration, now, seconds, timing_message, timing_of
 from hasys.api.kinds import Ref, copy, wrap
 from hasys.config import Member, NodeConfig
+from hasys.model import level
 from hasys.model.timing import Timing
 from hasys.store.directory import spec_of
 from hasys.store.machine import Machine
@@ -15,13 +18,20 @@ from hasys.v1 import objects_pb2 as pb
 from hasys.v1 import store_pb2
 
 
-def seed(config: NodeConfig, machine: Machine, stores: tuple[Member, ...] | None = None) -> store_pb2.Command | None:
+def seed(
+    config: NodeConfig,
+    machine: Machine,
+    stores: tuple[Member, ...] | None = None,
+    levels: Mapping[str, int] = MappingProxyType({}),
+) -> store_pb2.Command | None:
     """The cluster object, and Node objects in step with the members; None: all is there. ``stores``: the members with a
-    store as the log names them; None: node.yaml names them. Observers of node.yaml are added once, at the beginning."""
+    store as the log names them; None: node.yaml names them. Observers of node.yaml are added once, at the beginning.
+    ``levels``: what the members that are heard understand; a new cluster begins with what all of them do."""
     command = store_pb2.Command(id=secrets.token_hex(8), actor="controller", time=now())
     if machine.cluster() is None:
         spec = pb.ClusterSpec(profile=config.profile, timing=timing_message(config.seed_timing()))
-        cluster = pb.Cluster(metadata=pb.Metadata(name=config.cluster), spec=spec)
+        status = pb.ClusterStatus(level=level.common(levels.values()))
+        cluster = pb.Cluster(metadata=pb.Metadata(name=config.cluster), spec=spec, status=status)
         command.mutations.add(put_spec=wrap(cluster), expect_absent=True)
         event = cluster_event("ClusterCreated", name=config.cluster, profile=config.profile)
         command.mutations.add(record=event)
@@ -77,6 +87,25 @@ def lower_ttl_max(machine: Machine) -> store_pb2.Command | None:
     wanted.CopyFrom(cluster)
     wanted.status.ttl_max.CopyFrom(duration(timing_of(cluster.spec).ttl))
     return _status(wanted, cluster)
+
+
+def raise_level(
+    config: NodeConfig, machine: Machine, stores: tuple[Member, ...] | None, levels: Mapping[str, int]
+) -> store_pb2.Command | None:
+    """After an upgrade, once every member has told that it understands more than the cluster uses."""
+    cluster = machine.cluster()
+    if cluster is None or machine.level >= level.LEVEL:
+        return None
+    names = {m.name for m in (config.voters if stores is None else stores)}
+    reached = level.common(levels.get(name, level.FIRST) for name in names)
+    if reached <= machine.level:
+        return None
+    wanted = pb.Cluster()
+    wanted.CopyFrom(cluster)
+    wanted.status.level = reached
+    command = _status(wanted, cluster)
+    command.mutations.add(record=cluster_event("LevelRaised", name=cluster.metadata.name, level=str(reached)))
+    return command
 
 
 def _status(wanted: pb.Cluster, stored: pb.Cluster) -> store_pb2.Command:

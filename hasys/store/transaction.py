@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from hasys.api.convert import duration, seconds, timing_of
 from hasys.api.flow import find_cycle
 from hasys.api.kinds import KINDS, Ref, Resource, copy, inner, ref_of, resource
+from hasys.model import level
 from hasys.model.timing import TimingRefused
 from hasys.store.indexes import Indexes, bare_address
 from hasys.v1 import objects_pb2 as pb
@@ -73,7 +74,7 @@ class Transaction:
                 self._record(mutation.record)
             else:
                 raise Refusal("Invalid", "unknown kind of change")
-        for group in self._grown:
+        for group in self._grown if self._indexes.level >= level.GROUP_MEMBERS else ():
             if len(self._members(group)) > GROUP_MEMBERS:
                 raise Refusal(
                     "TooLarge", f"Group/{group}: more than {GROUP_MEMBERS} resources and monitors: make another group"

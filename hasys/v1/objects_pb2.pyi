@@ -1951,8 +1951,11 @@ class ClusterStatus(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     TTL_MAX_FIELD_NUMBER: _builtins.int
     TIMING_VERSION_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     timing_version: _builtins.int
+    level: _builtins.int
+    """what every member understands, see docs/upgrade.md; 0: as 1"""
     @_builtins.property
     def ttl_max(self) -> _duration_pb2.Duration:
         """the larger of old and new TTL until a second write at least one old TTL later"""
@@ -1963,10 +1966,11 @@ class ClusterStatus(_message.Message):
         cluster_id: _builtins.str = ...,
         ttl_max: _duration_pb2.Duration | None = ...,
         timing_version: _builtins.int = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl_max", b"ttl_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "timing_version", b"timing_version", "ttl_max", b"ttl_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "level", b"level", "timing_version", b"timing_version", "ttl_max", b"ttl_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

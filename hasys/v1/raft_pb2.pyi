@@ -31,6 +31,7 @@ class Hello(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     BLANK_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     name: _builtins.str
     network: _builtins.int
@@ -43,6 +44,8 @@ class Hello(_message.Message):
     """of the sender's log, see Membership"""
     blank: _builtins.bool
     """the sender has no log yet: it takes on any history"""
+    level: _builtins.int
+    """what the sender understands, see hasys/model/level.py; 0: as 1"""
     def __init__(
         self,
         *,
@@ -53,10 +56,11 @@ class Hello(_message.Message):
         process: _builtins.int = ...,
         history: _builtins.int = ...,
         blank: _builtins.bool = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blank", b"blank", "cluster_id", b"cluster_id", "history", b"history", "name", b"name", "network", b"network", "process", b"process", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blank", b"blank", "cluster_id", b"cluster_id", "history", b"history", "level", b"level", "name", b"name", "network", b"network", "process", b"process", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

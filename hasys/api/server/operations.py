@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Iterator
 
 from hasys.api.convert import now
-from hasys.api.errors import Denied, Invalid
+from hasys.api.errors import Denied, Fault, Invalid
 from hasys.api.kinds import Ref
 from hasys.api.server.calls import Call, Method, Writer
 from hasys.api.validation import check_operation
+from hasys.model import level
 from hasys.model.errors import Conflict, NotFound
 from hasys.store.machine import Machine
 from hasys.v1 import api_pb2, store_pb2
@@ -56,7 +57,8 @@ class OperationsService:
             raise Denied(f"{call.caller.actor} may ask for operations about its own node alone")
         if call.caller.role != "admin" and (spec.type in _OPERATORS_WORD or spec.force):
             raise Denied(f"{call.caller.actor} cannot vouch for that: it takes an administrator")
-        faults = check_operation(Ref("Operation", "", name), spec, self._machine)
+        ref = Ref("Operation", "", name)
+        faults = check_operation(ref, spec, self._machine) or self._too_early(ref, spec)
         if faults:
             raise Invalid(faults)
         wanted, status = pb.Object(), pb.Object()
@@ -75,6 +77,11 @@ class OperationsService:
             if self._machine.get(Ref("Operation", "", name)) is None:
                 raise
         return self._find(name)
+
+    def _too_early(self, ref: Ref, spec: pb.OperationSpec) -> list[Fault]:
+        kind = pb.OperationSpec.Type.Name(spec.type)
+        needed = level.of_operation(kind)
+        return [Fault(ref, "spec.type", level.refusal(kind, needed))] if needed > self._machine.level else []
 
     async def get(self, request: api_pb2.GetOperationRequest, call: Call) -> pb.Operation:
         """One operation. Raises ``NotFound``."""

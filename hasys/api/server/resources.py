@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from hasys.api.convert import seconds
-from hasys.api.errors import Invalid, Relist, TooLarge
+from hasys.api.errors import Fault, Invalid, Relist, TooLarge
 from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
 from hasys.api.server.calls import Call, Method, Writer
@@ -14,6 +14,7 @@ from hasys.api.server.clocks import Delays
 from hasys.api.server.reports import OLDEST, Receipt, plan_report
 from hasys.api.server.streams import Streams
 from hasys.api.validation import check_deletion, check_objects
+from hasys.model import level
 from hasys.model.errors import Conflict, NotFound, Unavailable
 from hasys.store import watch
 from hasys.store.figures import Figures
@@ -109,6 +110,11 @@ class Resources:
     def _plan_apply(self, request: api_pb2.ApplyRequest) -> tuple[api_pb2.ApplyResponse, Sequence[store_pb2.Mutation]]:
         pruned = self._pruned(request) if request.prune else []
         faults = check_objects(request.objects, self._machine, removed=frozenset(pruned))
+        faults = faults or [
+            Fault(ref_of(obj), "kind", level.refusal(f"kind {ref_of(obj).kind}", level.of_kind(ref_of(obj).kind)))
+            for obj in request.objects
+            if level.of_kind(ref_of(obj).kind) > self._machine.level
+        ]
         if faults:
             raise Invalid(faults)
         response, mutations = api_pb2.ApplyResponse(), []

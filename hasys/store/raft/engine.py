@@ -168,6 +168,7 @@ class RaftEngine:
             quorum=core.leader is not None and core.hears_leader(),
             message=core.why_not_voting() or _unwanted(transport),
             cut=transport.cut(),
+            levels=transport.levels(),
             member=core.name in core.membership.names and (not transport.unwanted_by or core.hears_leader()),
         )
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hasys.config import Member, NodeConfig
+from hasys.model import level
 from hasys.model.errors import HasysError
 from hasys.store.raft.foundation import Outgoing
 from hasys.store.raft.links import (
@@ -88,6 +89,8 @@ class Peer:
     receivers: set[Receiver] = field(default_factory=set)
     process: int = 0
     """Its process, as it said when it greeted last."""
+    level: int = 0
+    """What it understands, as it said then; 0: not known."""
 
     @property
     def reachable(self) -> bool:
@@ -264,6 +267,7 @@ class Transport(ReceiverOwner):
         network = min(hello.network, len(peer.paths) - 1)
         earlier = [r for r in peer.receivers if r.network == network]
         peer.receivers.add(receiver)
+        peer.level = level.common([hello.level])
         self._note_restart(peer, hello.process)
         if not peer.paths[network].open:
             peer.paths[network].hurry.set()
@@ -303,6 +307,8 @@ class Transport(ReceiverOwner):
         if peer is None or receiver not in peer.receivers:
             return
         peer.receivers.discard(receiver)
+        if not peer.receivers:
+            peer.level = 0
         if not peer.receivers and not self._stopping:
             self._call.closed(peer.name)
 
@@ -357,6 +363,7 @@ class Transport(ReceiverOwner):
             process=self._process,
             history=history,
             blank=blank,
+            level=level.LEVEL,
         )
 
     async def _dial(self, path: Path, sender: Sender) -> bool:
@@ -434,6 +441,11 @@ class Transport(ReceiverOwner):
             own = self._config.me.addresses
             found[self._config.name] = tuple(a for n, a in enumerate(own) if n in shared - used)
         return found
+
+    def levels(self) -> dict[str, int]:
+        """What each member that is heard understands, and this one."""
+        told = {peer.name: peer.level for peer in self.peers.values() if peer.level}
+        return {**told, self._config.name: level.LEVEL}
 
     async def _watch(self) -> None:
         """Dial anew where we send and hear nothing: after a cut the old connection would come back only slowly."""

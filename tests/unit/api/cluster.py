@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hasys.api.client import Client, Context
+from hasys.api.kinds import Ref, copy
 from hasys.api.server import ApiServer
 from hasys.config import Member
+from hasys.model.level import LEVEL
 from hasys.store.directory import spec_of
 from hasys.store.machine import Machine
 from hasys.store.memory import MemoryEngine
@@ -79,6 +81,15 @@ class Cluster:
         files = self.authority.issue(name, role)
         return await self.stack.enter_async_context(Client(self.context(files, *servers, follow_leader=follow_leader)))
 
+    def understand(self, level: int) -> None:
+        """What every member of the cluster is said to understand."""
+        stored = self.machine.get(Ref("Cluster", "", "demo"))
+        assert stored is not None
+        wanted = copy(stored)
+        wanted.cluster.status.level = level
+        command = store_pb2.Command(mutations=[store_pb2.Mutation(put_status=wanted)])
+        next(iter(self.members.values())).engine.apply_now(command.SerializeToString())
+
     def elect(self, leader: str | None) -> None:
         for member in self.members.values():
             member.engine.elect(leader)
@@ -125,6 +136,7 @@ def seed(engine: MemoryEngine, machine: Machine, members: tuple[Member, ...]) ->
     obj = pb.Object()
     obj.cluster.metadata.name = "demo"
     obj.cluster.spec.profile = "default"
+    obj.cluster.status.level = LEVEL
     mutations.append(store_pb2.Mutation(put_spec=obj))
     engine.apply_now(store_pb2.Command(id="seed", actor="test", mutations=mutations).SerializeToString())
 

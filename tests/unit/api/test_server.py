@@ -11,6 +11,7 @@ import pytest
 from hasys.api.errors import Denied, Invalid
 from hasys.api.kinds import Ref
 from hasys.model.errors import Conflict, NotFound
+from hasys.model.level import FIRST, LEVEL
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
@@ -84,6 +85,24 @@ async def test_refused_input_names_every_fault_and_changes_nothing(cluster: Clus
     ]
     assert "node n1" in str(refused.value) or "node 'n1'" in str(refused.value)
     assert cluster.machine.revision == revision
+
+
+async def test_what_an_older_member_does_not_know_is_refused_until_every_member_is_replaced(cluster: Cluster) -> None:
+    client = await cluster.client()
+    fencing = pb.Object()
+    fencing.fencing.metadata.name = "n1"
+    fencing.fencing.spec.agent = "fence_ipmilan"
+    restart = pb.OperationSpec(type=pb.OperationSpec.RestartProcess, node="n1", role="agent")
+    cluster.understand(FIRST)
+    revision = cluster.machine.revision
+    with pytest.raises(Invalid, match="Fencing needs every member to run a version that knows it"):
+        await client.apply([group("web"), fencing])
+    with pytest.raises(Invalid, match="RestartProcess needs every member to run a version that knows it"):
+        await client.create_operation(restart)
+    assert cluster.machine.revision == revision
+    cluster.understand(LEVEL)
+    await client.apply([group("web"), fencing])
+    assert (await client.create_operation(restart)).status.state == "Pending"
 
 
 async def test_dry_run_answers_and_changes_nothing(cluster: Cluster) -> None:

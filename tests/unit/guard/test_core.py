@@ -9,6 +9,8 @@ from hasys.guard.parts import Refused
 from hasys.guard.plan import Agent, Book, StaleEpoch
 from hasys.guard.protocol import Address, AddressEntry, CgroupEntry, Plan, StoreAt
 from hasys.lease.keeping import Stale
+from hasys.lease.wire import DISK_NOTE
+from hasys.model import level
 from tests.unit.guard.fakes import TIMING, Bench
 
 IP = AddressEntry("eth0", "10.77.0.100", "web-ip")
@@ -34,7 +36,7 @@ def hold(bench: Bench) -> None:
 def test_keep_alives_go_to_the_stores_of_today(bench: Bench) -> None:
     """node.yaml names n1, n2 and w; w was replaced, and the leader is a store that node.yaml does not know."""
     hold(bench)
-    bench.guard.set_stores([StoreAt("n1", ("10.0.0.1",), 7413), StoreAt("w2", ("10.0.0.9",), 7413)])
+    bench.guard.set_stores([StoreAt("n1", ("10.0.0.1",), 7413), StoreAt("w2", ("10.0.0.9",), 7413)], 1)
     assert [store.name for store in bench.network.stores] == ["n1", "w2"]
     bench.network.to.clear()
     bench.loop.advance(0.25)
@@ -294,3 +296,15 @@ def test_what_another_process_of_the_node_notes_is_said_and_disarms_nothing(benc
     notes.append("")
     bench.advance(2.0)
     assert bench.network.sent[-1].health.message == ""
+
+
+def test_stores_hear_that_the_disk_is_full_once_all_of_them_understand_it(bench: Bench) -> None:
+    """A leader of the version before would refuse the whole keep-alive, and take the node for lost."""
+    stores = [StoreAt("n1", ("10.0.0.1",), 7413)]
+    bench.guard.parts.note = lambda: f"{DISK_NOTE}No space left on device"
+    bench.advance(2.0)
+    assert not bench.network.sent[-1].health.disk_failed
+    assert "No space left" in bench.network.sent[-1].health.message
+    bench.guard.set_stores(stores, level.DISK_FAILED)
+    bench.advance(2.0)
+    assert bench.network.sent[-1].health.disk_failed

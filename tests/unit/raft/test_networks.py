@@ -9,8 +9,11 @@ from typing import Any, cast
 import pytest
 
 from hasys.config import Member, NodeConfig
+from hasys.model.level import FIRST, LEVEL
+from hasys.store.raft.links import PROTOCOL, Receiver
 from hasys.store.raft.transport import SETTLED, Callbacks, Transport
 from hasys.store.raft.transport import Path as NetworkPath
+from hasys.v1 import raft_pb2
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +89,27 @@ async def test_without_anybody_nothing_is_said_of_ourselves() -> None:
         for network in (0, 1):
             reach.set(name, network, False)
     assert reach.transport.cut() == {}
+
+
+class Heard:
+    """A connection from another member."""
+
+    network = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+async def test_what_a_member_understands_is_known_while_it_is_heard() -> None:
+    transport = Reach().transport
+    assert transport.levels() == {"n1": LEVEL}
+    newer, older = (cast(Receiver, Heard(name)) for name in ("n2", "n3"))
+    for receiver, told in ((newer, LEVEL + 1), (older, 0)):
+        transport.greeted(receiver, hello(receiver.name, told))
+    assert transport.levels() == {"n1": LEVEL, "n2": LEVEL + 1, "n3": FIRST}, "who says none is an older one"
+    transport.gone(older)
+    assert transport.levels() == {"n1": LEVEL, "n2": LEVEL + 1}
+
+
+def hello(name: str, told: int) -> raft_pb2.Hello:
+    return raft_pb2.Hello(cluster_id="c", name=name, protocol=PROTOCOL, blank=True, level=told)

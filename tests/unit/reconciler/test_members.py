@@ -13,6 +13,7 @@ from hasys.config import Member
 from hasys.guard.client import GuardGone
 from hasys.guard.protocol import StoreAt
 from hasys.model.errors import Refused
+from hasys.model.level import FIRST, LEVEL
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.lastknown import LastKnown, read
 from hasys.reconciler.members import Members
@@ -34,9 +35,11 @@ class Guard:
     def __init__(self) -> None:
         self.session, self.connected = 1, True
         self.told: list[tuple[StoreAt, ...]] = []
+        self.level = 0
         self.fails: Exception | None = None
 
-    async def stores(self, stores: Iterable[StoreAt]) -> None:
+    async def stores(self, stores: Iterable[StoreAt], level: int) -> None:
+        self.level = level
         if self.fails is not None:
             fails, self.fails = self.fails, None
             raise fails
@@ -126,3 +129,14 @@ async def test_the_members_are_among_what_is_kept_on_disk(tmp_path: Path) -> Non
     assert kept is not None
     again.take(kept)
     assert again.nodes == cache.nodes
+
+
+async def test_the_guard_is_told_what_every_store_understands() -> None:
+    world = World()
+    await world.hear(N1, N2, W)
+    assert world.guard.level == FIRST
+    cluster = pb.Cluster(metadata=pb.Metadata(name="demo"), status=pb.ClusterStatus(level=LEVEL))
+    world.cache.take(Batch([(kinds.wrap(cluster), False)]))
+    await world.look()
+    assert world.guard.level == LEVEL
+    assert len(world.guard.told) == 2
