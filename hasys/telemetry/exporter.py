@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from hasys.api.timeline import Timeline
 from hasys.telemetry.metrics import DETECTIONS, EVENTS, FAILOVERS, TABLE, UP, Kind, Metric
-from hasys.telemetry.traces import Span, spans_of
+from hasys.telemetry.traces import Span, spans_of, spans_of_reconcile
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -125,6 +125,11 @@ class Exporter:
             self._fed[FAILOVERS.name].record(line.ended, {**what, "served": str(line.well).lower()})
         self._fed[DETECTIONS.name].record(line.decided, what)
         for span in spans_of(line, self._cluster) if self._sends else ():
+            self._send(span)
+
+    def reconciled(self, steps: Sequence[pb.Event]) -> None:
+        """A node has done this for a group that stays where it is."""
+        for span in spans_of_reconcile(steps, self._cluster) if self._sends else ():
             self._send(span)
 
     def _send(self, span: Span) -> None:

@@ -24,6 +24,7 @@ from hasys.model.lines import log_to_stderr
 from hasys.notify import ALIVE, READY, Notifier
 from hasys.telemetry.endpoint import Endpoint, Page
 from hasys.telemetry.exporter import Exporter, otlp_metrics, otlp_spans, prometheus
+from hasys.telemetry.traces import STEPS
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -39,6 +40,8 @@ SETTLE = 10.0
 """Seconds after the end of a move in which reports of it may still come; then it is counted and traced."""
 LEAVE = 1.0
 """Seconds that the collector gets for the rest when this process is stopped."""
+_GONE = ("GroupUnassigned", "GroupStopped", "GroupDeleted")
+"""After these no move of the group is under way."""
 KEPT = 10_000
 """Events of which timelines are made."""
 
@@ -62,6 +65,10 @@ class Telemetry:
         self._reading = asyncio.Lock()
         self._events: deque[pb.Event] = deque(maxlen=KEPT)
         self._ended: set[tuple[str, int]] = set()
+        self._moving: dict[str, int] = {}
+        """Group -> the epoch whose move is not told yet: what happens meanwhile belongs to that."""
+        self._steps: dict[tuple[str, int, str], list[pb.Event]] = {}
+        """What a node is doing now for a group that stays where it is, by group, epoch and node."""
         self._counted: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
 
     async def read(self) -> None:
@@ -97,16 +104,42 @@ class Telemetry:
             self._ended.add(key)
         elif event.regarding.kind == "Group" and event.reason in BEGINS:
             self._ended -= {one for one in self._ended if one[0] == key[0]}
+            self._moving[key[0]] = event.epoch
+        elif event.reason in _GONE:
+            self._moving.pop(key[0], None)
         if tasks is not None:
             self._exporter.count(event)
             if ends:
                 tasks.create_task(self._moved(key))
+            self._step(event, tasks)
+        elif ends:
+            self._told(key)
 
     async def _moved(self, key: tuple[str, int]) -> None:
         await asyncio.sleep(self._settle)
         for line in timelines(event for event in self._events if _concerns(event, key[0])):
             if (line.group, line.epoch) == key:
                 self._exporter.moved(line)
+        self._told(key)
+
+    def _told(self, key: tuple[str, int]) -> None:
+        if self._moving.get(key[0]) == key[1]:
+            del self._moving[key[0]]
+
+    def _step(self, event: pb.Event, tasks: asyncio.TaskGroup) -> None:
+        """Gather what a node does for a group that stays where it is; the first step begins a trace."""
+        group = event.regarding.group or event.regarding.name
+        if event.reason not in STEPS or not event.node or group in self._moving:
+            return
+        key = (group, event.epoch, event.node)
+        if key not in self._steps:
+            self._steps[key] = []
+            tasks.create_task(self._reconciled(key))
+        self._steps[key].append(event)
+
+    async def _reconciled(self, key: tuple[str, int, str]) -> None:
+        await asyncio.sleep(self._settle)
+        self._exporter.reconciled(self._steps.pop(key))
 
 
 def _concerns(event: pb.Event, group: str) -> bool:

@@ -1,18 +1,34 @@
-"""One trace per assignment of a group, across all nodes that had a part in it.
+"""One trace per assignment of a group, across all nodes that had a part in it, and one for what a node does later.
 
-Trace and span ids are derived from cluster, group and epoch: whoever exports the trace, and however often, it is the
-same trace. Times are those of the timeline (hasys/api/timeline.py), of the leader's clock.
+Trace and span ids are derived from cluster, group and epoch, later from the first step too: whoever exports the trace,
+and however often, it is the same trace. Times are those of the timeline (hasys/api/timeline.py), of the leader's clock.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from hasys.api.convert import nanoseconds
 from hasys.api.timeline import Mark, Timeline
+from hasys.v1 import objects_pb2 as pb
 
 Attributes = dict[str, str | int | float | bool]
+
+STEPS = {
+    "Retrying": "{name} is tried again",
+    "ResourceStarted": "{name} starts",
+    "ResourceStopped": "{name} stops",
+    "ResourceRestarted": "{name} is restarted",
+    "ResourceFailed": "{name} fails",
+    "StopFailed": "{name} does not stop by itself",
+    "DriftRepaired": "{name} is repaired",
+    "ForeignAddressRemoved": "{name} is removed",
+}
+"""Reasons of what is done for a group on a node, also while it stays where it is."""
+_TROUBLE = ("ResourceFailed", "StopFailed")
 
 
 def trace_id(cluster: str, group: str, epoch: int) -> int:
@@ -76,6 +92,32 @@ def spans_of(line: Timeline, cluster: str) -> list[Span]:
             if mark.lasted:
                 add(mark.what, mark.begin, mark.end, inner, node=node)
     return found
+
+
+def spans_of_reconcile(steps: Sequence[pb.Event], cluster: str) -> list[Span]:
+    """What one node did for a group that stayed where it was: a root, and a span for each step that took time."""
+    first = steps[0]
+    group = first.regarding.group or first.regarding.name
+    trace = _digest(f"{cluster}/{group}@{first.epoch}/{first.node}/{first.time.ToNanoseconds()}", 16)
+    root = span_id(trace, "")
+    common: Attributes = {
+        "hasys.cluster": cluster, "hasys.group": group, "hasys.epoch": first.epoch, "hasys.node": first.node,
+    }  # fmt: skip
+    found, instants = [], []
+    for number, step in enumerate(steps):
+        name, end = STEPS[step.reason].format(name=step.regarding.name), step.time.ToNanoseconds()
+        took = nanoseconds(step.duration) if step.reason in ("ResourceStarted", "ResourceStopped") else 0
+        if took:
+            span = span_id(trace, f"{number}/{name}")
+            found.append(Span(trace, span, root, name, end - took, end, attributes=common))
+        else:
+            instants.append((f"{name}: {step.cause}" if step.cause else name, end))
+    begin = min([span.begin for span in found] + [at for _, at in instants])
+    end = max([span.end for span in found] + [at for _, at in instants])
+    failed = any(step.reason in _TROUBLE for step in steps)
+    about: Attributes = {**common, "hasys.cause": "; ".join(dict.fromkeys(s.cause for s in steps if s.cause))}
+    name = f"reconcile {group} on {first.node}"
+    return [Span(trace, root, 0, name, begin, end, failed, about, tuple(instants)), *found]
 
 
 def _work(line: Timeline) -> list[tuple[str, list[Mark]]]:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from hasys.telemetry.exporter import Exporter, otlp_metrics, otlp_spans, prometheus
 from hasys.telemetry.metrics import TABLE, Kind, Metric
 from hasys.telemetry.traces import spans_of, trace_id
 from hasys.v1 import objects_pb2 as pb
-from tests.unit.api.test_timeline import failover, lost_node
+from tests.unit.api.test_timeline import event, failover, lost_node
 from tests.unit.telemetry.collector import collecting
 from tests.unit.telemetry.sample import status
 
@@ -108,3 +109,12 @@ def test_no_other_process_loads_any_of_it(module: str) -> None:
     search = f"import sys, {module}; print([m for m in sys.modules if m.startswith(('opentelemetry', 'prometheus'))])"
     found = subprocess.run([sys.executable, "-c", search], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_reconcile_is_sent_where_traces_are_wanted() -> None:
+    kept = InMemorySpanExporter()
+    exporter = Exporter("demo", "n1", "1", [], kept)
+    exporter.reconciled([event("ResourceStarted", 5.0, about="web-app", took=0.5)])
+    exporter.flush(10)
+    exporter.close()
+    assert sorted(span.name for span in kept.get_finished_spans()) == ["reconcile web on n2", "web-app starts"]

@@ -26,12 +26,16 @@ class Heard(Exporter):
         self.status = None
         self.counted: list[str] = []
         self.lines: list[Timeline] = []
+        self.reconciles: list[list[str]] = []
 
     def count(self, event: pb.Event) -> None:
         self.counted.append(event.reason)
 
     def moved(self, line: Timeline) -> None:
         self.lines.append(line)
+
+    def reconciled(self, steps: Sequence[pb.Event]) -> None:
+        self.reconciles.append([step.reason for step in steps])
 
 
 class Told:
@@ -84,6 +88,24 @@ async def test_a_move_that_ends_now_is_told_once_with_what_began_before() -> Non
 async def test_what_ended_before_is_not_told_again() -> None:
     exporter = await heard(lost_node(), [event("GroupRunning", 50.0)])
     assert exporter.lines == []
+
+
+async def test_what_is_done_after_a_move_was_told_is_one_reconcile_and_its_own_steps_are_none() -> None:
+    later = [event("ResourceRestarted", 90.0, about="web-app"), event("ResourceStarted", 91.0, about="web-app", took=1)]
+    exporter = await heard(lost_node(), later)
+    assert exporter.reconciles == [["ResourceRestarted", "ResourceStarted"]]
+    events = sorted(lost_node(), key=lambda e: e.time.ToNanoseconds())
+    first = next(i for i, e in enumerate(events) if e.reason == "FailoverStarted")
+    exporter = await heard(events[:first], [e for e in events[first:] if e.reason != "ResourceRestarted"])
+    assert (len(exporter.lines), exporter.reconciles) == (1, [])
+
+
+async def test_steps_of_different_nodes_and_the_stop_of_a_group_that_goes_nowhere_are_reconciles_too() -> None:
+    begun = [event("GroupAssigned", 0.0, 1, node="n1"), event("GroupUnassigned", 1.0, 1, node="n1")]
+    stopped = event("ResourceStopped", 1.2, 1, node="n1", about="web-ip", took=0.1)
+    foreign = event("ForeignAddressRemoved", 1.3, 1, node="n2", about="web-ip")
+    exporter = await heard(begun, [stopped, foreign])
+    assert exporter.reconciles == [["ResourceStopped"], ["ForeignAddressRemoved"]]
 
 
 async def test_a_status_serves_the_scrapes_of_a_second_and_one_that_does_not_come_is_none() -> None:
