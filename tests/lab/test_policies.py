@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,14 @@ class Scene:
 
         self.cluster.wait(there, 30, f"groups to run: {homes}")
 
+    def redundant(self, wanted: Mapping[str, bool]) -> None:
+        """Wait until the status says of each of these groups whether another node could take it."""
+
+        def there(status: Status) -> bool:
+            return all(group_of(status, name)["redundant"] == is_so for name, is_so in wanted.items())
+
+        self.cluster.wait(there, 30, f"redundancy: {wanted}")
+
     def blocked(self, group: str, *words: str) -> None:
         """Wait until the group waits, for these reasons, and nobody holds anything of it."""
         status = self.cluster.wait(
@@ -122,8 +130,11 @@ def staged() -> Iterator[tuple[Cluster, Watch]]:
     with Lab() as lab:
         cluster = Cluster(lab, nodes=("n1", "n2", "n3"), witness=None)
         settings: dict[str, dict[str, Any]] = {
-            "n1": {"reboot": {"command": ["sh", "-c", REBOOT.format(disk=lab.record.data / "n1")]}},
-            "n3": {"commonStart": {"command": ["sh", "-c", "cat /proc/uptime > /run/prepared"], "wait": "1500ms"}},
+            "n1": {"reboot": shell(REBOOT.format(disk=lab.record.data / "n1"))},
+            "n3": {
+                "commonStart": {**shell("cat /proc/uptime > /run/prepared"), "wait": "1500ms"},
+                "commonStop": shell(f"echo n3 common-stop >> {lab.record.data}/n3/stopped"),
+            },
         }
         for node, more in settings.items():
             with (cluster.folder / node / "node.yaml").open("a") as file:
@@ -262,7 +273,9 @@ def test_a18_the_node_that_a_failing_application_left_reboots_and_is_well_afterw
     scene.run({"shop": "n1"})
 
 
-def test_a24_one_standby_takes_the_groups_of_two_actives_one_after_the_other(scene: Scene) -> None:
+def test_a24_a1_a30_one_standby_takes_the_groups_of_two_actives_and_status_tells_which_are_not_redundant(
+    scene: Scene,
+) -> None:
     homes = {f"g{i}": ("n1", "n2")[i % 2] for i in range(8)}
     addresses = {name: f"10.77.0.{101 + i}" for i, name in enumerate(homes)}
     scene.apply("".join(
@@ -270,17 +283,45 @@ def test_a24_one_standby_takes_the_groups_of_two_actives_one_after_the_other(sce
         for name, home in homes.items()
     ))  # fmt: skip
     scene.run(homes)
+    scene.redundant(dict.fromkeys(homes, True))
+    roles = {group["name"]: group["nodes"] for group in scene.cluster.status()["groups"]}
+    assert roles == {name: {home: "Active", "n3": "Standby"} for name, home in homes.items()}
 
     scene.lose("n1")
     scene.run({name: "n3" if home == "n1" else home for name, home in homes.items()})
+    scene.redundant({name: home != "n1" for name, home in homes.items()})
     scene.cluster.restore()
+    scene.redundant(dict.fromkeys(homes, True))
     scene.lose("n2")
     scene.run(dict.fromkeys(homes, "n3"))
     held = scene.machine("n3").run("ip", "-o", "-4", "addr", "show", "eth0")
     assert [name for name, address in addresses.items() if f" {address}/" not in held] == []
 
 
-def test_b12_b6_b8_b9_roles_wait_for_the_common_start_steps_for_each_other_and_retry_runs_what_failed(
+def test_b7_a22_branches_run_side_by_side_stop_in_reverse_and_the_common_stop_comes_last(scene: Scene) -> None:
+    told = scene.machine("n3").disk / "stopped"
+    meet = "touch /run/{0}; until test -e /run/{1}; do sleep 0.02; done"
+
+    def branch(name: str, run: str, after: Sequence[str]) -> str:
+        undo = shell(f"echo $(hostname) {name} >> {told}")
+        return step("Command", name, run=shell(run), undo=undo, after=list(after))
+
+    scene.apply(
+        group_manifest("steps", {"n3": 100, "n1": 50})
+        + branch("first", "true", [])
+        + branch("left", meet.format("left", "right"), ["first"])
+        + branch("right", meet.format("right", "left"), ["first"])
+        + branch("last", "test -e /run/left && test -e /run/right", ["left", "right"])
+    )
+    scene.run({"steps": "n3"})
+    scene.lab.shutdown("n3", "node")
+    scene.run({"steps": "n1"})
+    stopped = [line.removeprefix("n3 ") for line in told.read_text().splitlines() if line.startswith("n3 ")]
+    assert sorted(stopped[1:3]) == ["left", "right"]
+    assert [stopped[0], *stopped[3:]] == ["last", "first", "common-stop"]
+
+
+def test_b12_a22_b6_b8_b9_roles_wait_for_the_common_start_steps_for_each_other_and_retry_runs_what_failed(
     scene: Scene,
 ) -> None:
     machine = scene.machine("n3")
