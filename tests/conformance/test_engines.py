@@ -23,11 +23,6 @@ pytestmark = pytest.mark.anyio
 TIMEOUT = 10.0
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=STAGES)
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     stage = STAGES[request.param](tmp_path)

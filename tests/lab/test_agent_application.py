@@ -33,11 +33,6 @@ FAST.start_time.FromMilliseconds(50)
 FAST.backoff.FromMilliseconds(10)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """Let the others work until it holds."""
     with anyio.fail_after(5):

@@ -35,11 +35,6 @@ FAST.start_time.FromMilliseconds(20)
 FAST.backoff.FromMilliseconds(10)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Bench:
     """Where the resources of one test live."""
 

@@ -16,11 +16,6 @@ from tests.lab.standin import StandInGuard
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_an_agent_that_is_killed_with_answers_unread_ends_its_connection_and_nothing_else(tmp_path: Path) -> None:
     guard = StandInGuard()
     ended = asyncio.Event()

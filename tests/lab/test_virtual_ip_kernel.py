@@ -28,11 +28,6 @@ LIMIT = 1.0
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def cable() -> Iterator[socket.socket]:
     """A packet socket at the far end of eth0's cable."""
     everything = socket.htons(ETH_P_ALL)

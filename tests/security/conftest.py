@@ -12,11 +12,6 @@ from tests.unit.raft import test_engine as raft
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[api.Cluster]:
     """Three members that serve the API; n1 leads."""
     async with api.running(tmp_path) as one:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,11 @@ from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unreached
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
-from tests.unit.api.cluster import Cluster, free_port, running
+from tests.unit.api.cluster import Cluster, free_port
 from tests.unit.api.relay import relay
 from tests.unit.store.build import group
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with running(tmp_path) as one:
-        yield one
 
 
 async def test_a_request_over_the_limit_is_refused_before_it_is_sent_and_says_the_limit(cluster: Cluster) -> None:

@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def taken() -> Iterator[int]:
     """A port of 127.0.0.1 on which somebody listens."""
     with socket.socket() as other:

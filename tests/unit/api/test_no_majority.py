@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def leaderless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     """For long enough; the clients' own patience is shortened."""
     monkeypatch.setattr("hasys.api.server.forwarding.LEADERLESS", 0.0)

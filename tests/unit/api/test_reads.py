@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from hasys.api.errors import Denied
 from hasys.model.errors import NotFound, TimedOut, Unavailable
 from hasys.v1 import objects_pb2 as pb
-from tests.unit.api.cluster import Cluster, running
+from tests.unit.api.cluster import Cluster
 
 pytestmark = pytest.mark.anyio
 
 UNANSWERED = (Unavailable, TimedOut)
 """How a client that gives up after a moment says that nobody answered: it depends on where the moment ends."""
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with running(tmp_path) as one:
-        yield one
 
 
 def group(name: str) -> pb.Object:

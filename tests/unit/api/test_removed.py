@@ -20,11 +20,6 @@ PATIENCE = 30.0
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     async with running(tmp_path) as cluster:
         yield cluster

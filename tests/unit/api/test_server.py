@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +13,9 @@ from hasys.model.level import FIRST, LEVEL
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
-from tests.unit.api.cluster import Cluster, running
+from tests.unit.api.cluster import Cluster
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with running(tmp_path) as one:
-        yield one
 
 
 def group(name: str, *nodes: str) -> pb.Object:

@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 STEPS = 10
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def slow(answer: api_pb2.StatusResponse, group: str) -> Iterator[None]:
     """Ten groups, each of which takes as long as may be worked at a stretch."""
     for number in range(STEPS):

@@ -47,11 +47,6 @@ Tab: next table   Enter: all about a line   Escape: back
  ⏎ Details  s Switchover  f Force  p Pause/resume  r Retry  / Filter  q Quit"""
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def seen(pilot: Pilot[None], *words: str) -> str:
     """The screen, once it shows these words; the test's own time limit ends the wait. A key that moves the focus is
     waited for in this way before the next one is pressed: each widget has its own queue of keys."""

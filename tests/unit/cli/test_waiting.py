@@ -14,11 +14,6 @@ GROUP, ADDRESS = Ref("Group", "", "web"), Ref("VirtualIP", "web", "web-ip")
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_it_ends_when_group_and_resources_run() -> None:
     cluster = FakeCluster()
     cluster.put(web_group("Starting"), web_ip("Starting"))

@@ -19,11 +19,6 @@ from hasys.model.errors import Refused
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 Answer = Callable[[asyncio.StreamWriter, dict[str, Any]], Awaitable[None]]
 
 

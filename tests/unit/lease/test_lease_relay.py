@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 GUARD, LEADER, WITNESS = "127.0.0.1", "127.0.0.3", "127.0.0.5"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def free_port(address: str) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((address, 0))

@@ -26,11 +26,6 @@ TIMING = PROFILES["default"]
 NETWORKS = ("127.0.0.1", "127.0.0.2")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Engine:
     """Leads; its rounds are always fresh. ``silent_since`` None: others may have granted until this very moment."""
 

@@ -30,11 +30,6 @@ NAMES = ("n1", "n2", "n3")
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Lines:
     """A state machine that keeps every command."""
 

@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 TIMING = PROFILES["default"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Growing(Cluster):
     """Three members, and a fourth that only its own node.yaml knows."""
 

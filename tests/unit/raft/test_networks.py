@@ -20,11 +20,6 @@ pytestmark = pytest.mark.anyio
 LONG = 2 * SETTLED
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Reach:
     """A transport of n1 whose connections are set by hand."""
 

@@ -22,11 +22,6 @@ from hasys.v1 import raft_pb2 as pb
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Connection:
     """A TLS connection to n2 that takes everything and sends nothing on."""
 

@@ -33,11 +33,6 @@ MEMBERS = (
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def config() -> NodeConfig:
     here = Path("/nowhere")
     return NodeConfig(

@@ -28,11 +28,6 @@ TERM, EPOCH = 7, 4
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> NodeConfig:
     files = issue(make_ca(), tmp_path / "pki", "n1", ips=("127.0.0.1",))
     ports = free_ports(6)

@@ -23,11 +23,6 @@ from tests.certs import Files, issue, make_ca
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def free_ports(count: int) -> list[int]:
     """TCP ports that nobody uses now; all held until all are known, so that they differ."""
     probes = [socket.socket() for _ in range(count)]

@@ -23,11 +23,6 @@ ADDED, MODIFIED, DELETED, SYNCED = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def told(answer: WatchResponse) -> list[tuple[int, str]]:
     """Type and name of each change."""
     return [
