@@ -8,11 +8,11 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Sequence
 
 import anyio
 
 from hasys.model.errors import HasysError
+from hasys.monitors import routes
 from hasys.monitors.port import Check, Found, judged
 from hasys.v1 import monitors_pb2 as mpb
 
@@ -20,24 +20,22 @@ TRIES = 3
 """Requests within one look: one lost datagram says nothing about a machine."""
 PAUSE = 0.3
 """Seconds to the next request."""
-ROUTES = "/proc/net/route"
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 
 
 class PingCheck(Check):
     """See the module."""
 
-    def __init__(self, spec: mpb.PingMonitor, routes: str = ROUTES) -> None:
+    def __init__(self, spec: mpb.PingMonitor) -> None:
         self._spec = spec
-        self._routes = routes
 
     async def look(self) -> Found:
         addresses = [str(ipaddress.ip_address(text)) for text in self._spec.addresses]
         if self._spec.gateway:
-            found = gateways(self._routes)
+            found = {a for of_one in routes.gateways().values() for a in of_one if ":" not in a}
             if not found:
                 return Found("this node has no default gateway")
-            addresses += found
+            addresses += sorted(found)
         times: dict[str, float] = {}
 
         async def ask(address: str) -> None:
@@ -110,14 +108,3 @@ def _checksum(data: bytes) -> int:
     total = (total & 0xFFFF) + (total >> 16)
     total += total >> 16
     return ~total & 0xFFFF
-
-
-def gateways(routes: str = ROUTES) -> Sequence[str]:
-    """IPv4 addresses of the default gateways."""
-    found = []
-    with open(routes) as file:
-        for line in file.readlines()[1:]:
-            fields = line.split()
-            if len(fields) > 7 and fields[1] == "00000000" and fields[7] == "00000000" and int(fields[3], 16) & 2:
-                found.append(socket.inet_ntoa(struct.pack("<I", int(fields[2], 16))))
-    return sorted(set(found))

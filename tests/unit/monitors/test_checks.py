@@ -15,14 +15,14 @@ import anyio
 import pytest
 
 from hasys.model.errors import HasysError
-from hasys.monitors import facts, load, traffic
+from hasys.monitors import facts, load, routes, traffic
 from hasys.monitors.group import GroupCheck
 from hasys.monitors.http import HttpCheck
 from hasys.monitors.load import CpuCheck, MemoryCheck
 from hasys.monitors.mount import MountCheck, mounts
 from hasys.monitors.network import IpCheck, NetworkCheck, VirtualIPCheck
 from hasys.monitors.own import HasysCheck
-from hasys.monitors.ping import PingCheck, gateways
+from hasys.monitors.ping import PingCheck
 from hasys.monitors.port import Ended, Found, Link, Standing, judged, listed
 from hasys.monitors.process import ProcessCheck, ProcessCountCheck
 from hasys.monitors.processes import ProcessTable
@@ -196,14 +196,12 @@ async def test_a_machine_that_answers_is_told_from_one_that_does_not() -> None:
     assert (await PingCheck(spec).look()).trouble == "240.0.0.1 does not answer"
 
 
-def test_gateways_are_read_from_the_routes(tmp_path: Path) -> None:
-    routes = tmp_path / "route"
-    routes.write_text(
-        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
-        "eth0 00000000 0102000A 0003 0 0 0 00000000 0 0 0\n"
-        "eth0 0002000A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"
-    )
-    assert gateways(str(routes)) == ["10.0.2.1"]
+async def test_the_gateways_of_ipv4_are_asked_and_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = PingCheck(mpb.PingMonitor(gateway=True))
+    monkeypatch.setattr(routes, "gateways", lambda: {"eth0": ("127.0.0.1", "fe80::fe")})
+    assert (await check.look()).ok
+    monkeypatch.setattr(routes, "gateways", lambda: {"eth0": ("fe80::fe",)})
+    assert (await check.look()).trouble == "this node has no default gateway"
 
 
 async def test_traffic_is_a_rate_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
