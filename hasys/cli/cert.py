@@ -98,9 +98,9 @@ def issue(name: str, ca: Path, out: Path) -> None:
     click.echo(f"{out}/client.yaml written for {name}: export HASYS_CONTEXT={(out / 'client.yaml').resolve()}")
 
 
-def remaining(certificate: x509.Certificate, now: datetime.datetime | None = None) -> datetime.timedelta:
+def remaining(certificate: x509.Certificate) -> datetime.timedelta:
     """How long a certificate is still valid; negative once it is not."""
-    return certificate.not_valid_after_utc - (now or datetime.datetime.now(datetime.UTC))
+    return certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
 
 
 def _settings_beside(ca: Path) -> Path:

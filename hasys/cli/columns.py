@@ -27,11 +27,9 @@ class Column:
     wide: bool = False
 
 
-def rows_of(
-    kind: str, objects: list[Any], *, wide: bool, now: datetime | None = None
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows for objects of one kind. ``now`` is the wall clock, for ages."""
-    moment = now or datetime.now(UTC)
+def rows_of(kind: str, objects: list[Any], *, wide: bool) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows for objects of one kind."""
+    moment = datetime.now(UTC)
     columns = [c for c in (*COLUMNS[kind], *_AGE) if wide or not c.wide]
     rows = [[c.cell((o, moment)) if c in _AGE else c.cell(o) for c in columns] for o in objects]
     return [c.heading for c in columns], [[text or "-" for text in row] for row in rows]

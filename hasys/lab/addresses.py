@@ -58,13 +58,9 @@ class AddressLog:
                 del self._machines[fd]
                 s.close()
 
-    def events(self, address: str, since: float = 0.0, machine: str | None = None) -> list[AddressEvent]:
+    def events(self, address: str, since: float = 0.0) -> list[AddressEvent]:
         """Events about an address (without prefix length) since an instant."""
-        return [
-            e
-            for e in list(self._events)
-            if e.address == address and e.time >= since and (machine is None or e.machine == machine)
-        ]
+        return [e for e in list(self._events) if e.address == address and e.time >= since]
 
     def close(self) -> None:
         os.write(self._wake_write, b"x")

@@ -82,9 +82,9 @@ class Watch(Instrument):
                 found[self._machines[q.target & 255]].append(q)
         return dict(found)
 
-    def holders(self, address: str, within: float = 0.05) -> list[str]:
-        """Who answered a question of the last ``within`` seconds."""
-        recent = self.asked(address, since=time.monotonic() - within)
+    def holders(self, address: str) -> list[str]:
+        """Who answered a question of the last 50 ms."""
+        recent = self.asked(address, since=time.monotonic() - 0.05)
         return sorted(name for name, asked in recent.items() if any(q.received for q in asked))
 
     def last_answer(self, address: str, machine: str, since: float = 0.0) -> float | None:

@@ -21,6 +21,8 @@ from hasys.lab.shell import LabError, run
 
 ROOT = Path("/run/hasys-lab")
 NETNS = Path("/run/netns")
+DIES = 5.0
+"""Seconds within which a killed cgroup is empty."""
 
 
 def cgroup_mount() -> Path:
@@ -128,15 +130,15 @@ def _alone() -> Iterator[None]:
         os.close(folder)
 
 
-def kill_cgroup(path: Path, timeout: float = 5.0) -> None:
+def kill_cgroup(path: Path) -> None:
     """Kill every process below ``path`` and remove the tree. Raises :class:`LabError` when something does not die."""
     if not path.is_dir():
         return
     (path / "cgroup.kill").write_text("1")
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + DIES
     while "populated 1" in (path / "cgroup.events").read_text():
         if time.monotonic() > deadline:
-            raise LabError(f"{path}: processes {pids_below(path)} did not die within {timeout:g} s")
+            raise LabError(f"{path}: processes {pids_below(path)} did not die within {DIES:g} s")
         time.sleep(0.002)
     for folder, _, _ in os.walk(path, topdown=False):
         os.rmdir(folder)

@@ -99,12 +99,10 @@ class NetworkMonitor:
         links: Links,
         watched: Callable[[], Watched | None],
         tell: Callable[[tuple[Trouble, ...]], Awaitable[None]],
-        gateways: Callable[[], dict[str, tuple[str, ...]]] = routes.gateways,
     ) -> None:
         self._links = links
         self._watched = watched
         self._tell = tell
-        self._gateways = gateways
         self._routes: dict[str, tuple[str, ...]] = {}
         self._interfaces: dict[str, _Interface] = {}
         self._defended: dict[tuple[str, str], Challenged] = {}
@@ -150,7 +148,7 @@ class NetworkMonitor:
             watched = self._watched()
             if watched is not None:
                 if now >= due and number % EACH_ROUTE == 0:
-                    self._routes = await to_thread.run_sync(self._gateways)
+                    self._routes = await to_thread.run_sync(routes.gateways)
                 self._match(watched, tasks)
                 if now >= due:
                     self._ask(claims=number % EACH_CLAIM == 0)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import anyio
 import psutil
 
 from hasys.monitors.port import Check, Found
 from hasys.v1 import monitors_pb2 as mpb
 
-Counters = Callable[[], dict[str, tuple[int, int]]]
-"""Interface -> bytes received and sent since it exists."""
-
 
 def counters() -> dict[str, tuple[int, int]]:
-    """Of every interface of this network namespace (/proc/net/dev)."""
+    """Interface -> bytes received and sent since it exists, of this network namespace (/proc/net/dev)."""
     return {name: (one.bytes_recv, one.bytes_sent) for name, one in psutil.net_io_counters(pernic=True).items()}
 
 
 class Rates:
     """Bytes per second between two readings."""
 
-    def __init__(self, read: Counters = counters) -> None:
-        self._read = read
+    def __init__(self) -> None:
         self._at = anyio.current_time()
-        self._last = read()
+        self._last = counters()
 
     def take(self) -> dict[str, tuple[float, float]]:
         """Received and sent, of each interface that was there both times. A counter that went back was reset."""
-        now, counted = anyio.current_time(), self._read()
+        now, counted = anyio.current_time(), counters()
         passed = now - self._at
         rates = {}
         for name, (received, sent) in counted.items():

@@ -39,18 +39,10 @@ Connect = Callable[[], AbstractAsyncContextManager[GuardClient]]
 class GuardLink:
     """:class:`hasys.reconciler.ports.Guard` over the guard's socket.
 
-    ``wake`` is called with a group's name when the guard said something about it, with None when it concerns all;
-    ``revoked`` with group, epoch and reason when the guard took a group down.
+    ``wake`` is called with a group's name when the guard said something about it, with None when it concerns all.
     """
 
-    def __init__(
-        self,
-        connect: Connect,
-        pid: int,
-        cgroup: str,
-        wake: Callable[[str | None], None],
-        revoked: Callable[[str, int, str], None] = lambda group, epoch, reason: None,
-    ) -> None:
+    def __init__(self, connect: Connect, pid: int, cgroup: str, wake: Callable[[str | None], None]) -> None:
         self.session = 0
         self.untold = False
         """The guard has reports or notes that the store may not know."""
@@ -58,7 +50,6 @@ class GuardLink:
         self._introduction = (pid, cgroup)
         self._networks: tuple[Trouble, ...] | None = None
         self._wake = wake
-        self._revoked = revoked
         self._client: GuardClient | None = None
         self._permitted: dict[str, int] = {}
         self._plans: dict[str, Plan] = {}
@@ -199,7 +190,6 @@ class GuardLink:
                 log.warning("guard: %s revoked at epoch %d: %s", group, epoch, reason)
                 self._released[group] = max(epoch, self.released(group))
                 self._end_oath(group, epoch)
-                self._revoked(group, epoch, reason)
                 self._wake(group)
             case SwornTo(group, epoch, leaving):
                 log.warning("guard: %s %s without a majority, epoch %d", group, "left" if leaving else "held", epoch)

@@ -30,9 +30,9 @@ def find_mount(mounts: Path = Path("/proc/mounts")) -> Path:
     raise Permanent("cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 
 
-def base_of(instance: str, mount: Path | None = None) -> Path:
+def base_of(instance: str) -> Path:
     """The directory of one node's cgroups."""
-    return (mount or find_mount()) / f"hasys.{instance}"
+    return find_mount() / f"hasys.{instance}"
 
 
 class Cgroup:

@@ -28,8 +28,6 @@ TIMEOUT = 60.0
 """Seconds; the schema's default of ``FencingSpec.timeout``."""
 FOLDERS = ("/usr/sbin", "/usr/bin", "/usr/local/sbin")
 """Where agents are looked for."""
-IS_OFF = 2
-"""Exit status of the action ``status``: the node's power is off."""
 _MOST_SECRETS = 64 * 1024
 _SHOWN = 300
 

@@ -145,17 +145,17 @@ def pipe_of(file: Path) -> Path:
     return file.with_suffix(".pipe")
 
 
-def tail(path: Path, size: int = TAIL) -> str:
-    """The end of the file as text of at most ``size`` bytes; empty when there is none."""
+def tail(path: Path) -> str:
+    """The end of the file as text of at most :data:`TAIL` bytes; empty when there is none."""
     try:
         with path.open("rb") as f:
             f.seek(0, os.SEEK_END)
-            f.seek(max(0, f.tell() - size))
-            data = f.read(size)
+            f.seek(max(0, f.tell() - TAIL))
+            data = f.read(TAIL)
     except OSError:
         return ""
     text = data.decode("utf-8", "ignore").replace("\0", "")
-    return text.encode()[-size:].decode("utf-8", "ignore")
+    return text.encode()[-TAIL:].decode("utf-8", "ignore")
 
 
 def last_line(path: Path) -> str:

@@ -86,11 +86,11 @@ def _account(user: str) -> Account:
 class Process:
     """A running program, or one that ended. Held by a pidfd: its number cannot come to mean another process."""
 
-    def __init__(self, pid: int, pidfd: int, started: int, code: int | None = None) -> None:
+    def __init__(self, pid: int, pidfd: int, started: int) -> None:
         self.pid = pid
         self.started = started
         """Start time in clock ticks since boot (/proc/pid/stat field 22)."""
-        self.code = code
+        self.code: int | None = None
         """Once ended: exit status or minus signal; None when it was not our child or still runs."""
         self.over = False
         self._pidfd = pidfd

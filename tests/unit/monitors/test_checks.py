@@ -206,7 +206,7 @@ async def test_the_gateways_of_ipv4_are_asked_and_must_be_there(monkeypatch: pyt
 
 async def test_traffic_is_a_rate_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     count = {"eth0": (0, 0)}
-    monkeypatch.setattr(traffic.Rates.__init__, "__defaults__", (lambda: dict(count),))
+    monkeypatch.setattr(traffic, "counters", lambda: dict(count))
     over = TrafficCheck(mpb.TrafficMonitor(interface="eth0", maximum=1))
     under = TrafficCheck(mpb.TrafficMonitor(interface="eth0", minimum=10**12))
     gone = TrafficCheck(mpb.TrafficMonitor(interface="eth7", minimum=1))
