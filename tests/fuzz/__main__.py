@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import resource
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     kind = by_hypothesis if options.hypothesis else fuzz
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also then nothing is left
     with scratch.folder():
         results = [kind(name, options.seconds, options.slowest) for name in options.targets or TARGETS]
     sys.exit(0 if all(results) else 1)
