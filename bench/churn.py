@@ -14,8 +14,10 @@ import argparse
 import asyncio
 import contextlib
 import json
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.loopback import Loopback
 from hasys.api.client import Client, load_context
@@ -33,6 +35,12 @@ PAUSE = 0.3
 """Seconds between two rounds of a writer: a busy cluster, not a saturated one."""
 SAMPLE = 10.0
 """Seconds between two readings of the memory."""
+HOUR = 150_000
+"""Objects that change in an hour with a pause of 4 s."""
+NOTABLE = 200
+"""Objects of one type more than before are told."""
+FIELDS = ("rss", "pss", "used", "free", "mapped", "blocks", "objects")
+"""See ``bench/inside.py``."""
 EVENTS, OPERATIONS, CHANGES = 5_000, 1_000, 20_000
 """What the bounded histories hold."""
 
@@ -98,14 +106,17 @@ async def churn(client: Client, group: int, until: float, pause: float, counts: 
                 await client.delete(Ref("Group", "", f"churn{group}"))
 
 
-async def look(client: Client, until: float, counts: dict[str, int]) -> None:
-    """Watchers that come, take a little and go."""
+async def look(client: Client, until: float, pause: float, counts: dict[str, int]) -> None:
+    """Watchers that come, take a little and go; one in ten wants everything."""
+    number = 0
     while time.monotonic() < until:
+        kinds = ("Application", "Group") if number % 10 else ()
         with contextlib.suppress(HasysError, TimeoutError):
-            async with asyncio.timeout(2.0):
-                async for answer in client.watch():
+            async with asyncio.timeout(pause / 2):
+                async for answer in client.watch(kinds):
                     counts["watched"] += len(answer.changes)
         counts["watches"] += 1
+        number += 1
 
 
 def resident(pid: int) -> float:
@@ -116,20 +127,34 @@ def resident(pid: int) -> float:
     raise AssertionError("no VmRSS")
 
 
-async def sample(cluster: Loopback, until: float) -> list[dict[str, float]]:
-    """Memory of each store once in a while."""
-    begun, found = time.monotonic(), []
+async def sample(cluster: Loopback, until: float, counts: dict[str, int]) -> None:
+    """Ask each store for its memory once in a while; print how much is resident."""
+    begun = time.monotonic()
     while time.monotonic() < until:
         await asyncio.sleep(SAMPLE)
+        cluster.ask()
         row = {name: round(resident(process.pid), 1) for name, process in cluster.processes.items()}
-        row["seconds"] = round(time.monotonic() - begun)
-        found.append(row)
-        print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
-    return found
+        told = "  ".join(f"{name} {value:g}" for name, value in row.items())
+        print(f"{time.monotonic() - begun:.0f} s  {counts['objects']} objects  {told}", flush=True)
 
 
-async def run(cluster: Loopback, minutes: float, pause: float) -> dict[str, object]:
-    """Churn for so long; the growth of each store from the middle to the end, in MiB."""
+def quarters(rows: list[dict[str, Any]], field: str) -> list[float]:
+    """Mean of a figure in each quarter of the time."""
+    regular = [float(row[field]) for row in rows if not row["label"]]
+    size = max(1, len(regular) // 4)
+    return [round(statistics.mean(regular[n * size : (n + 1) * size] or [0.0]), 2) for n in range(4)]
+
+
+def grown(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Types of which there are many more at the end than after the first quarter."""
+    regular = [row["kinds"] for row in rows if not row["label"]]
+    early, late = regular[len(regular) // 4], regular[-1]
+    more = {kind: count - early.get(kind, 0) for kind, count in late.items()}
+    return {kind: count for kind, count in sorted(more.items(), key=lambda item: -item[1]) if count > NOTABLE}
+
+
+async def run(cluster: Loopback, minutes: float, pause: float) -> dict[str, Any]:
+    """Churn for so long; what each store's memory was in each quarter of that time."""
     counts = {"objects": 0, "operations": 0, "watches": 0, "watched": 0}
     context = load_context(cluster.context)
     async with Client(context) as one, Client(context) as other:
@@ -137,22 +162,23 @@ async def run(cluster: Loopback, minutes: float, pause: float) -> dict[str, obje
         until = time.monotonic() + 60 * minutes
         used, begun = cluster.cpu(), time.monotonic()
         writers = [churn(one, group, until, pause, counts) for group in range(GROUPS)]
-        watchers = [look(other, until, counts) for _ in range(4)]
-        reading = asyncio.create_task(sample(cluster, until))
-        await asyncio.gather(*writers, *watchers)
-        samples = await reading
+        watchers = [look(other, until, pause, counts) for _ in range(4)]
+        await asyncio.gather(*writers, *watchers, sample(cluster, until, counts))
         passed = time.monotonic() - begun
         percent = {name: round(100 * (end - used[name]) / passed, 1) for name, end in cluster.cpu().items()}
-    half = samples[len(samples) // 2 :]
-    growth = {}
-    for name in cluster.processes:
-        quarter = max(1, len(half) // 2)
-        early = sum(row[name] for row in half[:quarter]) / quarter
-        late = sum(row[name] for row in half[-quarter:]) / quarter
-        growth[name] = round(late - early, 1)
+    cluster.settle()
+    census = cluster.census()
     return {
-        "minutes": minutes, "counts": counts, "growth_mib": growth, "cpu_percent": percent, "samples": samples
-    }  # fmt: skip
+        "minutes": minutes,
+        "pause": pause,
+        "counts": counts,
+        "hours_of_life": round(counts["objects"] / HOUR, 2),
+        "cpu_percent": percent,
+        "quarters": {name: {field: quarters(rows, field) for field in FIELDS} for name, rows in census.items()},
+        "end": {name: {row["label"]: row["rss"] for row in rows if row["label"]} for name, rows in census.items()},
+        "grown": {name: grown(rows) for name, rows in census.items()},
+        "census": census,
+    }
 
 
 def main() -> None:
@@ -162,11 +188,15 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=PAUSE)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with Loopback() as cluster:
+    with Loopback(inside=True) as cluster:
         result = asyncio.run(run(cluster, arguments.minutes, arguments.pause))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
-    print(json.dumps({key: value for key, value in result.items() if key != "samples"}))
+    del result["census"]
+    for name, told in result.pop("quarters").items():
+        for field, values in told.items():
+            print(name, field, *(f"{value:g}" for value in values))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

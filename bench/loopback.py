@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -12,11 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 NAMES = ("n1", "n2", "w")
 READY = 15.0
 """Seconds within which a fresh cluster must answer."""
+INSIDE = Path(__file__).with_name("inside.py")
 
 
 def _hasys(*words: str) -> list[str]:
@@ -26,12 +28,14 @@ def _hasys(*words: str) -> list[str]:
 class Loopback:
     """``with Loopback() as cluster``: three ``hasys store run`` processes; ``cluster.context`` is their client.yaml."""
 
-    def __init__(self, profile_to: Path | None = None, *, observers: int = 0) -> None:
+    def __init__(self, profile_to: Path | None = None, *, observers: int = 0, inside: bool = False) -> None:
         self.names = (*NAMES, *(f"o{i}" for i in range(1, observers + 1)))
         """Members; stores run for :data:`NAMES` alone."""
         self.folder = self._folder = Path(tempfile.mkdtemp(prefix="hasys-bench."))
         self._profile_to = profile_to
         """When given, each process runs under cProfile and writes ``NAME.prof`` there at its end."""
+        self._inside = inside
+        """Each process tells what its memory consists of: see :meth:`census`."""
         self._subnet = f"127.77.{secrets.randbelow(256)}"
         """A random one: several clusters may run beside each other."""
         self.context = self._folder / "client" / "client.yaml"
@@ -65,6 +69,8 @@ class Loopback:
         argv = _hasys("store", "run", "--config", str(config))
         if self._profile_to is not None:
             argv[2:3] = ["-m", "cProfile", "-o", str(self._profile_to / f"{name}.prof"), "-m"]
+        if self._inside:
+            argv[2:4] = [str(INSIDE), str(self._folder / f"{name}.inside")]
         with (self._folder / f"{name}.log").open("wb") as said:
             return subprocess.Popen(argv, stderr=said, stdout=said, env={**os.environ, "HASYS_LOG": "WARNING"})
 
@@ -84,6 +90,29 @@ class Loopback:
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()
             used[name] = (int(fields[11]) + int(fields[12])) / ticks
         return used
+
+    def ask(self, *, settle: bool = False) -> None:
+        """Let each process write down what its memory consists of (``bench/inside.py``)."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGUSR2 if settle else signal.SIGUSR1)
+
+    def settle(self) -> None:
+        """The same, and wait: each frees first what it can, in steps that are labelled."""
+        self.ask(settle=True)
+        until = time.monotonic() + READY
+        while any(not rows or rows[-1]["label"] != "trimmed" for rows in self.census().values()):
+            if time.monotonic() > until:
+                raise RuntimeError("a store did not tell what its memory consists of")
+            time.sleep(0.1)
+
+    def census(self) -> dict[str, list[dict[str, Any]]]:
+        """What each process has written down so far."""
+        found = {}
+        for name in self.processes:
+            file = self._folder / f"{name}.inside"
+            lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+            found[name] = [json.loads(line) for line in lines if line.endswith("\n")]
+        return found
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
