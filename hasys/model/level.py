@@ -3,7 +3,7 @@
 Commands are applied by every member alike: what one of them does not know it would refuse while the others carry it
 out, and their states would differ. So whoever leads lets nothing into the log, and a guard says nothing to a leader,
 that needs a higher level than all members have. The level in force is stored with the cluster; the leader raises it
-when the store of each member has told that it is there.
+when the store of each member has told that it is there, and an older member that comes later ends where it reads that.
 
 Adding a kind, a type of operation, a rule of the state machine or a word of the lease protocol: raise :data:`LEVEL`
 (once per release) and say here what needs it.
@@ -12,6 +12,8 @@ Adding a kind, a type of operation, a rule of the state machine or a word of the
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from hasys.model.errors import Refused
 
 LEVEL = 2
 """Of this code."""
@@ -40,6 +42,16 @@ def of_operation(kind: str) -> int:
 def common(levels: Iterable[int]) -> int:
     """The level of members that have these, 0 being what an older one says; of nobody: that of this code."""
     return min((level or FIRST for level in levels), default=LEVEL)
+
+
+def check(required: int) -> None:
+    """Raises ``Refused`` where members understand more than this code: what it does not know comes after that in the
+    log, so it may go no further."""
+    if required > LEVEL:
+        raise Refused(
+            f"this version understands level {LEVEL}, the cluster needs {required}: "
+            "install the version of the other members here"
+        )
 
 
 def refusal(what: str, level: int) -> str:

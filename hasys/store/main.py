@@ -18,6 +18,7 @@ from hasys.api.server.calls import Method, Writer
 from hasys.api.server.maintenance import Maintenance
 from hasys.config import NodeConfig
 from hasys.lease.wire import DISK_NOTE
+from hasys.model import level
 from hasys.model.errors import HasysError
 from hasys.model.lines import log_to_stderr
 from hasys.model.timing import show
@@ -134,9 +135,11 @@ class Store:
         self.controllers.wake()
 
     def _retime(self, index: int, changes: Sequence[Changed]) -> None:
-        """The replicated timing changed: every part uses it from now on."""
+        """The replicated timing changed: every part uses it from now on. Raises ``Refused`` when the cluster's level is
+        one that this version does not have."""
         if changes and all(change.ref.kind != "Cluster" for change in changes):
             return
+        level.check(self.machine.level)
         timing, ttl_max = seed.timings(self.config, self.machine)
         if timing != self._timing:
             log.info("timing changed: ttl %s, heartbeat %s", show(timing.ttl), show(timing.heartbeat))

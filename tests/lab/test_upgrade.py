@@ -26,7 +26,7 @@ from hasys.lab.lab import Lab, missing
 from hasys.lab.shell import until
 from tests.lab.stage import PORT, UNFELT, VIP, WEB_SERVER, WORST
 
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = os.environ.get("HASYS_OLD", "0a7e26e")

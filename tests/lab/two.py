@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hasys.lab.cluster import Cluster, address_manifest, application_manifest, group_manifest, group_of
@@ -24,9 +24,11 @@ ALONE = 15.0
 class Two:
     """Two nodes; ``web`` runs on n1."""
 
-    def __init__(self, lab: Lab, *options: str) -> None:
+    def __init__(self, lab: Lab, *options: str, made: Callable[[Cluster], None] = lambda _: None) -> None:
+        """``options`` of ``hasys init``; ``made``: what an operator does between that and the first start."""
         self.lab = lab
         self.cluster = Cluster(lab, witness=None, profile="fast", options=options)
+        made(self.cluster)
         self.cluster.start()
         self.cluster.wait_ready()
         self.cluster.apply(MANIFEST)

@@ -268,7 +268,11 @@ class Stage:
         return found if found.get("groups") else {}
 
     def settle(self) -> str:
-        """Wait until both nodes are ready with their watchdog armed, and the group runs; returns its Active."""
+        """Wait until both nodes are ready with their watchdog armed, and the group runs; returns its Active.
+
+        After a cold start the status shows what was stored before it until the agent reports, which emulation makes
+        long: that the address answers is waited for as long as everything else.
+        """
 
         def active() -> str:
             status = self.status()
@@ -278,7 +282,7 @@ class Stage:
             return group["active"] if len(well) == 2 and group.get("phase") == "Running" and group["redundant"] else ""
 
         found = until(active, READY, "two ready nodes and a running group", every=1.0)
-        until(lambda: self.answers.holders() == {found}, 10, "the address")
+        until(lambda: self.answers.holders() == {found}, READY, "the address")
         return found
 
     def other(self, name: str) -> str:

@@ -14,6 +14,8 @@ import pytest
 from hasys.api.client import Client, Context
 from hasys.config import Member, NodeConfig
 from hasys.lease.wire import Health
+from hasys.model import level
+from hasys.model.errors import Refused
 from hasys.model.lines import OneLine
 from hasys.store import main
 from hasys.store.controllers import Controllers
@@ -88,6 +90,23 @@ async def test_what_was_written_is_there_after_a_restart(config: NodeConfig) -> 
                 versions.append((await seen(config)).resource_version)
             stop.set()
     assert 0 < versions[0] <= versions[1], "the second process goes on where the first ended"
+
+
+@pytest.mark.slow
+async def test_a_store_that_is_older_than_the_others_ends_before_it_applies_what_it_does_not_know(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = asyncio.Event()
+    with monkeypatch.context() as newer:
+        newer.setattr("hasys.model.level.LEVEL", level.LEVEL + 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(main.serve, config, stop)
+            with anyio.fail_after(20):
+                await seen(config)
+            stop.set()
+    with anyio.fail_after(20), pytest.raises(ExceptionGroup) as error:
+        await main.serve(config, asyncio.Event())
+    assert error.group_contains(Refused, match=f"understands level {level.LEVEL}, the cluster needs {level.LEVEL + 1}")
 
 
 async def test_a_part_that_ends_ends_the_process(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
