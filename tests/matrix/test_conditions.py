@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hasys.config import API_PORT, LEASE_PORT, RAFT_PORT
-from hasys.lab.cluster import Cluster, CommandFailed, group_of, hasys_command
+from hasys.lab.cluster import Cluster, CommandFailed, group_manifest, group_of, hasys_command
 from hasys.lab.instruments import Watch
 from hasys.lab.lab import Lab
 from hasys.lab.shell import run, until
@@ -22,6 +22,9 @@ from tests.lab.stage import GROUP, MANIFEST, VIP, Act, pause
 from tests.matrix.disks import FlakyDisks, small_disk
 
 pytestmark = pytest.mark.lab
+
+BLOCK = 4096
+"""Bytes that a file system gives to a file at once."""
 
 # ---------------------------------------------------------------- row 23
 BUSY = "while True: pass"
@@ -147,8 +150,13 @@ def test_row_33_a_leader_whose_disk_hangs_hands_over_and_nothing_moves(cluster: 
 def fill(file: Path) -> None:
     """Until there is no space left."""
     with file.open("wb", buffering=0) as ballast, suppress(OSError):
-        while ballast.write(bytes(4096)):
+        while ballast.write(bytes(BLOCK)):
             pass
+
+
+def labelled(text: str) -> str:
+    """The group with a label, which changes nothing of what runs."""
+    return group_manifest(GROUP).replace(f"{{name: {GROUP}}}", f"{{name: {GROUP}, labels: {{text: {text}}}}}")
 
 
 @pytest.mark.long
@@ -159,8 +167,7 @@ def test_row_29_a_node_whose_disk_is_full_gives_its_groups_away_in_order_and_say
         began = time.monotonic()
         epoch = cluster.group(GROUP)["epoch"]
         fill(folder / "ballast")
-        cluster.hasys("pause", GROUP)  # a write that the disk cannot keep
-        cluster.hasys("resume", GROUP)
+        cluster.apply(labelled("x" * 3 * BLOCK))  # more than what is left in the last block of the log
         full = cluster.wait(lambda s: "No space left on device" in _node(s, "n1")["message"], 20, "n1 to say why")
         assert full["cluster"]["leader"] != "n1"
         assert full["cluster"]["quorum"]
