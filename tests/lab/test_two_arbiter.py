@@ -226,7 +226,8 @@ def test_without_link_and_disk_nobody_serves_and_the_link_mends_it(two: Two, dis
     assert two.watch.holders(VIP) == []
     assert not two.servers("n1") | two.servers("n2")
     two.lab.heal()
-    two.cluster.wait_running(GROUP)
+    two.wait_holder(["n1"], ALONE)
+    two.cluster.wait_running(GROUP, active="n1")
     two.web.wait_answer(10, since=time.monotonic())
 
 
