@@ -65,7 +65,8 @@ class Day:
         return subprocess.run(full, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
 
     def lose_the_others(self) -> None:
-        for name in self.cluster.members:
+        """The witness first: with it the Standby, once the Active is off, would still be given the group."""
+        for name in reversed(self.cluster.members):
             if name != self.alone:
                 self.lab.power_off(name)
         until(lambda: not self.watch.holders(VIP), 10, "the address to be silent")
