@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 
 from hasys.api.kinds import Ref, group_of
@@ -116,10 +116,17 @@ class WatchHub:
 
     async def _from_now(self, wanted: frozenset[str], group: str) -> AsyncIterator[WatchResponse]:
         position, version, generation = self._next, self._machine.revision, self._generation
-        present = self._present(wanted, group)
-        changes = (Change(type=WatchResponse.ADDED, object=obj) for obj in present)
+        for answer in self._listing(wanted, group, version):
+            yield answer
+        del answer  # this watch may live for months: it keeps nothing of what there was
+        async for later in self._follow(position, wanted, group, version, generation):
+            yield later
+
+    def _listing(self, wanted: frozenset[str], group: str, version: int) -> Iterator[WatchResponse]:
+        """What there is now as ADDED, then SYNCED; all of it as of the first step."""
         answer, size = WatchResponse(resource_version=version), 0
-        for change in changes:
+        for obj in self._present(wanted, group):
+            change = Change(type=WatchResponse.ADDED, object=obj)
             answer.changes.append(change)
             size += change.ByteSize()
             if len(answer.changes) >= BATCH or size > BATCH_BYTES:
@@ -127,8 +134,6 @@ class WatchHub:
                 answer, size = WatchResponse(resource_version=version), 0
         answer.changes.add(type=WatchResponse.SYNCED)
         yield answer
-        async for later in self._follow(position, wanted, group, version, generation):
-            yield later
 
     def _present(self, wanted: frozenset[str], group: str) -> list[pb.Object]:
         kinds = sorted(wanted) if wanted else [""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -48,6 +49,20 @@ async def test_first_what_there_is_then_synced_then_changes_in_order() -> None:
     log.must(delay("a"))
     log.delete(Ref("Delay", "web", "a"))
     assert await take(stream, 4) == [(ADDED, "a"), (MODIFIED, "web"), (DELETED, "a"), (MODIFIED, "web")]
+
+
+async def test_a_watch_keeps_nothing_of_what_it_listed() -> None:
+    """Else each watch would hold the whole state of its beginning for as long as it lives."""
+    log = Log()
+    hub = WatchHub(log.machine)
+    log.must(group(), vip())
+    listed = log.machine.get(Ref("VirtualIP", "web", "ip"))
+    references = sys.getrefcount(listed)
+    stream = hub.watch()
+    await take(stream, 3)
+    log.must(delay("a"))
+    await take(stream, 2)
+    assert sys.getrefcount(listed) == references
 
 
 async def test_a_change_between_list_and_first_wait_is_not_missed() -> None:
