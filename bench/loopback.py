@@ -18,6 +18,8 @@ from typing import Any, Self
 NAMES = ("n1", "n2", "w")
 READY = 15.0
 """Seconds within which a fresh cluster must answer."""
+SETTLED = 120.0
+"""Seconds within which each store must have told about its memory, on a busy computer too."""
 INSIDE = Path(__file__).with_name("inside.py")
 
 
@@ -99,7 +101,7 @@ class Loopback:
     def settle(self) -> None:
         """The same, and wait: each frees first what it can, in steps that are labelled."""
         self.ask(settle=True)
-        until = time.monotonic() + READY
+        until = time.monotonic() + SETTLED
         while any(not rows or rows[-1]["label"] != "trimmed" for rows in self.census().values()):
             if time.monotonic() > until:
                 raise RuntimeError("a store did not tell what its memory consists of")
