@@ -39,6 +39,8 @@ SPACING = 0.005
 """Shortest time between two looks that news ask for."""
 CALM = 0.03
 """The same when the news are of resources alone, which clients and agents write in bursts: nobody's outage waits."""
+FOLLOWING = 0.5
+"""The same on a member that does not lead: what it has read it needs only when it leads, and then it reads the rest."""
 OVERSLEPT = 0.1
 """Seconds of lateness after which what was heard last says nothing about silence."""
 
@@ -61,6 +63,8 @@ class _Wake:
 
     at: float
     wrote: bool = False
+    calm: float = CALM
+    """Seconds without another look for news that are not urgent."""
 
 
 class Controllers:
@@ -113,7 +117,7 @@ class Controllers:
             if wake.wrote:
                 continue
             late = await self._wait(wake.at)
-            await self._gather(now + SPACING, min(now + CALM, wake.at))
+            await self._gather(now + SPACING, min(now + wake.calm, wake.at))
             if late > OVERSLEPT:
                 self._deaf_until = loop.time() + 2 * seed.timings(self._config, self._machine)[0].keepalive
                 log.warning("overslept by %.3f s: nobody is called silent for a moment", late)
@@ -172,7 +176,7 @@ class Controllers:
             leader = self._engine.status().leader
             self._followed |= leader is not None and leader != self._config.name
             self._reign = None
-            return _Wake(now + IDLE)
+            return _Wake(now + IDLE, calm=FOLLOWING)
         housekeeping = self._housekeeping(now)
         if housekeeping is not None:
             return _Wake(now + PAUSE, wrote=await self._propose(housekeeping))

@@ -163,11 +163,15 @@ class ApiServer:
 
     def _alone(self) -> bool:
         """Is there nobody to ask, so that this member tells the status that it knows?"""
-        return self._forwarder.leaderless() or not self._engine.status().member
+        return self._forwarder.leaderless() or not self._is_member()
+
+    def _is_member(self) -> bool:
+        """Who leads is one, on the word of a majority; the others ask their engine, which costs more."""
+        return self.leads() or self._engine.status().member
 
     def _check_member(self) -> None:
         """Raises ``Unavailable`` on a member that was removed: what it has grows old, and nobody may go by it."""
-        if not self._engine.status().member:
+        if not self._is_member():
             raise Unavailable(f"{self._config.name} is no member of the cluster any more: ask another server")
 
     # ------------------------------------------------------------ one call
