@@ -18,6 +18,7 @@ solicitation against a set of addresses.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import zlib
@@ -126,6 +127,7 @@ def gate(table: str, addresses: Iterable[str]) -> list[str]:
     return [f"add element netdev {table} {gated_set(a)} {{ {element(a)} }}" for a in addresses]
 
 
+@functools.lru_cache(maxsize=4096)
 def key(address: str) -> bytes:
     """The address as the kernel stores it in a set."""
     return ipaddress.ip_address(address).packed

@@ -7,6 +7,7 @@ datagram is worth parsing stands in the fixed header; the body is parsed only af
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -177,6 +178,7 @@ def parse_secret(content: bytes) -> bytes:
     return secret
 
 
+@functools.lru_cache(maxsize=8)
 def cluster_tag(cluster: str) -> bytes:
     """Eight bytes that tell clusters apart before any key is looked up."""
     return hashlib.sha256(cluster.encode()).digest()[:8]

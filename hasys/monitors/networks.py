@@ -11,11 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import anyio
 from anyio import to_thread
-from anyio.abc import TaskGroup
 
 from hasys.model.arp import Told
 from hasys.model.networks import Trouble
@@ -84,8 +84,8 @@ class _Interface:
 
     health: Health
     index: int = 0
-    ears: dict[int, tuple[Ear, anyio.CancelScope]] = field(default_factory=dict)
-    """By IP version; with what ends the hearing."""
+    ears: dict[int, Ear] = field(default_factory=dict)
+    """By IP version."""
     neighbours: tuple[Neighbour, ...] = ()
     own: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...] = ()
     """Its addresses that are nobody else's."""
@@ -134,12 +134,12 @@ class NetworkMonitor:
             tasks.start_soon(self._follow_links)
             tasks.start_soon(self._telling)
             try:
-                await self._rounds(tasks)
+                await self._rounds()
             finally:
                 for one in self._interfaces.values():
                     _close(one)
 
-    async def _rounds(self, tasks: TaskGroup) -> None:
+    async def _rounds(self) -> None:
         number, due = 0, anyio.current_time()
         while True:
             news, now = self._news, anyio.current_time()
@@ -149,7 +149,8 @@ class NetworkMonitor:
             if watched is not None:
                 if now >= due and number % EACH_ROUTE == 0:
                     self._routes = await to_thread.run_sync(routes.gateways)
-                self._match(watched, tasks)
+                self._match(watched)
+                self._hear()
                 if now >= due:
                     self._ask(claims=number % EACH_CLAIM == 0)
                 self._judge(now)
@@ -173,13 +174,13 @@ class NetworkMonitor:
                 await self._tell(self._untold)
 
     # ------------------------------------------------------------ what there is
-    def _match(self, watched: Watched, tasks: TaskGroup) -> None:
+    def _match(self, watched: Watched) -> None:
         """Health and ears for what is watched now."""
         for name in self._interfaces.keys() - watched.interfaces:
             _close(self._interfaces.pop(name))
         for name in watched.interfaces:
             one = self._interfaces.setdefault(name, _Interface(Health(name)))
-            found = [ipaddress.ip_interface(f"{a}/{prefix}") for a, prefix in self._links.on(name)]
+            found = [_interface(f"{a}/{prefix}") for a, prefix in self._links.on(name)]
             one.own = tuple(i for i in found if str(i.ip) not in watched.virtual)
             one.neighbours = self._neighbours(name, one, watched)
             link = self._links.link(name)
@@ -187,17 +188,17 @@ class NetworkMonitor:
                 _close(one)
                 one.index = link.index if link else 0
             if link is not None and link.up:
-                self._listen(name, one, tasks)
+                self._listen(name, one)
 
     def _neighbours(self, name: str, one: _Interface, watched: Watched) -> tuple[Neighbour, ...]:
         found = [Neighbour(address) for address in self._routes.get(name, ())]
         nets = [i.network for i in one.own]
         for member, addresses in watched.members.items():
-            on_link = [a for a in addresses if any(ipaddress.ip_address(a) in net for net in nets)]
+            on_link = [a for a in addresses if any(_address(a) in net for net in nets)]
             found += [Neighbour(address, member) for address in on_link[:1]]
         return tuple(sorted(found))
 
-    def _listen(self, name: str, one: _Interface, tasks: TaskGroup) -> None:
+    def _listen(self, name: str, one: _Interface) -> None:
         """Open the ears that are needed and can be opened; the others are tried again in the next round."""
         needed = {_version(n.address) for n in one.neighbours}
         needed |= {_version(address) for interface, address in self._defended if interface == name}
@@ -207,13 +208,12 @@ class NetworkMonitor:
             except OSError as e:
                 log.debug("%s: cannot listen: %s", name, e)
                 continue
-            one.ears[version] = ear, anyio.CancelScope()
-            tasks.start_soon(self._hear, name, one, *one.ears[version])
+            one.ears[version] = ear
 
-    async def _hear(self, name: str, one: _Interface, ear: Ear, scope: anyio.CancelScope) -> None:
-        with scope:
-            while True:
-                await anyio.wait_readable(ear.socket)
+    def _hear(self) -> None:
+        """All that was said since the last round. Nothing waits for it sooner: it is judged in rounds."""
+        for name, one in self._interfaces.items():
+            for ear in one.ears.values():
                 try:
                     for told in ear.hear():
                         self._heard(name, one, told)
@@ -234,8 +234,7 @@ class NetworkMonitor:
                     _asked(one, address, link.mac, in_nobodys_name=True)
 
     def _heard(self, name: str, one: _Interface, told: Told) -> None:
-        if one.health.answered(told.address):
-            self.look()
+        one.health.answered(told.address)
         challenged = self._defended.get((name, told.address))
         link = self._links.link(name)
         if challenged is not None and link is not None and told.mac != link.mac.hex(":"):
@@ -263,12 +262,12 @@ class NetworkMonitor:
 def _asked(one: _Interface, target: str, mac: bytes, *, in_nobodys_name: bool = False) -> bool:
     """Did a question leave? One that cannot even be asked proves nothing."""
     version = _version(target)
-    ear, _ = one.ears.get(version, (None, None))
+    ear = one.ears.get(version)
     ours = [i for i in one.own if i.version == version]
     if version == 6:
         ours = [i for i in ours if i.is_link_local]
     elif not in_nobodys_name:
-        ours = [i for i in ours if ipaddress.ip_address(target) in i.network]
+        ours = [i for i in ours if _address(target) in i.network]
     sender = str(ours[0].ip) if ours else ""
     if version == 4 and in_nobodys_name:
         sender = ""
@@ -281,12 +280,21 @@ def _asked(one: _Interface, target: str, mac: bytes, *, in_nobodys_name: bool = 
     return True
 
 
+@lru_cache(maxsize=1024)
+def _interface(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    return ipaddress.ip_interface(text)
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
+
+
 def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
 def _close(one: _Interface) -> None:
-    for ear, scope in one.ears.values():
-        scope.cancel()
+    for ear in one.ears.values():
         ear.socket.close()
     one.ears.clear()
