@@ -355,6 +355,29 @@ async def test_changes_of_resources_wait_for_one_another_and_an_operation_for_no
 
 
 @pytest.mark.anyio
+async def test_a_member_that_does_not_lead_leaves_news_of_resources_until_it_leads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, spacing in {"SPACING": 0.0, "CALM": 0.0, "FOLLOWING": 3600.0}.items():
+        monkeypatch.setattr(controllers, name, spacing)
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        b.engine.elect("n2")
+        await b.rest()
+        for seconds in (1, 2, 3):
+            await b.write(store_pb2.Mutation(put_spec=delay("d", seconds=seconds)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        unread = list(b.controllers.read())
+        assert len(unread) == 1
+
+        b.engine.elect("n1")
+        await b.rest()
+        assert list(b.controllers.read()) == []
+
+
+@pytest.mark.anyio
 async def test_the_first_grant_of_an_epoch_is_recorded_at_its_time_with_what_it_waited_for() -> None:
     async with bench() as b:
         await b.apply_group()
