@@ -189,14 +189,14 @@ async def test_watchers_leave_nothing_behind() -> None:
     assert not hub._waiting
 
 
-async def test_ten_thousand_changes_reach_a_watcher_in_well_under_ten_seconds() -> None:
+async def test_ten_thousand_changes_reach_a_watcher_for_less_than_five_seconds_of_processor() -> None:
     log = Log()
     hub = WatchHub(log.machine)
     log.must(group())
     stream = hub.watch(["Delay"])
     await take(stream, 1)
-    begun = time.perf_counter()
+    begun = time.process_time()
     for number in range(10_000):
         log.must(delay("d", seconds=number + 1))
     assert len(await take(stream, 10_000)) == 10_000
-    assert time.perf_counter() - begun < 5.0
+    assert time.process_time() - begun < 5.0
