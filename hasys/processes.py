@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hasys.config import private_folder
+from hasys.files import private_folder
 from hasys.model.errors import Refused
 
 

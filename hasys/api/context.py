@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from hasys.config import Member, NodeConfig, read_yaml, refuse_exposed
+from hasys.config import Member, NodeConfig, read_yaml
+from hasys.files import refuse_exposed
 from hasys.model.errors import ConfigRefused
 
 TIMEOUT = 5.0

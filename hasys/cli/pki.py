@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from hasys.config import refuse_exposed
+from hasys.files import refuse_exposed
 from hasys.model.errors import ConfigRefused
 
 CA_LIFETIME = datetime.timedelta(days=3652)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from hasys.config import private_folder
+from hasys.files import private_folder
 from hasys.guard import protocol
 from hasys.guard.loop import Loop
 from hasys.guard.protocol import BadMessage, Request

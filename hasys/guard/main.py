@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hasys
-from hasys.config import NodeConfig, private_folder
+from hasys.config import NodeConfig
+from hasys.files import private_folder
 from hasys.guard import arbiter, cgroup, notes, realtime, tokens
 from hasys.guard.core import Guard
 from hasys.guard.desk import Desk

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hasys.config import private_folder
+from hasys.files import private_folder
 from hasys.guard import protocol
 from hasys.guard.protocol import Address, AddressEntry, BadMessage, CgroupEntry, Entry, MountEntry, Plan
 from hasys.lease.keeping import with_floor

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hasys.config import private_folder
+from hasys.files import private_folder
 from hasys.guard.loop import Loop
 from hasys.guard.protocol import is_number
 from hasys.lease.durable import TokenDropped, TokenTaken

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from hasys.config import refuse_exposed
+from hasys.files import refuse_exposed
 from hasys.model.errors import ConfigRefused
 from hasys.model.lines import one_line
 from hasys.v1 import objects_pb2 as pb

@@ -10,7 +10,8 @@ import pytest
 
 from hasys.api.client import load_context
 from hasys.cli.pki import Authority
-from hasys.config import load, private_folder
+from hasys.config import load
+from hasys.files import private_folder
 from hasys.guard.plan import Book, PlanFile
 from hasys.model.errors import ConfigRefused
 from hasys.store.raft.disk import Folder
