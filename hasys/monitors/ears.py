@@ -22,8 +22,9 @@ _SO_BINDTODEVICE = 25
 _ICMP6_FILTER, _SOL_ICMPV6 = 1, 58
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOURCE_MAC, _TARGET_MAC = 1, 2
-_BATCH = 64
-"""Frames read per wake-up."""
+_BATCH = 1024
+"""Most frames read at a time: more than the kernel keeps for a socket (208 KiB, some 270 frames), so that a round hears
+everything that was said before it, and bounded when more come meanwhile."""
 
 
 class ArpEar:
