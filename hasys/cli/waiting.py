@@ -26,7 +26,17 @@ async def until_running(cluster: Cluster, applied: Iterable[Ref], timeout: float
 async def until_gone(cluster: Cluster, deleted: Iterable[Ref], timeout: float) -> None:
     """Wait until no node can have any of ``deleted``."""
     wanted = tuple(deleted)
-    await _until(cluster, lambda known: [f"{ref} is being deleted" for ref in wanted if ref in known], timeout)
+    await _until(cluster, lambda known: [_still_there(ref, known) for ref in wanted if ref in known], timeout)
+
+
+def _still_there(ref: Ref, known: Known) -> str:
+    """What a deletion waits for: its node to stop it, and the node that had the group before to be out of it."""
+    part, group = resource(known[ref]), known.get(Ref("Group", "", ref.group))
+    where = f": {part.status.state or 'Stopped'} on {part.status.node}" if part and part.status.node else ""
+    before = group.group.status.assignment.previous_node if group is not None else ""
+    if before:
+        where += f"{';' if where else ':'} {before} had the group before and may still have it"
+    return f"{ref} is being deleted{where}"
 
 
 def missing(ref: Ref, known: Known) -> list[str]:

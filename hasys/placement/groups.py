@@ -434,11 +434,18 @@ _PHASE_EVENTS = {
 
 
 def _settle(draft: Draft, name: str, verdict: Verdict) -> None:
-    """Write the phase; entering one that somebody should know of is an event."""
+    """Write the phase; entering one that somebody should know of is an event.
+
+    A previous holder that is out is forgotten, for what is deleted from the group goes only then. Mostly a phase is
+    entered at that moment, and one write says both. Not when a new leader learns it after it saw the group run, nor
+    when a group without resources starts again: so a group that serves is looked at whatever its phase was. While it
+    fails over the name is kept: a later leader must wait for what lingers there.
+    """
     group = draft.groups[name]
     phase, reason = verdict or phase_of(group, moved=draft.moved(name))
     entered = phase is not group.phase
-    if entered and moves.previous_is_out(group) and not group.deleting:
+    serves = phase in (Phase.RUNNING, Phase.DEGRADED)
+    if (entered or serves) and moves.previous_is_out(group) and not group.deleting:
         draft.assign(name, group.assignment.let_go())
     draft.phase(name, phase, reason)
     if entered and phase in _PHASE_EVENTS:

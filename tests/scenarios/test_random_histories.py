@@ -32,6 +32,7 @@ def history(seed: int) -> Story:
     story.command("group web n1:100 n2:50 n3:10 stop=3s with web-ip web-app extra~")
     story.command("group db n2:100 n1:50 with db-app")
     story.command("group shop n1:100 n3:50 limit=2/10s/15s failback=5s reboots with shop-ip")
+    story.command("group empty n3:100 n1:50")
     for _ in range(20):
         story.command(f"advance {dice.choice(['50ms', '300ms', '1s', '3s'])}")
         line = dice.choice(FAULTS).format(n=dice.choice(NODES))
@@ -80,6 +81,8 @@ def test_every_group_runs_again_once_all_is_mended(seed: int) -> None:
     phases = {name: (group.phase, group.reason) for name, group in story.world.groups.items()}
     assert phases == dict.fromkeys(phases, (Phase.RUNNING, "")), "\n".join(story.world.lines[-60:])
     assert story.world.operations == {}, "every operation has an end"
+    before = {name: group.assignment.previous_node for name, group in story.world.groups.items()}
+    assert before == dict.fromkeys(before, ""), "who is out of a group is forgotten: a deletion waits for that"
 
 
 def test_a_history_replays_exactly() -> None:

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hasys.lab.shell import LabError
@@ -60,6 +61,9 @@ def _keep(stage: Stage, marks: Path, seed: int) -> Path:
             lines.writelines(
                 f"{q.sent:.4f} {node} {'-' if q.received is None else f'{q.received:.4f}'}\n" for q in asked
             )
+    for kind in ("all", "nodes", "operations", "events"):
+        with suppress(LabError):  # no majority
+            (folder / f"{kind}.yaml").write_text(stage.cluster.hasys("get", kind, "-o", "yaml"))
     return folder
 
 

@@ -51,5 +51,15 @@ async def test_deleted_is_when_the_object_is_gone() -> None:
     await until_gone(cluster, [ADDRESS], 5.0)
 
 
+async def test_a_deletion_that_is_late_names_the_node_that_may_still_have_it() -> None:
+    cluster = FakeCluster()
+    group = web_group()
+    group.status.assignment.previous_node = "n2"
+    cluster.put(group, web_ip("Stopped"))
+    expected = "is being deleted: Stopped on n1; n2 had the group before and may still have it"
+    with pytest.raises(TimedOut, match=expected):
+        await until_gone(cluster, [ADDRESS], 0.01)
+
+
 async def test_an_object_that_is_not_there_is_said_so() -> None:
     assert missing(ADDRESS, {GROUP: wrap(web_group())}) == ["VirtualIP/web-ip is not there"]

@@ -31,7 +31,8 @@ def view(claims: Mapping[str, int], assignment: Assignment, since: float = 0.0, 
 
 
 def given(found: View, now: float = NOW) -> list[Assignment]:
-    return [e.assignment for e in decide(found, now).effects if isinstance(e, SetAssignment)]
+    """What is written at last: later effects of a decision build on earlier ones."""
+    return [e.assignment for e in decide(found, now).effects if isinstance(e, SetAssignment)][-1:]
 
 
 def test_who_serves_on_an_oath_keeps_the_group_above_the_oaths_epoch() -> None:

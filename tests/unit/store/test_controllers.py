@@ -391,3 +391,27 @@ async def test_the_first_grant_of_an_epoch_is_recorded_at_its_time_with_what_it_
         (given,) = [o.event for o in b.machine.list("Event") if o.event.reason == "GroupAssigned"]
         assert (event.node, event.epoch, event.cause, event.clock) == (a.node, a.epoch, "nobody else held it", "n1")
         assert 3000 < (given.time.ToNanoseconds() - event.time.ToNanoseconds()) / 1e9 <= 3600
+
+
+@pytest.mark.anyio
+async def test_what_comes_to_a_group_that_was_fenced_while_it_was_empty_can_be_deleted() -> None:
+    async with bench() as b:
+        await b.apply_group()
+        await b.rest()
+        b.leases.released["n1"] = {"web": 1}
+        b.engine.elect("n2")
+        await b.rest()
+        b.engine.elect("n1")  # a majority was missing: a new leader finds it fenced
+        await b.rest()
+        assert (b.status().assignment.node, b.status().assignment.epoch, b.status().phase) == ("n1", 2, "Running")
+
+        pause = delay("pause")
+        await b.write(store_pb2.Mutation(put_spec=pause))
+        for state, gone in (("Running", False), ("Stopped", True)):
+            pause.delay.status.CopyFrom(pb.ResourceStatus(node="n1", epoch=2, state=state, gone=gone))
+            await b.write(store_pb2.Mutation(put_status=pause))
+            await b.rest()
+            assert b.status().phase == "Running"
+            if not gone:
+                await b.write(store_pb2.Mutation(delete=pb.Key(kind="Delay", group="web", name="pause")))
+        assert b.machine.list("Delay") == []
