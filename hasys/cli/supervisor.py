@@ -99,6 +99,11 @@ class _Child:
     def runs(self) -> bool:
         return self.process is not None
 
+    @property
+    def over(self) -> bool:
+        """Has the process ended? Its descriptor says so for one system call: this is asked several times a second."""
+        return bool(select.select([self.pidfd], [], [], 0)[0])
+
     def begin(self, now: float) -> str:
         """Adopt the process that has the role, or start one. Returns what was done."""
         self._started = now
@@ -246,7 +251,7 @@ class Supervisor:
         if self._helper and not self._helper.alive:
             self._helper = None
         for child in self._children:
-            if child.process and not child.process.alive:
+            if child.process and child.over:
                 pid = child.process.pid
                 wait = child.ended(now)
                 again = f"; again in {wait:g} s" if wait else ""
