@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 REQUEST, REPLY = 1, 2
 ETHERTYPE = 0x0806
@@ -29,6 +30,7 @@ def frame(operation: int, mac: bytes, sender: bytes, target: bytes, target_mac: 
     return BROADCAST + mac + struct.pack("!H", ETHERTYPE) + head + mac + sender + target_mac + target
 
 
+@lru_cache(maxsize=256)  # neighbours say the same a few times a second
 def read(data: bytes) -> Told | None:
     """Who claims which address; None when the frame is no ARP for IPv4, or claims nothing."""
     if len(data) < 42 or data[12:20] != struct.pack("!HHHBB", ETHERTYPE, *_ETHERNET_IPV4):

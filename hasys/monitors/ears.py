@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import TypeVar
 
 from hasys.model import arp
@@ -40,8 +41,7 @@ class ArpEar:
 
     def ask(self, target: str, sender: str, mac: bytes) -> None:
         """Who has ``target``? ``sender`` is an address of ours, empty: nobody's. Raises ``OSError``."""
-        source = ipaddress.IPv4Address(sender).packed if sender else arp.NOBODY
-        self.socket.send(arp.frame(arp.REQUEST, mac, source, ipaddress.IPv4Address(target).packed))
+        self.socket.send(_question(target, sender, mac))
 
     def hear(self) -> Iterator[Told]:
         """What was said since the last call. Raises ``OSError`` when the interface went away."""
@@ -95,6 +95,12 @@ def advertised(data: bytes) -> Told | None:
     if len(data) < 24 or data[0] != _ADVERTISEMENT:
         return None
     return Told(str(ipaddress.IPv6Address(data[8:24])), _target_mac(data[24:]))
+
+
+@lru_cache(maxsize=1024)
+def _question(target: str, sender: str, mac: bytes) -> bytes:
+    source = ipaddress.IPv4Address(sender).packed if sender else arp.NOBODY
+    return arp.frame(arp.REQUEST, mac, source, ipaddress.IPv4Address(target).packed)
 
 
 def _batch(receive: Callable[[], T]) -> Iterator[T]:

@@ -6,9 +6,12 @@ Three witnesses: the link (a kernel event: told at once), the default gateways a
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,8 +32,6 @@ PERIOD = 0.3
 """Seconds between two questions to a neighbour."""
 EACH_CLAIM = 3
 """In each so many rounds it is asked who else has an address of ours."""
-EACH_ROUTE = 4
-"""In each so many rounds the routes are read again."""
 
 
 class Link(Protocol):
@@ -87,8 +88,8 @@ class _Interface:
     ears: dict[int, Ear] = field(default_factory=dict)
     """By IP version."""
     neighbours: tuple[Neighbour, ...] = ()
-    own: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...] = ()
-    """Its addresses that are nobody else's."""
+    own: tuple[str, ...] = ()
+    """Its addresses that are nobody else's, with their prefix lengths."""
 
 
 class NetworkMonitor:
@@ -105,6 +106,8 @@ class NetworkMonitor:
         self._tell = tell
         self._routes: dict[str, tuple[str, ...]] = {}
         self._interfaces: dict[str, _Interface] = {}
+        self._matched: tuple[object, ...] | None = None
+        """What the interfaces and their ears were made for; None: some are missing."""
         self._defended: dict[tuple[str, str], Challenged] = {}
         self._told: tuple[Trouble, ...] | None = None
         self._untold: tuple[Trouble, ...] | None = None
@@ -117,11 +120,13 @@ class NetworkMonitor:
         """As long as the block lasts: hear of machines that claim this address of ours."""
         key = interface, address
         self._defended[key] = challenged
+        self._matched = None
         try:
             yield
         finally:
             if self._defended.get(key) is challenged:
                 del self._defended[key]
+                self._matched = None
 
     # ------------------------------------------------------------ life
     def look(self) -> None:
@@ -130,9 +135,10 @@ class NetworkMonitor:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        self._routes = await to_thread.run_sync(routes.gateways)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._follow_links)
-            tasks.start_soon(self._telling)
+            for follow in (self._follow_links, self._follow_routes, self._follow_news, self._telling):
+                tasks.start_soon(follow)
             try:
                 await self._rounds()
             finally:
@@ -140,24 +146,37 @@ class NetworkMonitor:
                     _close(one)
 
     async def _rounds(self) -> None:
-        number, due = 0, anyio.current_time()
+        number = 0
         while True:
-            news, now = self._news, anyio.current_time()
-            if news.is_set():
-                self._news = anyio.Event()
-            watched = self._watched()
-            if watched is not None:
-                if now >= due and number % EACH_ROUTE == 0:
-                    self._routes = await to_thread.run_sync(routes.gateways)
-                self._match(watched)
-                self._hear()
-                if now >= due:
-                    self._ask(claims=number % EACH_CLAIM == 0)
-                self._judge(now)
-            if now >= due:
-                number, due = number + 1, now + PERIOD
-            with anyio.move_on_after(due - now):
-                await self._news.wait()
+            now = anyio.current_time()
+            self._look(now, ask=True, claims=number % EACH_CLAIM == 0)
+            number += 1
+            await anyio.sleep_until(now + PERIOD)
+
+    async def _follow_news(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            self._look(anyio.current_time())
+
+    def _look(self, now: float, *, ask: bool = False, claims: bool = False) -> None:
+        watched = self._watched()
+        if watched is not None:
+            self._match(watched)
+            self._hear()
+            if ask:
+                self._ask(claims=claims)
+            self._judge(now)
+
+    async def _follow_routes(self) -> None:
+        over, loop = threading.Event(), asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                while True:
+                    self._routes = await loop.run_in_executor(thread, routes.changed, self._routes, over)
+                    self.look()
+            finally:
+                over.set()
 
     async def _follow_links(self) -> None:
         revision = self._links.revision
@@ -176,30 +195,35 @@ class NetworkMonitor:
     # ------------------------------------------------------------ what there is
     def _match(self, watched: Watched) -> None:
         """Health and ears for what is watched now."""
+        wanted = watched, self._links.revision, self._routes
+        if wanted == self._matched:
+            return
+        complete = True
         for name in self._interfaces.keys() - watched.interfaces:
             _close(self._interfaces.pop(name))
         for name in watched.interfaces:
             one = self._interfaces.setdefault(name, _Interface(Health(name)))
-            found = [_interface(f"{a}/{prefix}") for a, prefix in self._links.on(name)]
-            one.own = tuple(i for i in found if str(i.ip) not in watched.virtual)
+            one.own = tuple(f"{a}/{prefix}" for a, prefix in self._links.on(name) if a not in watched.virtual)
             one.neighbours = self._neighbours(name, one, watched)
             link = self._links.link(name)
             if one.index != (link.index if link else 0):
                 _close(one)
                 one.index = link.index if link else 0
             if link is not None and link.up:
-                self._listen(name, one)
+                complete &= self._listen(name, one)
+        self._matched = wanted if complete else None
 
     def _neighbours(self, name: str, one: _Interface, watched: Watched) -> tuple[Neighbour, ...]:
         found = [Neighbour(address) for address in self._routes.get(name, ())]
-        nets = [i.network for i in one.own]
+        nets = [_interface(own).network for own in one.own]
         for member, addresses in watched.members.items():
             on_link = [a for a in addresses if any(_address(a) in net for net in nets)]
             found += [Neighbour(address, member) for address in on_link[:1]]
         return tuple(sorted(found))
 
-    def _listen(self, name: str, one: _Interface) -> None:
-        """Open the ears that are needed and can be opened; the others are tried again in the next round."""
+    def _listen(self, name: str, one: _Interface) -> bool:
+        """Open the ears that are needed and can be opened; False: there are others, to be tried again in the next
+        round."""
         needed = {_version(n.address) for n in one.neighbours}
         needed |= {_version(address) for interface, address in self._defended if interface == name}
         for version in needed - one.ears.keys():
@@ -209,6 +233,7 @@ class NetworkMonitor:
                 log.debug("%s: cannot listen: %s", name, e)
                 continue
             one.ears[version] = ear
+        return needed <= one.ears.keys()
 
     def _hear(self) -> None:
         """All that was said since the last round. Nothing waits for it sooner: it is judged in rounds."""
@@ -262,15 +287,7 @@ class NetworkMonitor:
 def _asked(one: _Interface, target: str, mac: bytes, *, in_nobodys_name: bool = False) -> bool:
     """Did a question leave? One that cannot even be asked proves nothing."""
     version = _version(target)
-    ear = one.ears.get(version)
-    ours = [i for i in one.own if i.version == version]
-    if version == 6:
-        ours = [i for i in ours if i.is_link_local]
-    elif not in_nobodys_name:
-        ours = [i for i in ours if _address(target) in i.network]
-    sender = str(ours[0].ip) if ours else ""
-    if version == 4 and in_nobodys_name:
-        sender = ""
+    ear, sender = one.ears.get(version), _sender(one.own, target, in_nobodys_name)
     if ear is None or len(mac) != 6 or (version == 6 and not sender):
         return False
     try:
@@ -278,6 +295,17 @@ def _asked(one: _Interface, target: str, mac: bytes, *, in_nobodys_name: bool = 
     except OSError:
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _sender(own: tuple[str, ...], target: str, in_nobodys_name: bool) -> str:
+    """Which of our own addresses asks; empty: none does."""
+    ours = [_interface(text) for text in own]
+    if _version(target) == 6:
+        ours = [i for i in ours if i.version == 6 and i.is_link_local]
+    else:
+        ours = [i for i in ours if _address(target) in i.network and not in_nobodys_name]
+    return str(ours[0].ip) if ours else ""
 
 
 @lru_cache(maxsize=1024)

@@ -71,20 +71,21 @@ class Cache:
             self.groups[ref.name] = obj.group
             return {ref.name}
         if obj.WhichOneof("kind") == "node":
+            self._compare(self.nodes.get(ref.name), obj.node)
             self.nodes[ref.name] = obj.node
         if obj.WhichOneof("kind") == "cluster":
             self.level = common([obj.cluster.status.level])
         return set()
 
-    def _compare(self, old: pb.Group | Resource | None, new: pb.Group | Resource) -> None:
+    def _compare(self, old: pb.Group | pb.Node | Resource | None, new: pb.Group | pb.Node | Resource) -> None:
         if old is None or type(old) is not type(new) or old.metadata.generation != new.metadata.generation:
             self.shape += 1
 
     def _drop(self, ref: Ref) -> set[str]:
+        self.shape += ref.kind != "Monitor"
         if ref.kind == "Node":
             self.nodes.pop(ref.name, None)
             return set()
-        self.shape += ref.kind != "Monitor"
         if ref.kind == "Group":
             self.groups.pop(ref.name, None)
             return {ref.name}

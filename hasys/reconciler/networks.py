@@ -20,8 +20,7 @@ class Networks:
         self._cache = cache
         self._gates = gates
         self._shape: int | None = None
-        self._interfaces: frozenset[str] = frozenset()
-        self._virtual: frozenset[str] = frozenset()
+        self._needed = Watched(frozenset())
         self.monitor = NetworkMonitor(addresses, self.watched, link.networks)
 
     async def run(self) -> None:
@@ -35,7 +34,6 @@ class Networks:
         if self._shape != self._cache.shape:
             self._shape = self._cache.shape
             gated = self._gates.addresses()
-            self._interfaces = frozenset(a.interface for a in gated)
-            self._virtual = frozenset(a.address for a in gated)
-        others = {name: tuple(n.spec.addresses) for name, n in self._cache.nodes.items() if name != self._name}
-        return Watched(self._interfaces, self._virtual, others)
+            others = {name: tuple(n.spec.addresses) for name, n in self._cache.nodes.items() if name != self._name}
+            self._needed = Watched(frozenset(a.interface for a in gated), frozenset(a.address for a in gated), others)
+        return self._needed

@@ -1,16 +1,17 @@
 """The addresses and links of this machine: read from the kernel, never remembered.
 
-The truth is a full dump, taken at least once per :data:`REREAD` seconds; kernel events only make it sooner. All
-netlink calls happen in one worker thread, one at a time, with a deadline, so that the event loop never waits for the
-kernel's rtnl lock. pyroute2 is imported on first use: it costs 10 MB and 0.1 s.
+The truth is a full dump, taken when :mod:`hasys.resources.hints` says that it may differ. All dumps and writes happen
+in one worker thread, one at a time, with a deadline, so that the event loop never waits for the kernel's rtnl lock.
+pyroute2 is imported on first use: it costs 10 MB and 0.1 s.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
-import socket
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,23 +19,17 @@ from typing import Any, Protocol, TypeVar
 import anyio
 from anyio import to_thread
 
-from hasys.resources.fingerprint import Fingerprint
+from hasys.resources.hints import Hints
 from hasys.resources.port import Permanent, Temporary
 
-REREAD = 0.8
-"""Seconds between full dumps when nothing is heard: below the 1 s within which drift must be repaired."""
 BURST = 0.3
 """Most seconds for which own writes put off a look at what others may have changed."""
-LINK_REREAD = 10
-"""Links change rarely and their dump is the expensive one: re-read each this many dumps, and after each event."""
 DEADLINE = 5.0
 """Seconds a netlink call may take before it is given up and named as the blocker."""
 
 IFA_F_NODAD = 0x02
 """Skip duplicate address detection (IPv6): the lease already says that nobody else has it, and it costs 1 s or more."""
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
-RTMGRP = 0x1 | 0x10 | 0x100
-"""Multicast groups LINK, IPV4_IFADDR and IPV6_IFADDR (linux/rtnetlink.h)."""
 
 T = TypeVar("T")
 
@@ -106,7 +101,9 @@ class KernelAddresses:
         self._writers = 0
         self._written = anyio.Event()
         self._kernel: Any = None
-        self._fingerprint = Fingerprint()
+        self._hints = Hints()
+        self._listener = ThreadPoolExecutor(1)
+        """Not one of anyio's threads: pyroute2 keeps something in each thread that calls it, and they are few."""
 
     def link(self, name: str) -> Link | None:
         return self._links.get(name)
@@ -168,22 +165,19 @@ class KernelAddresses:
 
     async def run(self) -> None:
         """Keep reading until cancelled."""
-        async with _events() as hear, self._closed_at_end():
+        async with self._closed_at_end():
             await self.read()
-            quiet = 0
             while True:
-                with anyio.move_on_after(REREAD) as waiting:
-                    await hear()
-                quiet = quiet + 1 if waiting.cancelled_caught else 0
+                links = await self._heard()
                 await self._after_a_burst()
-                links = quiet % LINK_REREAD == 0
-                if links or await self._differ():
-                    await self.read(links=links)
+                await self.read(links=links)
 
-    async def _differ(self) -> bool:
-        """Whether the addresses may differ from those at the last look."""
-        async with self._serial:
-            return await self._call(lambda kernel: self._fingerprint.changed(), "list addresses")
+    async def _heard(self) -> bool:
+        """Wait until the addresses may be others; True: the links too."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._listener, self._hints.wait)
+        except OSError as e:
+            raise Temporary(f"cannot list addresses: {e.strerror or e}") from None
 
     def _take(self, held: frozenset[Held]) -> None:
         if held == self._held:
@@ -250,7 +244,8 @@ class KernelAddresses:
     async def close(self) -> None:
         """Give the sockets back; nothing may be asked any more."""
         kernel, self._kernel = self._kernel, None
-        self._fingerprint.close()
+        self._hints.close()
+        self._listener.shutdown()
         if kernel is not None:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(kernel.close)  # it runs an event loop of its own: not inside ours
@@ -298,31 +293,3 @@ class _tolerating:  # noqa: N801  # reads like contextlib.suppress
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         return getattr(error, "code", None) in self.codes
-
-
-@asynccontextmanager
-async def _events() -> AsyncIterator[Callable[[], Any]]:
-    """Yields a function that waits until the kernel says that links or addresses changed. What it says is not parsed:
-    it is a hint, and a lost message (a full buffer) hints just as well."""
-    hints = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    try:
-        hints.bind((0, RTMGRP))
-
-        async def hear() -> None:
-            await anyio.wait_readable(hints)
-            _drain(hints)
-
-        yield hear
-    finally:
-        hints.close()
-
-
-def _drain(hints: socket.socket) -> None:
-    while True:
-        try:
-            hints.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError as e:
-            if e.errno != errno.ENOBUFS:
-                raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from hasys.resources.fingerprint import Fingerprint
+from hasys.resources.hints import Hints
 from tests.lab.network import ip, own_network
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -39,3 +41,15 @@ def test_a_dump_of_many_buffers_is_read_to_its_end(fingerprint: Fingerprint) -> 
     assert not fingerprint.changed()
     ip("address", "del", "10.8.7.254/32", "dev", "lo")
     assert fingerprint.changed()
+
+
+def test_a_wait_ends_with_a_change_and_when_it_is_closed() -> None:
+    with own_network():
+        hints = Hints()
+        ip("address", "add", "10.9.0.7/32", "dev", "lo")
+        assert hints.wait()
+        waiting = threading.Thread(target=hints.wait)
+        waiting.start()
+        hints.close()
+        waiting.join(5)
+        assert not waiting.is_alive()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hasys.monitors import routes
@@ -31,3 +33,28 @@ def test_a_kernel_without_ipv6_or_without_routes_has_no_gateways(tmp_path: Path)
     (tmp_path / "route").write_text(IPV4.splitlines()[0] + "\n")
     assert routes.gateways(tmp_path) == {}
     assert routes.gateways(tmp_path / "nowhere") == {}
+
+
+class Looks(threading.Event):
+    """Does one thing before each look, and is over when nothing is left to do."""
+
+    def __init__(self, *deeds: Callable[[], object]) -> None:
+        super().__init__()
+        self.left = list(deeds)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.left:
+            self.left.pop(0)()
+            return False
+        return True
+
+
+def test_another_gateway_ends_the_wait_and_other_routes_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "route"
+    known: dict[str, tuple[str, ...]] = {"eth0": ("10.77.0.254",)}
+    first, second, *_ = IPV4.splitlines(keepends=True)
+    quiet = [lambda: file.write_text(IPV4), lambda: file.write_text(first + second), lambda: None]
+    looks = Looks(*quiet, lambda: file.write_text(IPV4.replace("FE004D0A", "FD004D0A")), lambda: None)
+    assert routes.changed(known, looks, tmp_path) == {"eth0": ("10.77.0.253",)}
+    assert len(looks.left) == 1
+    assert routes.changed(known, Looks(*quiet), tmp_path) == known
