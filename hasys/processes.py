@@ -55,6 +55,15 @@ class Identity:
         return Identity.of(self.pid) == self
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A role that was taken."""
+
+    by: Identity
+    starts: int
+    """How often it was taken, this time included."""
+
+
 class RoleLock:
     """Held by the process itself for as long as it lives."""
 
@@ -88,19 +97,22 @@ class RoleLock:
     def recorded(self) -> Identity | None:
         """The living process that took the role last. Does not touch the lock: it may be asked as often as one likes,
         beside a process that is just taking it."""
-        identity = Identity(self._number("pid"), self._number("startTime"))
-        return identity if identity.pid > 0 and identity.alive else None
+        found = self.taken()
+        return found.by if found and found.by.alive else None
+
+    def taken(self) -> Taken | None:
+        """What the process that took the role last wrote, dead or alive; None: nothing that can be read."""
+        try:
+            record = json.loads(self.path.read_bytes())
+            found = Taken(Identity(int(record["pid"]), int(record["startTime"])), int(record.get("starts", 0)))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return None
+        return found if found.by.pid > 0 else None
 
     def starts(self) -> int:
         """How often the role was taken since the run directory was made: at boot, on most systems."""
-        return self._number("starts")
-
-    def _number(self, field: str) -> int:
-        """0: there is none that can be read."""
-        try:
-            return int(json.loads(self.path.read_bytes())[field])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return 0
+        found = self.taken()
+        return found.starts if found else 0
 
     def held(self) -> bool:
         """Does a living process have the role?"""

@@ -41,6 +41,8 @@ ELSEWHERE = 1.2
 """Seconds during which others are asked when a server says that there is no majority: it may only be cut off itself."""
 RETIRE = 30.0
 """Seconds that calls of a connection go on once our certificate was renewed; watches are then resumed anew."""
+_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.client_idle_timeout_ms", 10_000)]
+"""A connection that nobody uses is closed: both ends would look after it for ever."""
 HOME = 0.25
 """Seconds between two looks whether the own node's server serves again, while a watch is served elsewhere."""
 SHUN = 2.0
@@ -75,7 +77,7 @@ class _Server:
             self.retire()
         if self.channel is None:
             self.shown = self.identity.number
-            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=list(CHANNEL_OPTIONS))
+            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=_OPTIONS)
         return self.channel
 
     def retire(self) -> None:

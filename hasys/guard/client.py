@@ -9,6 +9,8 @@ async with connect(config.guard_socket) as guard:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,8 +18,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
-from anyio.abc import ByteStream
-from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from hasys.guard import protocol
@@ -162,12 +162,12 @@ class Known:
 class GuardClient:
     """Requests may overlap. Each raises :class:`GuardGone` when the connection ends, ``TimedOut`` after ``timeout``."""
 
-    def __init__(self, stream: ByteStream, timeout: float) -> None:
-        self._stream = stream
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
+        self._reader = reader
+        self._writer = writer
         self._timeout = timeout
         self._waiting: dict[int, _Waiter] = {}
         self._next_id = 1
-        self._writing = anyio.Lock()
         self._gone: str | None = None
         self._send_events, self.events = anyio.create_memory_object_stream[GuardEvent](MAX_EVENTS)
 
@@ -263,7 +263,7 @@ class GuardClient:
         except TimeoutError:
             what = type(request).__name__.lower()
             raise TimedOut(f"guard: no answer to {what} within {self._timeout:g} s: is it stopped?") from None
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except ConnectionError:
             raise GuardGone("guard: connection lost") from None
         finally:
             del self._waiting[id]
@@ -272,26 +272,24 @@ class GuardClient:
         return _checked(waiter.reply)
 
     async def _send(self, id: int, request: protocol.Request) -> None:
-        line = protocol.encode({"id": id, **protocol.request_to_json(request)})
-        async with self._writing:
-            await self._stream.send(line)
+        self._writer.write(protocol.encode({"id": id, **protocol.request_to_json(request)}))
+        await self._writer.drain()
 
     async def _read(self) -> None:
         """Sort what arrives until the connection ends."""
-        buffered = BufferedByteReceiveStream(self._stream)
         try:
             while True:
-                line = await buffered.receive_until(b"\n", protocol.MAX_ANSWER)
+                line = await self._reader.readuntil(b"\n")
                 raw = protocol.parse_object(line, protocol.MAX_ANSWER)
                 if raw.get("event") == "ping":  # answered here: it proves that this event loop turns
                     await self._send(0, protocol.Alive())
                 else:
                     self._take(raw)
-        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             self._end("guard: connection lost")
         except anyio.WouldBlock:
             self._end(f"guard: {MAX_EVENTS} events were not read")
-        except (protocol.BadMessage, anyio.DelimiterNotFound, KeyError, TypeError) as e:
+        except (protocol.BadMessage, asyncio.LimitOverrunError, KeyError, TypeError) as e:
             self._end(f"guard: answer not understood: {e}")
 
     def _take(self, raw: dict[str, Any]) -> None:
@@ -376,18 +374,29 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
+async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Drop the connection at the end of the block, whatever a guard that does not read has left in it."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        with anyio.CancelScope(shield=True), contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
 async def connect(socket: Path, *, timeout: float = 5.0) -> AsyncIterator[GuardClient]:
     """A connection to the guard, closed at the end of the block. ``timeout`` in seconds, per request.
 
     Raises :class:`GuardGone` when nobody listens.
     """
     try:
-        stream = await anyio.connect_unix(socket)
+        reader, writer = await asyncio.open_unix_connection(socket, limit=protocol.MAX_ANSWER)
     except OSError as e:
         raise GuardGone(f"guard: {socket}: {e.strerror or e}: is 'hasys guard run' running?") from None
-    client = GuardClient(stream, timeout)
+    client = GuardClient(reader, writer, timeout)
     failure: Exception | None = None
-    async with stream, anyio.create_task_group() as tasks:
+    async with _closing(writer), anyio.create_task_group() as tasks:
         tasks.start_soon(client._read)
         try:
             yield client

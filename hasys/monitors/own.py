@@ -32,15 +32,14 @@ def processes(run_dir: Path, roles: Sequence[str]) -> Iterator[mpb.OwnProcess]:
     """This node's own processes, those that do not run with pid 0; the supervisor only where there is one."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     for role in ("supervisor", *roles):
-        lock = RoleLock(run_dir, role)
-        identity = lock.recorded()
-        if identity is None:
+        taken = RoleLock(run_dir, role).taken()
+        if taken is None or not taken.by.alive:
             if role != "supervisor":
                 yield mpb.OwnProcess(role=role)
             continue
-        one = mpb.OwnProcess(role=role, pid=identity.pid, restarts=max(0, lock.starts() - 1))
-        one.uptime.CopyFrom(duration(max(0, round(now - identity.start_time / _TICKS))))
-        one.memory = _resident(identity.pid)
+        one = mpb.OwnProcess(role=role, pid=taken.by.pid, restarts=max(0, taken.starts - 1))
+        one.uptime.CopyFrom(duration(max(0, round(now - taken.by.start_time / _TICKS))))
+        one.memory = _resident(taken.by.pid)
         yield one
 
 

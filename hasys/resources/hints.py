@@ -15,7 +15,7 @@ from hasys.resources.fingerprint import Fingerprint
 
 LOOK = 0.8
 """Seconds between looks when nothing is heard: below the 1 s within which drift must be repaired."""
-LINK_LOOK = 10
+LINK_LOOK = 40
 """Links change rarely and their dump is the expensive one: due each this many quiet looks, and after each event."""
 RTMGRP = 0x1 | 0x10 | 0x100
 """Multicast groups LINK, IPV4_IFADDR and IPV6_IFADDR (linux/rtnetlink.h)."""
