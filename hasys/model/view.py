@@ -327,6 +327,15 @@ class GroupInfo:
             bool(a.previous_node) and not a.revoked and a.previous_node != a.node and a.previous_node in self.may_hold
         )
 
+    @property
+    def sworn_to(self) -> str:
+        """The node that holds it by an operator's oath and will be assigned to it once everybody was heard; until then
+        the assignment is of the time before the oath. Empty: none."""
+        a = self.assignment
+        claims = {node: epoch for node, epoch in self.claims.items() if not (node == a.node and a.epoch > epoch)}
+        node = min(claims, key=lambda n: (n != a.node, n), default="")
+        return "" if self.candidate(node) is None or self.deleting else node
+
     def candidate(self, node: str) -> Candidate | None:
         return next((c for c in self.candidates if c.node == node), None)
 

@@ -67,17 +67,16 @@ def _sworn(draft: Draft, name: str) -> bool:
     """Held by an operator's oath from a time without a majority (docs/decisions/0005): whoever serves goes on, once
     everybody who may be heard was heard."""
     group = draft.groups[name]
-    a = group.assignment
-    claims = {node: epoch for node, epoch in group.claims.items() if not (node == a.node and a.epoch > epoch)}
-    node = min(claims, key=lambda n: (n != a.node, n), default="")
-    if not node or group.candidate(node) is None or group.deleting:
+    node = group.sworn_to
+    if not node:
         return False
     heard = first_look(draft.view)
     if draft.now < heard:
         draft.look_at(heard)
     else:
-        cause = f"{node} held it as epoch {claims[node]} while there was no majority"
-        draft.assign(name, a.adopted(node, claims[node], cause))
+        oath = group.claims[node]
+        cause = f"{node} held it as epoch {oath} while there was no majority"
+        draft.assign(name, group.assignment.adopted(node, oath, cause))
         draft.group_event(name, "OathAdopted", node=node, cause="nobody else runs it")
     _settle(draft, name, None)
     return True
@@ -233,9 +232,9 @@ def others(group: GroupInfo, node: str) -> list[str]:
 def _move(draft: Draft, name: str, seen: str) -> Verdict:
     """Away from a node that leaves. Nowhere to go: a shutting-down node stops it in order, a drained one keeps it."""
     group = draft.groups[name]
-    if group.moving:
-        return None
     holder = group.assignment.node
+    if group.moving or holder in group.claims:  # its guard has yet to take the assignment for its oath
+        return None
     node = choice.best(group, draft.view, draft.now, without=[holder])
     if node is not None:
         draft.assign(name, group.assignment.moved(node, seen, revoke=False))

@@ -258,6 +258,11 @@ def on_node(draft: Draft, node: str) -> list[GroupInfo]:
     return [g for g in draft.groups.values() if g.assignment.node == node or node in g.may_hold]
 
 
+def _in_question(draft: Draft, group: GroupInfo) -> bool:
+    """An oath is being taken over, or who has it was decided just now: a later look tells if it can go elsewhere."""
+    return bool(group.claims) or draft.moved(group.name)
+
+
 def _watch_drain(draft: Draft, op: OperationInfo) -> None:
     node = draft.nodes[op.node]
     if not node.leaving:
@@ -267,7 +272,7 @@ def _watch_drain(draft: Draft, op: OperationInfo) -> None:
     if not left:
         draft.finish(op, True, f"{op.node} has no groups")
         return
-    stuck = [g for g in left if g.assignment.node == op.node and not g.moving]
+    stuck = [g for g in left if g.assignment.node == op.node and not (g.moving or _in_question(draft, g))]
     if stuck:
         why = choice.obstacles(stuck[0], draft.view, draft.now, without=[op.node])
         names = ", ".join(sorted(g.name for g in stuck))

@@ -33,6 +33,8 @@ def role_of(node: str, group: GroupInfo, view: View, now: float) -> str:
 
 def redundant(group: GroupInfo, view: View, now: float, *, quorum_without: bool) -> bool:
     """Would the loss of the group's node be survived? ``quorum_without``: a majority remains without that node."""
+    if group.sworn_to:
+        return False  # another node than the assigned one may serve: which, is decided in a moment
     holder = group.assignment.node
     others = choice.able(group, view, now, without=[holder])
     return bool(holder) and quorum_without and not all(group.unfit(node) for node in others)

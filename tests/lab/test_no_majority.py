@@ -80,6 +80,14 @@ class Day:
     def reasons(self) -> set[str]:
         return {e["reason"] for e in self.events()}
 
+    def wait_told(self, reason: str, by: str) -> None:
+        """Wait for an event. Raises :class:`TimeoutError` with the day's events and the end of the log of ``by``."""
+        try:
+            until(lambda: reason in self.reasons(), 10, f"{reason} to be recorded")
+        except TimeoutError as e:
+            events = "\n".join(f"{e['time']} {e['reason']}: {e['message']}" for e in self.events())
+            raise TimeoutError(f"{e}\n{events}\n--- log of {by}\n{self.lab.machines[by].tail(30)}") from None
+
     def swear(self) -> None:
         self.swear_alone()
         until(lambda: self.watch.holders(VIP) == [self.alone], 5, f"{self.alone} to hold the address")
@@ -262,5 +270,5 @@ def test_a_node_that_booted_without_a_majority_runs_what_it_last_knew(day: Day) 
 
 def test_an_orderly_shutdown_is_no_warning(day: Day) -> None:
     day.lab.shutdown(day.lost, "node")
-    until(lambda: "NodeStopped" in day.reasons(), 10, f"{day.lost} to be off")
+    day.wait_told("NodeStopped", by=day.lost)
     assert "NodeLost" not in day.reasons()

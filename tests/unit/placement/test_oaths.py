@@ -8,9 +8,20 @@ from dataclasses import replace
 import pytest
 
 from hasys.model.timing import PROFILES
-from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, Phase, ResourceInfo, View
+from hasys.model.view import (
+    Assignment,
+    Candidate,
+    GroupInfo,
+    NodeInfo,
+    OperationInfo,
+    OperationType,
+    Phase,
+    ResourceInfo,
+    View,
+)
 from hasys.placement.decide import decide
-from hasys.placement.effects import Record, SetAssignment, SetPhase
+from hasys.placement.effects import FinishOperation, Record, SetAssignment, SetPhase
+from hasys.placement.roles import redundant
 from hasys.placement.standing import first_look
 
 TIMING = PROFILES["default"]
@@ -25,7 +36,7 @@ def view(claims: Mapping[str, int], assignment: Assignment, since: float = 0.0, 
     }
     web = GroupInfo(
         "web", (Candidate("n1", 100), Candidate("n2", 50)), assignment=assignment, phase=Phase.RUNNING, claims=claims,
-        deleting=deleting,
+        may_hold=frozenset(claims), deleting=deleting,
     )  # fmt: skip
     return View(TIMING, leader_since=since, silent_since=since, nodes=nodes, groups={"web": web})
 
@@ -55,6 +66,40 @@ def test_an_oath_that_was_taken_over_already_changes_nothing() -> None:
 def test_of_two_oaths_the_assigned_nodes_counts() -> None:
     (assignment,) = given(view({"n1": 4, "n2": 4}, Assignment("n2", 3)))
     assert assignment.node == "n2"
+
+
+def shutting_down(found: View, node: str) -> View:
+    """Its hand-over was begun."""
+    drain = OperationInfo("drain-1", OperationType.DRAIN, node=node, reason="shutdown", running=True)
+    nodes = {**found.nodes, node: replace(found.nodes[node], shutdown_boot_id="b")}
+    return replace(found, nodes=nodes, operations=(drain,))
+
+
+def ended(found: View, now: float = NOW) -> list[bool]:
+    return [e.succeeded for e in decide(found, now).effects if isinstance(e, FinishOperation)]
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_a_node_that_shuts_down_meanwhile_waits_for_the_oath_to_be_taken_over_and_then_hands_the_group_over(
+    node: str,
+) -> None:
+    before = shutting_down(view({"n2": 4}, Assignment("n1", 3), since=NOW), node)
+    assert (given(before), ended(before)) == ([], [])
+    heard = shutting_down(view({"n2": 4}, Assignment("n1", 3)), node)
+    (adopted,) = given(heard)
+    assert (adopted.node, ended(heard)) == ("n2", [])
+    taking = shutting_down(view({"n2": 4}, adopted), node)
+    assert all(a.node == "n2" for a in given(taking))
+    assert ended(taking) == ([True] if node == "n1" else [])
+    web = replace(taking.groups["web"], assignment=adopted, claims={})
+    assert ("n1" in [a.node for a in given(replace(taking, groups={"web": web}))]) is (node == "n2")
+
+
+def test_a_group_is_not_called_redundant_before_the_oath_is_taken_over() -> None:
+    found = view({"n2": 4}, Assignment("n1", 3), since=NOW)
+    assert not redundant(found.groups["web"], found, NOW, quorum_without=True)
+    found = view({"n2": 4}, Assignment("n2", 5))
+    assert redundant(found.groups["web"], found, NOW, quorum_without=True)
 
 
 def test_nothing_is_decided_before_everybody_could_be_heard() -> None:
