@@ -33,7 +33,8 @@ class NodeFacts:
     released: Mapping[str, int] = field(default_factory=dict)
     """Group -> epoch up to which this boot never acts again; a group assigned to it so needs a new epoch."""
     claims: Mapping[str, int] = field(default_factory=dict)
-    """Group -> epoch of an operator's oath by which it holds the group, kept alive by this leader."""
+    """Group -> epoch of an operator's oath by which it holds the group, kept alive by this leader, or replaced by an
+    assignment that the guard has not confirmed yet."""
     oaths: Mapping[str, int] = field(default_factory=dict)
     """Group -> epoch of an operator's oath that it said renews itself, and which no leader limits yet."""
     health: Health = UNKNOWN_HEALTH

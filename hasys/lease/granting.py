@@ -488,11 +488,18 @@ class Granter:
             remaining=max(0.0, remaining),
             held=guard.held,
             released=dict(guard.floors.get(last.boot, {})) if last else {},
-            claims=dict(grant.kept) if grant else {},
+            claims=_taken_over(grant, guard.sworn) if grant else {},
             oaths={group: epoch for group, (epoch, free) in guard.sworn.items() if free},
             health=last.health if last else UNKNOWN_HEALTH,
             networks_since=guard.networks_since,
         )
+
+
+def _taken_over(grant: Grant, sworn: Mapping[str, tuple[int, bool]]) -> dict[str, int]:
+    """Oaths that the grant keeps, and those that it replaces by an epoch above them, until the guard names them no
+    more: what it says meanwhile was sent before that grant came, and its oath may have to be kept once more."""
+    replaced = {g: sworn[g][0] for g, epoch, _ in grant.groups if g in sworn and sworn[g][0] < epoch}
+    return {**replaced, **dict(grant.kept)}
 
 
 def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:

@@ -282,6 +282,9 @@ def test_the_adopted_epoch_is_named_beside_no_oath() -> None:
     grant = one.hear("n1", LATE + 0.1, sworn=5)
     assert grant.groups == (("web", 6, 7),)
     assert grant.kept == ()
+    assert one.granter.facts(LATE + 0.1)["n1"].claims == {"web": 5}, "nothing says yet that the grant arrived"
+    one.hear("n1", LATE + 0.2, held=6)
+    assert one.granter.facts(LATE + 0.2)["n1"].claims == {}
 
 
 def test_until_the_adopted_epoch_may_be_named_the_oath_is_kept() -> None:
