@@ -104,23 +104,23 @@ class Guard:
         now = self.now()
         if keeper.keepalive_due(now):
             message, targets = keeper.keepalive(now, self.health())
-            self.parts.network.send(targets, encode(message, self.parts.key), now)
+            self.parts.network.send(targets, encode(message, self.parts.key), now, everywhere=keeper.asked_all)
             self.apply(keeper.renew(now))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.parts.loop.at(keeper.next_wakeup(now), self.tick)
 
-    def datagram(self, data: bytes, *, foreign: bool = False) -> None:
+    def datagram(self, data: bytes, *, foreign: bool = False) -> bool:
         """One datagram from any network, ``foreign`` when another machine sent it; what is not a grant or a hint for
-        this node is counted and forgotten."""
+        this node is counted and forgotten. True for a grant that is news."""
         if data == self._last_datagram:
-            return  # the copy that came over the other network
+            return False  # the copy that came over the other network
         parts = self.parts
         try:
             message = decode(data, parts.cluster, lambda node: parts.key if node == parts.node else None)
         except DatagramRefused as e:
             self.counts[e.reason] += 1
-            return
+            return False
         self._last_datagram = data
         if foreign:
             self.alone.heard()
@@ -129,6 +129,7 @@ class Guard:
         elif isinstance(message, Hint):
             parts.keeper.hinted(message, self.now())
         self.tick()
+        return isinstance(message, Grant)
 
     def health(self) -> Health:
         """What every keep-alive says about this guard."""

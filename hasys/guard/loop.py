@@ -105,6 +105,8 @@ class Loop:
 
     def once(self) -> None:
         """Wait for the next descriptor or timer and make every call that is due. Timers first: they are the lease."""
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)  # cancelled: nothing to wake for
         timeout = max(0.0, self._timers[0].when - self._clock()) if self._timers else -1
         ready = self._epoll.poll(timeout)
         now = self._clock()

@@ -1,4 +1,8 @@
-"""Lease datagrams over every network: one UDP socket per own address, so that a datagram takes the network it names."""
+"""Lease datagrams over every network: one UDP socket per own address, so that a datagram takes the network it names.
+
+While the store that grants answers over one network, keep-alives go over that one; when an answer is missing, over all
+(docs/decisions/0017). What a store sends goes over all.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,17 @@ REOPEN = 0.5
 
 class Network:
     """Sends to stores by name; hands every datagram that arrives to ``received``, with whether another machine sent
-    it. Never blocks, never raises."""
+    it; what that calls good makes its network the one to answer over. Never blocks, never raises."""
 
-    def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes, bool], None]) -> None:
+    def __init__(self, config: NodeConfig, loop: Loop, received: Callable[[bytes, bool], bool]) -> None:
         self._own = config.me.addresses
         self._stores = {m.name: StoreAt(m.name, m.addresses, m.lease_port) for m in config.voters}
         self._loop = loop
         self._received = received
         self._sockets: dict[str, socket.socket] = {}
         self._retry: dict[str, float] = {}
+        self._answered = ""
+        """Own address to which the last good datagram came."""
         self.unsent = 0
         """Datagrams that the kernel did not take: no route, no such address."""
 
@@ -42,23 +48,33 @@ class Network:
                 self._retry[address] = now + REOPEN
                 continue
             self._sockets[address] = sock
-            self._loop.reader(sock.fileno(), lambda s=sock: self._readable(s))  # type: ignore[misc]
+            self._loop.reader(sock.fileno(), lambda s=sock, a=address: self._readable(s, a))  # type: ignore[misc]
 
-    def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None:
-        """One copy per network to each store."""
+    def send(self, stores: Iterable[str], datagram: bytes, now: float, *, everywhere: bool = True) -> None:
+        """To each store one copy per network, or one copy in all: over the network that answered last, if that takes
+        it."""
         if len(self._sockets) < len(self._own):
             self.open(now)
         for name in stores:
             store = self._stores[name]
-            for own, other in zip(self._own, store.addresses, strict=False):
-                sock = self._sockets.get(own)
-                if sock is None:
-                    self.unsent += 1
+            ways = dict(zip(self._own, store.addresses, strict=False))
+            if not everywhere and self._answered in ways:
+                if self._send(self._answered, (ways[self._answered], store.port), datagram):
                     continue
-                try:
-                    sock.sendto(datagram, (other, store.port))
-                except OSError:  # no route now; a refused port, reported for an earlier datagram
-                    self.unsent += 1
+                del ways[self._answered]
+            for own, other in ways.items():
+                self._send(own, (other, store.port), datagram)
+
+    def _send(self, own: str, to: tuple[str, int], datagram: bytes) -> bool:
+        sock = self._sockets.get(own)
+        try:
+            if sock is not None:
+                sock.sendto(datagram, to)
+                return True
+        except OSError:  # no route now; a refused port, reported for an earlier datagram
+            pass
+        self.unsent += 1
+        return False
 
     def set_stores(self, stores: Iterable[StoreAt]) -> None:
         """Send to these from now on."""
@@ -70,10 +86,11 @@ class Network:
             sock.close()
         self._sockets.clear()
 
-    def _readable(self, sock: socket.socket) -> None:
+    def _readable(self, sock: socket.socket, own: str) -> None:
         """One datagram; the loop calls again while there are more."""
         try:
             data, sender = sock.recvfrom(LARGEST + 1)
         except OSError:
             return  # nothing there, or an earlier datagram was refused by its receiver
-        self._received(data, sender[0] not in self._own)
+        if self._received(data, sender[0] not in self._own):
+            self._answered = own

@@ -176,10 +176,10 @@ class ArbiterKeeper(TokenKeeper):
             grant = replace(grant, kept=(*grant.kept, *locked))
         return super()._drop_unnamed(grant)
 
-    def _take(self, grant: Grant, until: float) -> list[Effect]:
+    def _take(self, grant: Grant, until: float, now: float) -> list[Effect]:
         """What the leader keeps lives by its lock until it is named."""
         kept = tuple((group, epoch) for group, epoch in grant.kept if not self._by_policy(group))
-        return super()._take(replace(grant, kept=kept), until)
+        return super()._take(replace(grant, kept=kept), until, now)
 
     def _settle_oaths(self, grant: Grant) -> list[Effect]:
         """An oath that stands by a lock goes on until the leader names the group, or somebody else."""

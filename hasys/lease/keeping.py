@@ -166,7 +166,7 @@ class Keeper:
         """Out-of-turn keep-alives: (start of the interval they are counted in, how many)."""
         self._missing = True
         """No answer since the last keep-alive."""
-        self._everywhere = self._asked_all = True
+        self._everywhere = self.asked_all = True
         self._leader = ""
         self._newest = (-1, -1)
         self._confirmed: tuple[int, int] | None = None
@@ -175,8 +175,6 @@ class Keeper:
         self._lease_epoch = 0
         self._lease_said = False
         self._holdings: dict[str, Holding] = {}
-        self._withheld = False
-        """A group is ours, but a grant may not name it yet: poll faster, in case the push is lost."""
         self._fencing: dict[str, int] = {}
         """Group -> epoch that was given up and not yet confirmed by :meth:`released`."""
         self._floors: dict[str, int] = dict(restored.floors) if restored else {}
@@ -215,17 +213,18 @@ class Keeper:
         """The next keep-alive and the stores to send it to. ``now`` must be read before it is sent.
 
         To the store that granted last; to all of them while an answer is missing, and after :meth:`released`.
-        Call :meth:`expire` first.
+        Call :meth:`expire` first. The next is due after half a period; an answer makes that a whole one, unless a
+        group waits to be named: the push of that grant may be lost.
         """
         everywhere = self._missing or self._everywhere or self._leader not in self.stores
-        self._asked_all = everywhere
+        self.asked_all = everywhere
         self._seq += 1
         nonce = self._nonce()
         self._sent[nonce] = (now, self._seq)
         while len(self._sent) > _MOST_NONCES:
             self._sent.popitem(last=False)
         self._missing, self._everywhere = True, False
-        self._next = now + (self._interval / 2 if self._withheld else self._interval)
+        self._next = now + self._interval / 2
         held = tuple((g, h.epoch) for g, h in self._holdings.items() if h.until > now and g not in self._oaths)
         message = KeepAlive(
             self.cluster, self.node, self.boot, self._seq, nonce, self._confirmed,
@@ -247,7 +246,7 @@ class Keeper:
 
     def hinted(self, hint: Hint, now: float) -> None:
         """A store said that it does not lead: ask everybody, at once."""
-        if self._sent and hint.nonce == next(reversed(self._sent)) and not self._asked_all:
+        if self._sent and hint.nonce == next(reversed(self._sent)) and not self.asked_all:
             self._everywhere = True
             self.at_once(now)
 
@@ -280,21 +279,21 @@ class Keeper:
             self._lease_until = max(self._lease_until, until)
             self._lease_epoch = grant.epoch
             effects += self._lease_change(now)
-            effects += self._take(grant, until)
+            effects += self._take(grant, until, now)
         return effects
 
     def _answered(self, grant: Grant, now: float) -> None:
         self._newest = (grant.term, grant.version)
         self._confirmed, self._confirmed_at = (grant.term, grant.seq), now
         self._leader = grant.leader
-        if grant.seq == self._seq:
-            self._missing = False
-            if grant.probe:
-                self.at_once(now)
-        self._withheld = bool(grant.withheld) and not grant.probe
         if grant.keepalive > 0:
             self._interval = grant.keepalive
-            self._next = min(self._next, now + self._interval)
+        if grant.seq == self._seq:
+            self._missing = False
+            if (grant.probe or not grant.withheld) and self._next > now:  # else something is to be told sooner
+                self._next = self._sent[grant.nonce][0] + self._interval
+            if grant.probe:
+                self.at_once(now)
         if grant.fence_budget > 0:
             self._budget = grant.fence_budget
         self._ttl = max(self._ttl, grant.ttl)
@@ -308,14 +307,15 @@ class Keeper:
             if own.get(group) != h.epoch
         ]
 
-    def _take(self, grant: Grant, until: float) -> list[Effect]:
+    def _take(self, grant: Grant, until: float, now: float) -> list[Effect]:
         effects: list[Effect] = []
         extended: dict[str, float] = {}
         for group, epoch, version in grant.groups:
             if epoch <= max(self._floors.get(group, -1), self._fencing.get(group, -1)):
                 continue
-            before = self._holdings.get(group)
-            permitted = before.permitted if before else None
+            permitted = before.permitted if (before := self._holdings.get(group)) else None
+            if before is None or before.epoch != epoch:
+                self.at_once(now)  # a holder that reports is asked to stop in order, another one is revoked
             self._holdings[group] = Holding(epoch, version, max(until, before.until if before else until), permitted)
             effects += self._permit_if_planned(group)
             if permitted is not None:

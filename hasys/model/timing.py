@@ -26,7 +26,7 @@ class Timing:
     heartbeat: float
     """The leader's period between heartbeat rounds."""
     keepalive: float
-    """A guard's period between keep-alive datagrams."""
+    """A guard's period between keep-alive datagrams; half of it (:attr:`retry`) while an answer is missing."""
     leader_fallback: float
     """A leader without a majority's answers for this long steps down; a node that confirms no grant for this long gets
     no more. Must stay below ``election_min``."""
@@ -52,7 +52,7 @@ class Timing:
         _below("leader_fallback", self.leader_fallback, "election_min", self.election_min)
         _below("election_min", self.election_min, "election_max", self.election_max)
         _below(
-            "heartbeat + keepalive + election_max + 2 x (rtt + fsync) + one retry (keepalive)",
+            "heartbeat + keepalive + election_max + 2 x (rtt + fsync) + one retry (keepalive / 2)",
             self.leader_change,
             "ttl - fence_budget",
             self.ttl - self.fence_budget,
@@ -62,7 +62,12 @@ class Timing:
     @property
     def leader_change(self) -> float:
         """Longest time from the last grant of a leader that dies to the first grant of the next one."""
-        return self.heartbeat + 2 * self.keepalive + self.election_max + 2 * (self.rtt + self.fsync)
+        return self.heartbeat + self.keepalive + self.election_max + 2 * (self.rtt + self.fsync) + self.retry
+
+    @property
+    def retry(self) -> float:
+        """After this long without an answer, or while a group waits to be granted, a guard asks again."""
+        return self.keepalive / 2
 
     @property
     def grant_over(self) -> float:
@@ -81,7 +86,7 @@ class Timing:
 
         The grant ends (counted on the new side), then at most an election that began late, one push, one retry.
         """
-        return max(self.grant_over, self.leader_change) + self.keepalive + 2 * (self.rtt + self.fsync)
+        return max(self.grant_over, self.leader_change) + self.retry + 2 * (self.rtt + self.fsync)
 
 
 def over(ttl: float) -> float:
@@ -110,11 +115,11 @@ def _below(left: str, a: float, right: str, b: float) -> None:
 PROFILES: dict[str, Timing] = {
     "default": Timing(
         ttl=1.0,
-        heartbeat=0.1,
-        keepalive=0.1,
-        leader_fallback=0.32,
-        election_min=0.35,
-        election_max=0.5,
+        heartbeat=0.115,
+        keepalive=0.15,
+        leader_fallback=0.35,
+        election_min=0.37,
+        election_max=0.49,
         rtt=0.01,
         fsync=0.02,
         fence_budget=0.1,
@@ -122,7 +127,7 @@ PROFILES: dict[str, Timing] = {
     "fast": Timing(
         ttl=0.5,
         heartbeat=0.04,
-        keepalive=0.04,
+        keepalive=0.06,
         leader_fallback=0.13,
         election_min=0.15,
         election_max=0.24,
@@ -133,7 +138,7 @@ PROFILES: dict[str, Timing] = {
     "wan": Timing(
         ttl=5.0,
         heartbeat=0.4,
-        keepalive=0.4,
+        keepalive=0.6,
         leader_fallback=1.4,
         election_min=1.6,
         election_max=2.6,

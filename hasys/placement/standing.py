@@ -35,10 +35,10 @@ NO_AGENT = Standing(NodeState.NOT_READY, "its agent does not run")
 def listening(view: View) -> float:
     """How long a new leader listens before it may call a node lost.
 
-    A guard notices a missing answer after one keep-alive period, asks all stores in the next, confirms in the third;
-    one more may be lost.
+    A guard asks the lost leader within one keep-alive period, all stores after one retry, confirms at once; two of
+    these may be lost.
     """
-    return 4 * view.timing.keepalive + 2 * view.timing.rtt
+    return view.timing.keepalive + 3 * view.timing.retry + 2 * view.timing.rtt
 
 
 def boot_grace(view: View) -> float:

@@ -148,7 +148,6 @@ class HidesWhatItHolds(Impatient):
 BROKEN: Mapping[str, tuple[Callable[..., Granter], Callable[..., TokenKeeper]]] = {
     "frees-by-time": (FreesByTime, Impatient),
     "takes-silence-for-absence": (TakesSilenceForAbsence, Impatient),
-    "remembers-earlier-terms": (RemembersEarlierTerms, Impatient),
     "says-gone-too-early": (TokenGranter, SaysGoneTooEarly),
     "starts-what-it-knew": (TokenGranter, StartsWhatItKnew),
     "hides-what-it-holds": (TokenGranter, HidesWhatItHolds),
@@ -189,6 +188,36 @@ class GrantOnItsWay(Row):
         self.world.at(3.0, lambda: self.stores["n1"].propose(Assign("web", 0, "n2", True)))
         self.world.at(3.2, lambda: self.stores["n1"].propose(Assign("web", 1, "n1", False)))
         self.world.run(6.0)
+
+
+class TwoTermsAgo(Row):
+    """n2's guard tells n1, which leads, that it has nothing; then n2 leads and gives itself ``web``; then its guard
+    freezes, n1 leads again and moves ``web``. What n2 said two terms ago is no word about its token."""
+
+    def wanted(self, store: Any, group: str) -> Any:
+        return None
+
+    def run(self) -> None:
+        self.world.at(1.9, self.stores["n1"].campaign)
+        self.world.at(2.5, self.stores["n2"].campaign)
+        self.world.at(3.0, lambda: self.stores["n2"].propose(Assign("web", 0, "n2", True)))
+        self.world.run(3.6)
+        assert self.disks == {"n1": {}, "n2": {"web": 1}}
+        guard = self.machines["n2"].guard
+        assert guard is not None
+        guard.freeze(3.0)
+        self.world.at(3.7, self.stores["n1"].campaign)
+        self.world.at(4.0, lambda: self.stores["n1"].propose(Assign("web", 1, "n1", True)))
+        self.world.run(6.5)
+        assert self.world.holder("web") is None
+        self.world.run(9.0)
+        assert self.world.holder("web") == "n1"
+
+
+def test_what_was_said_in_an_earlier_term_is_no_word_about_a_token() -> None:
+    with pytest.raises(Violation, match="S1a"):
+        play_all(TwoTermsAgo, 10, Parts(granter=RemembersEarlierTerms, keeper=Impatient))
+    play_all(TwoTermsAgo, 10)
 
 
 def test_a_grant_on_its_way_is_counted() -> None:

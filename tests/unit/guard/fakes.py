@@ -179,16 +179,19 @@ class FakeNetwork:
         self.sent: list[KeepAlive] = []
         self.to: list[tuple[str, ...]] = []
         """To whom each of them went."""
+        self.everywhere: list[bool] = []
+        """Whether each of them went over every network."""
         self.stores: tuple[StoreAt, ...] = ()
 
     def set_stores(self, stores: Iterable[StoreAt]) -> None:
         self.stores = tuple(stores)
 
-    def send(self, stores: Iterable[str], datagram: bytes, now: float) -> None:
+    def send(self, stores: Iterable[str], datagram: bytes, now: float, *, everywhere: bool = True) -> None:
         message = decode(datagram, "demo", lambda _: KEY)
         assert isinstance(message, KeepAlive)
         self.sent.append(message)
         self.to.append(tuple(stores))
+        self.everywhere.append(everywhere)
 
 
 class FakeWatchdog:

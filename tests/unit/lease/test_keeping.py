@@ -190,8 +190,18 @@ def test_keepalives_go_to_the_store_that_granted_last_and_to_all_while_an_answer
     assert k.keepalive(10.16)[1] == STORES
 
 
+def test_a_group_that_was_just_named_is_reported_at_once_and_then_in_turn() -> None:
+    k = holding()
+    assert k.keepalive_due(10.001)
+    message, targets = k.keepalive(10.001)
+    assert (message.held, targets) == ((("web", 1),), ("n2",))
+    k.received(grant(message, ("web", 1, 7)), 10.002)
+    assert k.next_wakeup(10.002) == near(10.001 + TIMING.keepalive)
+
+
 def test_a_release_is_told_to_every_store_at_once() -> None:
     k = holding()
+    k.received(grant(ask(k, 10.001), ("web", 1, 7)), 10.002)
     assert not k.keepalive_due(10.05)
     k.released("web", 1, 10.05)
     assert k.keepalive_due(10.05)
@@ -226,9 +236,32 @@ def test_a_hint_makes_the_keeper_ask_everybody_at_once() -> None:
 
 def test_a_withheld_group_is_asked_for_twice_as_often() -> None:
     k = keeper()
-    k.received(grant(ask(k, 10.0), withheld=(("web", 1),)), 10.0)
-    k.keepalive(10.08)
-    assert k.next_wakeup(10.08) == near(10.08 + TIMING.keepalive / 2)
+    k.received(grant(ask(k, 10.0), withheld=(("web", 1),)), 10.01)
+    assert k.next_wakeup(10.01) == near(10.0 + TIMING.retry)
+
+
+def test_a_missing_answer_is_asked_for_again_after_half_the_period_and_an_answer_makes_it_whole() -> None:
+    k = keeper()
+    first = ask(k, 10.0)
+    assert k.next_wakeup(10.0) == near(10.0 + TIMING.retry)
+    k.received(grant(first), 10.01)
+    assert k.next_wakeup(10.01) == near(10.0 + TIMING.keepalive)
+    ask(k, 10.0 + TIMING.keepalive)
+    lost = k.next_wakeup(10.0 + TIMING.keepalive)
+    assert lost == near(10.0 + TIMING.keepalive + TIMING.retry)
+    message, targets = k.keepalive(lost)
+    assert k.asked_all
+    assert targets == STORES
+    k.received(grant(message), lost + 0.01)
+    assert k.next_wakeup(lost + 0.01) == near(lost + TIMING.keepalive)
+
+
+def test_an_answer_does_not_put_off_what_is_to_be_told_at_once() -> None:
+    k = holding()
+    message = ask(k, 10.1)
+    k.released("web", 1, 10.105)
+    k.received(grant(message), 10.11)
+    assert k.keepalive_due(10.11)
 
 
 def test_the_leaders_timing_is_used_from_the_grant_on() -> None:
