@@ -195,3 +195,33 @@ def test_a_dropped_group_is_silent_and_cannot_be_extended(time: Time) -> None:
     gate.drop(["web"])
     assert gate.extend({"web": time.now + 2.0}) == {}
     assert not kernel.live(WEB)
+
+
+class NotedText:
+    def __init__(self, said: list[object]) -> None:
+        self.said = said
+
+    def run(self, commands: str, *, flags: int = 0) -> str:
+        self.said.append(commands)
+        return ""
+
+
+class NotedElements:
+    def __init__(self, said: list[object]) -> None:
+        self.said = said
+
+    def run(self, operations: Sequence[Operation]) -> None:
+        self.said.append(operations)
+
+
+def test_a_gate_that_somebody_removed_is_closed_by_one_transaction_before_anything_else_is_done(time: Time) -> None:
+    said: list[object] = []
+    gate = Gate(NotedText(said), NotedElements(said), TABLE, time.read)
+    gate.install({"eth0"}, {"eth1"}, {WEB, DB})
+    closing = str(said[0])
+    assert WEB in closing
+    assert ruleset.element(DB) in closing
+    said.clear()
+    gate.repair({"eth0"}, {"eth1"}, time.read())
+    assert said[0] == f"add table netdev {TABLE}\ndelete table netdev {TABLE}\n{closing}"
+    assert gate.counts.reinstalled == 1
