@@ -148,10 +148,9 @@ class NetworkMonitor:
     async def _rounds(self) -> None:
         number = 0
         while True:
-            now = anyio.current_time()
-            self._look(now, ask=True, claims=number % EACH_CLAIM == 0)
+            self._look(anyio.current_time(), ask=True, claims=number % EACH_CLAIM == 0)
             number += 1
-            await anyio.sleep_until(now + PERIOD)
+            await anyio.sleep(PERIOD)
 
     async def _follow_news(self) -> None:
         while True:
