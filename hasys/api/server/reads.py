@@ -41,6 +41,13 @@ def accepts_stale(request: Message) -> bool:
     return isinstance(request, api_pb2.GetRequest | api_pb2.ListRequest) and request.consistency == api_pb2.Stale
 
 
+def is_told_by_the_way(request: Message) -> bool:
+    """A report of nothing but figures: they are kept in memory alone, and the answer promises nothing."""
+    if not isinstance(request, api_pb2.ReportRequest):
+        return False
+    return not (request.statuses or request.events or request.monitors or request.runs)
+
+
 async def answer_confirmed(engine: Engine, answer: Awaitable[Message], call: Call) -> Message:
     """The answer, or refusal, once it is known to be no deposed leader's. Raises ``Unavailable`` otherwise."""
     try:

@@ -19,7 +19,7 @@ from hasys.api.kinds import Ref
 from hasys.api.server.calls import Call, Method, Writer
 from hasys.api.server.forwarding import Forwarder, no_leader
 from hasys.api.server.operations import OperationsService
-from hasys.api.server.reads import accepts_stale, answer_confirmed, stale_request
+from hasys.api.server.reads import accepts_stale, answer_confirmed, is_told_by_the_way, stale_request
 from hasys.api.server.resources import Resources
 from hasys.api.server.status import StatusService, StatusSource
 from hasys.api.server.streams import Streams
@@ -197,6 +197,8 @@ class ApiServer:
                     return await serve(request, call)
                 if not self.leads():
                     raise Unavailable(no_leader(self._engine))
+                if is_told_by_the_way(request):
+                    return await serve(request, call)
                 return await answer_confirmed(self._engine, serve(request, call), call)
             except HasysError as e:
                 await context.abort(*to_status(e))

@@ -8,6 +8,8 @@ import pytest
 
 from hasys.api.errors import Denied
 from hasys.model.errors import NotFound, TimedOut, Unavailable
+from hasys.v1 import api_pb2
+from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.api.cluster import Cluster
 
@@ -62,6 +64,17 @@ async def test_a_write_that_went_through_the_log_needs_no_confirmation(cluster: 
     deposed = Deposed(cluster)
     await client.apply([group("web")])
     assert deposed.asked == 0
+
+
+async def test_figures_alone_need_no_confirmation_and_what_is_stored_does(cluster: Cluster) -> None:
+    agent = await cluster.client("node", "n1", "n1", follow_leader=False)
+    deposed = Deposed(cluster)
+    await agent.report("n1", figures=mpb.NodeFigures())
+    assert deposed.asked == 0
+    stale = api_pb2.StatusReport(key=pb.Key(kind="VirtualIP", group="web", name="ip"))
+    with pytest.raises(UNANSWERED):
+        await agent.report("n1", [stale], figures=mpb.NodeFigures(), timeout=0.3)
+    assert deposed.asked >= 1
 
 
 async def test_a_stale_read_is_answered_without_any_leader(cluster: Cluster) -> None:
