@@ -106,6 +106,14 @@ def test_a_hint_arrives_as_it_was_sent(message: Hint) -> None:
     assert decode(encode(message, KEY), "c1", key_of) == message
 
 
+@given(hints, st.binary(min_size=16, max_size=64))
+def test_the_signature_is_hmac_sha_256_of_all_that_stands_before_it(message: Hint, key: bytes) -> None:
+    datagram = encode(message, key)
+    signed, mac = datagram[: -wire.MAC_LENGTH], datagram[-wire.MAC_LENGTH :]
+    assert mac == hmac.new(key, signed, "sha256").digest()[: wire.MAC_LENGTH]
+    assert encode(message, key) == datagram
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_and_nothing_else_happens(datagram: bytes) -> None:
     assert reason(datagram) in {"not-ours", "foreign-cluster", "malformed", "unknown-node", "wrong-key"}
