@@ -70,6 +70,7 @@ def test_a_lost_active_is_taken_over_on_an_operators_word_alone_and_returns_as_s
     done = two.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes", "--reason", "n1 burnt")
     assert done.returncode == 0, done.stderr
     two.wait_holder(["n2"], 5)
+    two.web.wait_answer(5)  # the program behind the address starts after it
     back = time.monotonic()
     two.lab.power_on("n1")
     two.cluster.wait_running(GROUP, active="n2")
@@ -90,6 +91,7 @@ def test_a_switchover_works_and_an_active_that_slept_alone_goes_on(two: Two) -> 
     struck = time.monotonic()
     two.cluster.hasys("switchover", GROUP, "--to", "n2")
     assert two.cluster.wait_running(GROUP) == "n2"
+    two.web.wait_answer(5)
     assert two.web.outage(struck).felt < 1.0
     two.lose("n1")
     pause(1)
