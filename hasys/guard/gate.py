@@ -92,6 +92,8 @@ class Gate:
         self._installed = ""
         self._ends: dict[str, float] = {}
         """Group -> when its elements expire, at the latest."""
+        self._closed_at = 0.0
+        """When the kernel took the rules last."""
 
     # ---- structure
 
@@ -137,6 +139,7 @@ class Gate:
         script += [ruleset.interface_chains(self.table, i, named=False) for i in sorted(others)]
         script += ruleset.gate(self.table, sorted(wanted))
         self._run("\n".join(script))
+        self._closed_at = self._clock()
         dropped = frozenset[str]() if anew else self.gated - wanted
         self._change(
             [o for a in dropped for s in (ruleset.live_set, ruleset.gated_set) for o in _gone(s(a), ruleset.key(a))]
@@ -164,13 +167,14 @@ class Gate:
     def repair(self, named: Collection[str], others: Collection[str], noticed: float) -> None:
         """Install again what somebody removed, then make live again what was and whose time has not come.
 
-        ``noticed``: when the change was first seen, for the count of how long the gate was open.
+        ``noticed``: when the change was first seen. From then until the kernel took the rules the gate counts as open:
+        what is read and compared afterwards is no part of it.
         """
         held, ends = self.held, self._ends
         self.held, self._ends = {}, {}
         self.install(named, others, self.gated, anew=True)
         self.counts.reinstalled += 1
-        self.counts.last_open = self._clock() - noticed
+        self.counts.last_open = self._closed_at - noticed
         self.counts.longest_open = max(self.counts.longest_open, self.counts.last_open)
         for group, addresses in held.items():
             if ends[group] - self._clock() >= SHORTEST + MARGIN:

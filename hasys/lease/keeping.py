@@ -313,7 +313,8 @@ class Keeper:
         for group, epoch, version in grant.groups:
             if epoch <= max(self._floors.get(group, -1), self._fencing.get(group, -1)):
                 continue
-            permitted = before.permitted if (before := self._holdings.get(group)) else None
+            before = self._holdings.get(group)
+            permitted = before.permitted if before else None
             if before is None or before.epoch != epoch:
                 self.at_once(now)  # a holder that reports is asked to stop in order, another one is revoked
             self._holdings[group] = Holding(epoch, version, max(until, before.until if before else until), permitted)

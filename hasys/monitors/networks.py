@@ -169,13 +169,14 @@ class NetworkMonitor:
 
     async def _follow_routes(self) -> None:
         over, loop = threading.Event(), asyncio.get_running_loop()
-        with ThreadPoolExecutor(1) as thread:
-            try:
-                while True:
-                    self._routes = await loop.run_in_executor(thread, routes.changed, self._routes, over)
-                    self.look()
-            finally:
-                over.set()
+        thread = ThreadPoolExecutor(1)
+        try:
+            while True:
+                self._routes = await loop.run_in_executor(thread, routes.changed, self._routes, over)
+                self.look()
+        finally:
+            over.set()
+            thread.shutdown(wait=False)
 
     async def _follow_links(self) -> None:
         revision = self._links.revision

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 from anyio import to_thread
 
-from hasys.resources.hints import Hints
+from hasys.resources.hints import LOOK, LOOKS, Hints
 from hasys.resources.port import Permanent, Temporary
 
 BURST = 0.3
@@ -169,13 +169,17 @@ class KernelAddresses:
             await self.read()
             while True:
                 links = await self._heard()
-                await self._after_a_burst()
-                await self.read(links=links)
+                if links is not None:
+                    await self._after_a_burst()
+                    await self.read(links=links)
 
-    async def _heard(self) -> bool:
-        """Wait until the addresses may be others; True: the links too."""
+    async def _heard(self) -> bool | None:
+        """Wait until the addresses may be others; True: the links too; None: they are not, and the kernel answers."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._listener, self._hints.wait)
+            async with asyncio.timeout(LOOK * LOOKS + DEADLINE):
+                return await asyncio.get_running_loop().run_in_executor(self._listener, self._hints.wait)
+        except TimeoutError:
+            raise Temporary("cannot list addresses: the kernel does not answer") from None
         except OSError as e:
             raise Temporary(f"cannot list addresses: {e.strerror or e}") from None
 
@@ -244,8 +248,9 @@ class KernelAddresses:
     async def close(self) -> None:
         """Give the sockets back; nothing may be asked any more."""
         kernel, self._kernel = self._kernel, None
-        self._hints.close()
-        self._listener.shutdown()
+        self._listener.shutdown(wait=False)
+        with anyio.move_on_after(DEADLINE, shield=True):
+            await to_thread.run_sync(self._hints.close, abandon_on_cancel=True)  # a look may be under way
         if kernel is not None:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(kernel.close)  # it runs an event loop of its own: not inside ours

@@ -15,6 +15,8 @@ from hasys.resources.fingerprint import Fingerprint
 
 LOOK = 0.8
 """Seconds between looks when nothing is heard: below the 1 s within which drift must be repaired."""
+LOOKS = 10
+"""Quiet looks after which a wait ends: who waits then knows that the kernel answers."""
 LINK_LOOK = 40
 """Links change rarely and their dump is the expensive one: due each this many quiet looks, and after each event."""
 RTMGRP = 0x1 | 0x10 | 0x100
@@ -37,11 +39,13 @@ class Hints:
         self._quiet = 0
         self._closed = False
 
-    def wait(self) -> bool:
-        """Block until addresses may be others than at the last wait's end; True: links too. Also ends, with either,
-        when another thread calls :meth:`close`. Raises ``OSError``."""
+    def wait(self) -> bool | None:
+        """Block until addresses may be others than when they were last said to be; True: links too; None: nothing in
+        :data:`LOOKS` looks, or another thread called :meth:`close`. Raises ``OSError``."""
         with self._waiting:
-            while not self._closed:
+            for _ in range(LOOKS):
+                if self._closed:
+                    break
                 heard = self._poll.poll(LOOK * 1000)
                 self._quiet = 0 if heard else self._quiet + 1
                 if heard:
@@ -50,7 +54,7 @@ class Hints:
                     return True
                 if self._fingerprint.changed():
                     return False
-            return True
+            return None
 
     def close(self) -> None:
         """End a wait and give the sockets back."""

@@ -187,7 +187,7 @@ def test_a_flushed_gate_is_closed_again_at_once(rig: Rig) -> None:
         rig.node.run("nft flush ruleset")
         until(lambda: muted.ask("status")["gate"]["reinstalled"] == 1, "gate")
         assert all(p.quiet_for(QUIET) for p in pingers)
-    assert muted.ask("status")["gate"]["longest_open_ms"] > 0, "it was open, and that is told"
+    assert 0 < muted.ask("status")["gate"]["longest_open_ms"] < 20
 
 
 def test_flushing_the_gate_of_an_active_address_fences_nothing(rig: Rig) -> None:

@@ -45,6 +45,19 @@ def test_keep_alives_go_to_the_stores_of_today(bench: Bench) -> None:
     assert bench.gate.held == {"web": {IP.address}}
 
 
+def test_keep_alives_take_one_network_while_they_are_answered_and_all_when_an_answer_is_missing(bench: Bench) -> None:
+    assert bench.network.everywhere == [True], "nobody has answered yet"
+    hold(bench)
+    bench.network.everywhere.clear()
+    bench.advance(1.0, web=(1, 7))
+    assert set(bench.network.everywhere) == {False}
+    bench.network.everywhere.clear()
+    bench.loop.advance(2 * TIMING.keepalive)
+    first, *retries = bench.network.everywhere
+    assert not first
+    assert set(retries) == {True}
+
+
 def test_a_plan_is_durable_and_gated_before_anything_is_permitted(bench: Bench) -> None:
     assert bench.guard.plan(PLAN) == "pending"
     assert bench.store.saved.plans["web"].plan == PLAN
