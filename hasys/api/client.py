@@ -43,6 +43,9 @@ RETIRE = 30.0
 """Seconds that calls of a connection go on once our certificate was renewed; watches are then resumed anew."""
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.client_idle_timeout_ms", 10_000)]
 """A connection that nobody uses is closed: both ends would look after it for ever."""
+LASTING = 4.0
+"""Seconds between looks after the server for who stays connected for years, as a node's agent does to the store beside
+it: each look wakes the threads of gRPC on both ends some twenty times."""
 HOME = 0.25
 """Seconds between two looks whether the own node's server serves again, while a watch is served elsewhere."""
 SHUN = 2.0
@@ -67,6 +70,7 @@ class _Server:
     shown: int = 0
     """Number of the identity that the channel shows."""
     retired: set[asyncio.Task[None]] = field(default_factory=set)
+    lasting: bool = False
     shunned: float = 0.0
     """Until this time of the loop's clock others are asked first."""
     calls: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +81,7 @@ class _Server:
             self.retire()
         if self.channel is None:
             self.shown = self.identity.number
-            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=_OPTIONS)
+            self.channel = grpc.aio.secure_channel(self.target, self.identity.client(), options=_options(self.lasting))
         return self.channel
 
     def retire(self) -> None:
@@ -119,6 +123,11 @@ class _Server:
         return self.open().unary_stream(path, _serialize, response.FromString)
 
 
+def _options(lasting: bool) -> list[tuple[str, int]]:
+    own = {"grpc.keepalive_time_ms": int(LASTING * 1000)} if lasting else {}
+    return list({**dict(_OPTIONS), **own}.items())
+
+
 def _consistency(stale: bool) -> api_pb2.Consistency.ValueType:
     return api_pb2.Stale if stale else api_pb2.Linearizable
 
@@ -143,14 +152,19 @@ def _shun(server: _Server | None) -> None:
 class Client:
     """``async with Client(context) as client: await client.list("Group")``. Every call takes ``timeout`` in seconds."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, lasting: bool = False) -> None:
+        """``lasting``: connected for as long as the node runs; a frozen server is noticed after :data:`LASTING`."""
         self._context = context
+        self._lasting = lasting
         self._identity = Identity(context.ca, context.certificate, context.key)
-        self._servers = [_Server(target, self._identity) for target in context.servers]
+        self._servers = [self._server(target) for target in context.servers]
         self._known = {server.target: server for server in self._servers}
         self._preferred = self._servers[0]
         self._retired: set[asyncio.Task[None]] = set()
         """Connections to servers that are asked no more."""
+
+    def _server(self, target: str) -> _Server:
+        return _Server(target, self._identity, lasting=self._lasting)
 
     async def __aenter__(self) -> Self:
         return self
@@ -175,7 +189,7 @@ class Client:
     def set_servers(self, targets: Sequence[str]) -> None:
         """Ask these from now on, in this order. Calls that others still work on end there."""
         dropped = [server for target, server in self._known.items() if target not in targets]
-        self._servers = [self._known.get(target) or _Server(target, self._identity) for target in targets]
+        self._servers = [self._known.get(target) or self._server(target) for target in targets]
         self._known = {server.target: server for server in self._servers}
         if self._preferred not in self._servers or not self._context.follow_leader:
             self._preferred = self._servers[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hasys.notify import ALIVE, READY
 
-SILENCE = 3.0
+SILENCE = 6.0
 """Seconds without a sign of life after which a child does not count as alive; signs come three times as often."""
 
 

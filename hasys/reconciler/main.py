@@ -79,7 +79,7 @@ async def _main(config: NodeConfig) -> None:
     own = Cgroup(base.path / AGENT)
     own.join()
     to_thread.current_default_thread_limiter().total_tokens = WORKER_THREADS
-    async with Client(from_node_config(config)) as client, anyio.create_task_group() as tasks:
+    async with Client(from_node_config(config), lasting=True) as client, anyio.create_task_group() as tasks:
         cluster = ApiCluster(client, config.name)
         agent = Agent(config, cluster, base, own, tasks)
         tasks.start_soon(_until_signalled, tasks)

@@ -24,7 +24,7 @@ BATCH = 500
 """Most changes of one answer."""
 BATCH_BYTES = 1024 * 1024
 """An answer is closed once it is larger than this; one object more may follow, still far below the message limit."""
-PROGRESS = 5.0
+PROGRESS = 15.0
 """Seconds without a matching change after which a watcher is told how far it has seen everything."""
 
 

@@ -167,7 +167,7 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
         readers.append(otlp_metrics(wanted.endpoint))
     spans = otlp_spans(wanted.endpoint) if wanted.endpoint and wanted.traces else None
     exporter = Exporter(config.cluster, config.name, __version__, readers, spans)
-    async with Client(from_node_config(config)) as client, asyncio.TaskGroup() as tasks:
+    async with Client(from_node_config(config), lasting=True) as client, asyncio.TaskGroup() as tasks:
         telemetry = Telemetry(client, exporter)
         running = [tasks.create_task(telemetry.follow())]
         if page is not None:

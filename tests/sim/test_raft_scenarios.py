@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from hasys.store.port import Applied
 from hasys.store.raft.core import Core
 from hasys.store.raft.following import Failure
 from hasys.store.raft.foundation import Outgoing
+from hasys.store.raft.leading import EVERYWHERE_ROUND
 from hasys.v1 import raft_pb2 as pb
 from tests.sim.raft_world import TIMING, World
 
@@ -242,12 +245,12 @@ def test_a_slow_disk_of_the_leader_alone_delays_nobody_and_a_hung_one_moves_the_
     assert acknowledged(world, moved_to) < HANDFUL
 
 
-def longest_without_evidence(world: World, seconds: float) -> float:
-    """Somebody writes all the time; how long was nobody able to give a guard a lease?"""
+def longest_without_evidence(world: World, seconds: float, *, writing: bool = True) -> float:
+    """Somebody writes all the time, or nobody; how long was nobody able to give a guard a lease?"""
     last, longest = world.now, 0.0
     for turn in range(round(seconds / 0.01)):
         world.run(0.01)
-        if turn % 10 == 0 and (leader := world.leader()) is not None:
+        if writing and turn % 10 == 0 and (leader := world.leader()) is not None:
             world.write(leader)
         for machine in world.machines.values():
             found = machine.core.authority() if machine.core is not None else None
@@ -275,6 +278,50 @@ def test_a_leader_whose_syncs_take_two_seconds_hands_over_once_and_no_lease_ends
     assert longest_without_evidence(world, 12.0) < TIMING.heartbeat + HANDFUL
     assert leader_of(world) != old
     assert [core_of(world, name).term for name in world.machines] == [term + 1] * 3
+
+
+def heartbeats_answered(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Counter[str]]:
+    """Rounds that the leader sent meanwhile, and how many heartbeats each follower answered."""
+    leader, answers, transmit = core_of(world, leader_of(world)), Counter[str](), World._transmit
+    before = leader._round
+
+    def counting(self: World, sender: str, out: Outgoing) -> None:
+        answers[sender] += out.message.WhichOneof("body") == "heartbeat_answer"
+        transmit(self, sender, out)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(World, "_transmit", counting)
+        world.run(seconds)
+    return leader._round - before, +answers
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_at_rest_half_of_the_followers_answer_a_round_in_turn(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = cluster(count)
+    world.run(2.0)
+    rounds, answers = heartbeats_answered(world, 5.0, monkeypatch)
+    assert rounds > 3 * EVERYWHERE_ROUND  # in which all are asked, on both networks
+    assert set(answers) == set(followers(world))
+    assert all(rounds / 2 <= answered < 0.75 * rounds for answered in answers.values())
+    assert longest_without_evidence(world, 5.0, writing=False) < TIMING.heartbeat + HANDFUL
+
+
+@pytest.mark.parametrize("writing", [True, False])
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_follower_that_dies_costs_the_evidence_one_round_and_then_the_other_one_answers_all(
+    seed: int, *, writing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = cluster(seed=seed)
+    world.run(2.0)
+    dead, left = followers(world)
+    world.crash(dead, power=True)
+    assert longest_without_evidence(world, 2.0, writing=writing) < 2 * TIMING.heartbeat + HANDFUL
+    rounds, answers = heartbeats_answered(world, 3.0, monkeypatch)
+    assert answers[left] >= rounds - 1
+    world.start(dead)
+    world.run(1.0)
+    rounds, answers = heartbeats_answered(world, 5.0, monkeypatch)
+    assert answers[left] < 0.75 * rounds, "by turns again"
 
 
 def test_heartbeats_are_answered_while_the_disk_hangs() -> None:

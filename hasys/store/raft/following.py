@@ -1,7 +1,8 @@
 """A follower's side of replication, and applying what is committed.
 
-A heartbeat is answered at once; entries are acknowledged when they are on disk. Requests may arrive twice or late (they
-travel over several networks): what the log already has is left alone, and it is cut only where the terms differ.
+A heartbeat that asks for an answer gets it at once; entries are acknowledged when they are on disk. Requests may
+arrive twice or late (they travel over several networks): what the log already has is left alone, and it is cut only
+where the terms differ.
 """
 
 from __future__ import annotations
@@ -104,10 +105,11 @@ class Following(Elections):
             return
         self._follow(peer, message.term)
         self._last_ack = self.now
-        answer = pb.HeartbeatAnswer(
-            round=message.heartbeat.round, match=self._durable_match(), received=self._journal.last
-        )
-        self._send(peer, Route(network=network), heartbeat_answer=answer)
+        if not message.heartbeat.quiet:
+            answer = pb.HeartbeatAnswer(
+                round=message.heartbeat.round, match=self._durable_match(), received=self._journal.last
+            )
+            self._send(peer, Route(network=network), heartbeat_answer=answer)
         self._commit_up_to(message.heartbeat.commit)
         self._repeat_forwarded()
 

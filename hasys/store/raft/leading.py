@@ -127,11 +127,24 @@ class Leading(Following):
         self._unsent_reads.clear()
         if len(self._round_times) > ROUNDS_KEPT:
             self._round_times.popitem(last=False)
+        everywhere = self._round % EVERYWHERE_ROUND == 0
+        asked = set(self._progress) if everywhere else self._asked()
         for peer, progress in self._progress.items():
-            unanswered = progress.answered_round < self._round - 1
-            route = EVERYWHERE if unanswered or self._round % EVERYWHERE_ROUND == 0 else BEST
-            self._send(peer, route, heartbeat=pb.Heartbeat(round=self._round, commit=self.committed))
+            route = EVERYWHERE if everywhere or progress.owes_answer else BEST
+            quiet = peer not in asked
+            self._send(peer, route, heartbeat=pb.Heartbeat(round=self._round, commit=self.committed, quiet=quiet))
             progress.told_commit = self.committed
+            if not quiet:
+                progress.asked_round = self._round
+
+    def _asked(self) -> set[str]:
+        """Who is to answer the round that leaves now. At rest as many as make a majority, by turns: more prove no more.
+        Every voter while one owes an answer, so that a lost one costs no more than a round, or while a read waits."""
+        voters = {peer: p for peer, p in self._progress.items() if peer in self.voters}
+        asked = {peer for peer, p in self._progress.items() if p.sent or p.transfer or p.owes_answer}
+        if self._reads or any(p.owes_answer or not p.voting for p in voters.values()):
+            return asked | voters.keys()
+        return asked.union(sorted(voters, key=lambda peer: voters[peer].answered_round)[: self.majority - 1])
 
     # ------------------------------------------------------------ reads
     def confirm(self, now: float, done: Confirmed) -> None:

@@ -66,6 +66,8 @@ class Progress:
     round_time: float | None = None
     """Send time of the newest heartbeat round that it acknowledged."""
     answered_round: int = 0
+    asked_round: int = 1
+    """The newest round that it was to answer; at first the first one."""
     network: int = 0
     """On which it answered last."""
     wants_commit: bool = False
@@ -129,6 +131,11 @@ class Progress:
                 self.transfer = None
                 self.probe(self.next, newest_request)
             self.incarnation = incarnation
+
+    @property
+    def owes_answer(self) -> bool:
+        """It has not answered what it was asked last."""
+        return self.answered_round < self.asked_round
 
     def lost(self, now: float, patience: float) -> bool:
         """Was something lost on the way? Not, when it has arrived and only the follower's disk is slow."""

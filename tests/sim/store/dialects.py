@@ -28,9 +28,10 @@ class Dialect(Enum):
 def _without_news(message: pb.Message) -> bytes:
     """Leave out what the first version lacked: its absence must only cost time."""
     body = message.WhichOneof("body")
-    if body not in ("heartbeat_answer", "vote_request", "vote"):
+    if body not in ("heartbeat", "heartbeat_answer", "vote_request", "vote"):
         return bytes(message.SerializeToString())
     older = pb.Message.FromString(message.SerializeToString())
+    older.heartbeat.ClearField("quiet") if body == "heartbeat" else None
     older.heartbeat_answer.ClearField("received") if body == "heartbeat_answer" else None
     older.vote_request.ClearField("handed_over") if body == "vote_request" else None
     older.vote.ClearField("silence") if body == "vote" else None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hasys.api import client as client_module
-from hasys.api.client import Client, Context, from_node_config, load_context
+from hasys.api.client import LASTING, Client, Context, from_node_config, load_context
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref
 from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unreached
@@ -281,11 +281,14 @@ async def test_servers_that_are_replaced_are_asked_no_more(cluster: Cluster) -> 
 
 
 @pytest.mark.slow
-async def test_a_frozen_server_is_noticed_soon_and_the_call_goes_elsewhere(cluster: Cluster) -> None:
+@pytest.mark.parametrize("lasting", [False, True])
+async def test_a_frozen_server_is_noticed_and_the_call_goes_elsewhere(cluster: Cluster, *, lasting: bool) -> None:
+    """Within 1.6 s, and by who stays connected for good after a few seconds."""
     files = cluster.authority.issue("admin", "admin")
     async with relay(cluster.context(files, "n1").servers[0]) as frozen:
         servers = (frozen.target, *cluster.context(files, "n2").servers)
-        async with Client(Context("demo", servers, files.ca, files.certificate, files.key)) as client:
+        context = Context("demo", servers, files.ca, files.certificate, files.key)
+        async with Client(context, lasting=lasting) as client:
             await client.list("Node")
             frozen.flowing.clear()
-            assert len((await client.list("Node", timeout=4.0)).objects) == 3
+            assert len((await client.list("Node", timeout=LASTING + 4.0 if lasting else 4.0)).objects) == 3
