@@ -407,14 +407,16 @@ class Transport(ReceiverOwner):
 
     # ------------------------------------------------------------ sending
     def send(self, out: Outgoing) -> None:
-        """Hand a message to the best path, or to all; what cannot be sent is dropped."""
+        """Hand a message to the best path, or to all; what cannot be sent is dropped. Silence after one that asks for no
+        answer says nothing about the path."""
         peer = self.peers.get(out.peer)
         if peer is None:
             return
         data = frame(out.message)
         now = asyncio.get_running_loop().time()
         for path in self._choose(peer, out):
-            if path.sender is not None and path.sender.send(data, bulk=out.bulk) and not path.sent:
+            sent = path.sender is not None and path.sender.send(data, bulk=out.bulk)
+            if sent and not path.sent and not out.message.heartbeat.quiet:
                 path.sent = now
 
     def _choose(self, peer: Peer, out: Outgoing) -> list[Path]:

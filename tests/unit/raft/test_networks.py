@@ -10,6 +10,7 @@ import pytest
 
 from hasys.config import Member, NodeConfig
 from hasys.model.level import FIRST, LEVEL
+from hasys.store.raft.foundation import Outgoing
 from hasys.store.raft.links import PROTOCOL, Receiver
 from hasys.store.raft.transport import SETTLED, Callbacks, Transport
 from hasys.store.raft.transport import Path as NetworkPath
@@ -76,6 +77,24 @@ async def test_of_a_member_that_is_lost_no_network_is() -> None:
     reach.set("n2", 0, False)
     reach.set("n2", 1, False)
     assert reach.transport.cut() == {"n1": (), "n3": ()}
+
+
+class Taking:
+    """A sender that takes everything."""
+
+    def send(self, data: bytes, *, bulk: bool) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_only_a_message_that_asks_for_an_answer_makes_a_silent_path_suspect(quiet: bool) -> None:
+    """Who answers each twelfth heartbeat, as an observer does, would be dialled anew again and again."""
+    reach = Reach()
+    path = reach.path("n2", 0)
+    path.sender = cast(Any, Taking())
+    beat = raft_pb2.Message(heartbeat=raft_pb2.Heartbeat(round=7, quiet=quiet))
+    reach.transport.send(Outgoing("n2", beat, network=0))
+    assert bool(path.sent) is not quiet
 
 
 async def test_without_anybody_nothing_is_said_of_ourselves() -> None:
