@@ -407,8 +407,9 @@ class Transport(ReceiverOwner):
 
     # ------------------------------------------------------------ sending
     def send(self, out: Outgoing) -> None:
-        """Hand a message to the best path, or to all; what cannot be sent is dropped. Silence after one that asks for no
-        answer says nothing about the path."""
+        """Hand a message to the best path, or to all; what cannot be sent is dropped.
+
+        Silence after one that asks for no answer says nothing about the path."""
         peer = self.peers.get(out.peer)
         if peer is None:
             return
