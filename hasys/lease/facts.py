@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hasys.lease.wire import UNKNOWN_HEALTH, Health
+from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, KeepAlive
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,19 @@ class NodeFacts:
     health: Health = UNKNOWN_HEALTH
     networks_since: float | None = None
     """When what it says of its networks last changed; None: it never spoke."""
+
+
+def claims_of(grant: Grant, sworn: Mapping[str, tuple[int, bool]]) -> dict[str, int]:
+    """Oaths that the grant keeps, and those that it replaces by an epoch above them, until the guard names them no
+    more: what it says meanwhile was sent before that grant came, and its oath may have to be kept once more."""
+    replaced = {g: sworn[g][0] for g, epoch, _ in grant.groups if g in sworn and sworn[g][0] < epoch}
+    return {**replaced, **dict(grant.kept)}
+
+
+def differs(last: KeepAlive | None, now: KeepAlive) -> bool:
+    """Something changed that placement or status would want to know at once."""
+    if last is None or last.boot != now.boot or last.held != now.held or last.released != now.released:
+        return True
+    if last.sworn != now.sworn or last.bound != now.bound:
+        return True
+    return replace(last.health, lag=0.0) != replace(now.health, lag=0.0)

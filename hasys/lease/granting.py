@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from hasys.lease.assignments import Assignments, GroupAssignment
-from hasys.lease.facts import NodeFacts
+from hasys.lease.facts import NodeFacts, claims_of, differs
 from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, Named
 from hasys.model.timing import Timing, over
 
@@ -302,7 +302,7 @@ class Granter:
             self._highest[group] = max(epoch, self._highest.get(group, -1))
         if last is None or last.health.networks != keepalive.health.networks:
             guard.networks_since = now
-        self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or _differs(last, keepalive)
+        self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or differs(last, keepalive)
         guard.last, guard.heard = keepalive, now
         if keepalive.confirmed_age is not None:
             guard.confirmed = now - keepalive.confirmed_age
@@ -488,24 +488,8 @@ class Granter:
             remaining=max(0.0, remaining),
             held=guard.held,
             released=dict(guard.floors.get(last.boot, {})) if last else {},
-            claims=_taken_over(grant, guard.sworn) if grant else {},
+            claims=claims_of(grant, guard.sworn) if grant else {},
             oaths={group: epoch for group, (epoch, free) in guard.sworn.items() if free},
             health=last.health if last else UNKNOWN_HEALTH,
             networks_since=guard.networks_since,
         )
-
-
-def _taken_over(grant: Grant, sworn: Mapping[str, tuple[int, bool]]) -> dict[str, int]:
-    """Oaths that the grant keeps, and those that it replaces by an epoch above them, until the guard names them no
-    more: what it says meanwhile was sent before that grant came, and its oath may have to be kept once more."""
-    replaced = {g: sworn[g][0] for g, epoch, _ in grant.groups if g in sworn and sworn[g][0] < epoch}
-    return {**replaced, **dict(grant.kept)}
-
-
-def _differs(last: KeepAlive | None, now: KeepAlive) -> bool:
-    """Something changed that placement or status would want to know at once."""
-    if last is None or last.boot != now.boot or last.held != now.held or last.released != now.released:
-        return True
-    if last.sworn != now.sworn or last.bound != now.bound:
-        return True
-    return replace(last.health, lag=0.0) != replace(now.health, lag=0.0)
