@@ -111,7 +111,8 @@ class Machine:
 
     @property
     def on(self) -> bool:
-        return self._unshare is not None and self._unshare.poll() is None
+        unshare = self._unshare  # another thread may pull the plug meanwhile
+        return unshare is not None and unshare.poll() is None
 
     def address(self, network: int = 0) -> str:
         return f"10.{77 + network}.0.{self.spec.host}"

@@ -308,10 +308,9 @@ ENTRIES = [
 
 
 class Pinger:
-    """Asks one address every few milliseconds from a namespace and records when it answered."""
+    """Asks one address every few milliseconds from a namespace and records which questions it answered."""
 
     def __init__(self, ns: Namespace, address: str, period: float = 0.005) -> None:
-        self.answers: list[float] = []
         self._sent: list[float] = []
         """When each question left, by its number."""
         self._answered: set[int] = set()
@@ -358,11 +357,10 @@ class Pinger:
             reply = data if self._v6 else data[20:]
             if sender == self._address and reply[0] == (129 if self._v6 else 0):
                 self._answered.add(int.from_bytes(reply[6:8], "big"))
-                self.answers.append(time.monotonic())
 
     def wait_answer(self) -> None:
-        count = len(self.answers)
-        until(lambda: len(self.answers) > count, f"an answer of {self._address}")
+        begun = time.monotonic()
+        until(lambda: self.last_answered() > begun, f"an answer of {self._address}")
 
     def longest_loss(self) -> float:
         """Seconds from the first to the last of questions in a row that were never answered, up to the newest answer.
@@ -378,8 +376,13 @@ class Pinger:
 
     def quiet_for(self, seconds: float) -> bool:
         """Whether nothing answers for so long, from now on."""
+        begun = time.monotonic()
         time.sleep(seconds)
-        return not any(t > time.monotonic() - seconds for t in self.answers)
+        return self.last_answered() < begun  # the answer to an earlier question may be read late
+
+    def last_answered(self) -> float:
+        """When the newest question that was answered left: then, or after, the address spoke."""
+        return self._sent[max(self._answered)] if self._answered else 0.0
 
     def close(self) -> None:
         self._stop.set()

@@ -40,6 +40,8 @@ class StandInGuard:
         self.allowed: dict[str, int] = {}
         self.plans: dict[str, Plan] = {}
         self.released: dict[str, tuple[int, float]] = {}
+        self.gated: set[str] = set()
+        """Addresses of which the agent has told: it knows the groups that have them."""
         self.agents: list[int] = []
         self.news = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
@@ -87,7 +89,10 @@ class StandInGuard:
                 self.released[group] = (epoch, time.monotonic())
                 self.plans.pop(group, None)
                 return {}
-            case Gate() | Stores() | Networks():
+            case Gate(addresses):
+                self.gated = {one.address for one in addresses}
+                return {}
+            case Stores() | Networks():
                 return {}
             case _:
                 raise AssertionError(request)

@@ -120,7 +120,7 @@ async def test_a_program_runs_in_its_cgroup_with_its_environment_and_user(bench:
     script = 'echo "$A $HASYS_GROUP $(id -un) $HOME $(pwd)"; exec sleep 60'
     app = bench.agent(bench.sh(script, env={"A": "b"}, user="nobody", working_directory="/usr"))
     async with app.running():
-        assert app.printed() == "b web nobody /nonexistent /usr\n"
+        await until(lambda: app.printed() == "b web nobody /nonexistent /usr\n")  # it runs once it has lived for a while
         assert app.cgroup.pids() == [app.pid]
 
 
@@ -141,14 +141,15 @@ async def test_a_program_survives_its_agent_and_the_next_one_adopts_it(bench: Be
 
 
 async def test_a_program_started_from_another_spec_is_stopped_in_order_and_replaced(bench: Bench) -> None:
-    first = bench.agent(bench.sh("trap 'echo bye; exit' TERM; while :; do sleep 0.01; done"))
+    first = bench.agent(bench.sh("trap 'echo bye; exit' TERM; echo first; while :; do sleep 0.01; done"))
     async with first.running():
+        await until(lambda: first.printed() == "first\n")  # from here on it can be asked
         before = first.pid
     second = bench.agent(bench.sh("echo second; exec sleep 60"))
     assert not await second.driver.adopt()
     async with second.running():
         assert second.pid != before
-        assert second.printed() == "bye\nsecond\n"
+        await until(lambda: second.printed() == "first\nbye\nsecond\n")
 
 
 async def test_other_limits_do_not_interrupt_a_program(bench: Bench) -> None:
@@ -229,21 +230,21 @@ async def test_what_cannot_run_is_said_in_plain_words(bench: Bench, run: pb.Run,
 
 
 async def test_it_is_stopped_by_its_signal_and_its_children_are_not_left(bench: Bench) -> None:
-    script = "trap 'echo bye; exit 0' USR1; sleep 60 & while :; do wait; done"
+    script = "trap 'echo bye; exit 0' USR1; sleep 60 & echo ready; while :; do wait; done"
     app = bench.agent(bench.sh(script, stop_signal="USR1"))
     async with app.running():
-        pass
+        await until(lambda: app.printed() == "ready\n")
     await app.driver.stop(force=False)
-    assert app.printed() == "bye\n"
+    assert app.printed() == "ready\nbye\n"
     assert not app.cgroup.path.exists()
 
 
 async def test_it_is_killed_when_it_does_not_stop_in_time(bench: Bench) -> None:
-    spec = bench.sh("trap '' TERM; while :; do sleep 60; done")
+    spec = bench.sh("trap '' TERM; echo deaf; while :; do sleep 60; done")
     spec.run.stop_timeout.FromMilliseconds(100)
     app = bench.agent(spec)
     async with app.running():
-        pass
+        await until(lambda: app.printed() == "deaf\n")
     with anyio.fail_after(2):
         await app.driver.stop(force=False)
     assert not app.cgroup.populated()
@@ -392,6 +393,7 @@ async def test_a_flood_fills_nothing_but_its_pipe_while_no_agent_reads(bench: Be
 async def test_a_process_that_cannot_be_killed_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     app = bench.agent(bench.sh("exec sleep 60"))
     async with app.running():
+        await until(lambda: "(sleep) S" in Path(f"/proc/{app.pid}/stat").read_text())  # the shell has become it
         with monkeypatch.context() as patched:
             patched.setattr(Cgroup, "kill", lambda self: None)
             with pytest.raises(Temporary, match=rf"still there: process {app.pid} \(sleep, state S\)"):

@@ -95,7 +95,7 @@ async def test_the_new_node_of_a_switchover_has_the_address_in_place_before_the_
     async with node(tmp_path) as n:
         n.put(group(node="n2"), vip())
         await n.start_agent()
-        await n.until(lambda: n.guard.agents, "hello")
+        await n.until(lambda: n.guard.gated, "the agent to know of the address")
         begun = time.monotonic()
         n.put(group(epoch=2, previous_node="n2", previous_epoch=1))
         await n.until(lambda: " 10.9.0.100/24 " in ip("address", "show", "dev", "eth0"), "the address, muted")
@@ -109,7 +109,7 @@ async def test_an_address_added_on_the_standby_by_hand_is_removed_within_a_secon
     async with node(tmp_path) as n:
         n.put(group(node="n2"), vip())
         await n.start_agent()
-        await n.until(lambda: n.guard.agents, "hello")
+        await n.until(lambda: n.guard.gated, "the agent to know of the address")
         ip("address", "add", "10.9.0.100/32", "dev", "eth0")
         assert await n.until(lambda: " 10.9.0.100/32 " not in ip("address", "show", "dev", "eth0"), "removed") < 1
 

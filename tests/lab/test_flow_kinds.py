@@ -168,7 +168,7 @@ def database(bench: Bench, status: str = "") -> Database:
     """Detaches, writes who it is, and stops when asked."""
     folder = bench.directory
     folder.chmod(0o777)
-    serve = "trap 'echo clean >>said; exit' TERM; while :; do sleep 0.01; done"
+    serve = "trap 'echo clean >>said; exit' TERM; touch serving; while :; do sleep 0.01; done"
     (folder / "serve").write_text(serve)
     spec = pb.DatabaseSpec(
         start=["sh", "-c", "id -un >>said; sh ./serve & echo $! >pid"],
@@ -187,6 +187,7 @@ async def test_a_database_is_started_as_its_user_and_asked_to_stop(bench: Bench)
     async with running(driver):
         assert driver.condition.state is State.RUNNING
         await until(lambda: bench.said() == "nobody\n")
+        await until((bench.directory / "serving").exists)  # from here on it can be asked
     await driver.stop(force=False)
     await until(lambda: bench.said() == "nobody\nclean\n")
     assert not Cgroup(bench.base.path / "groups/web/step").populated()

@@ -132,8 +132,8 @@ def test_the_http_probe_counts_answers_with_status_200(lab: Lab) -> None:
 def active_of(watch: Watch, probe: Probe) -> str:
     """The machine that serves the client."""
     probe.wait_answer(10)
-    until(lambda: len(watch.holders(VIP)) == 1, 5, "one holder")
-    return watch.holders(VIP)[0]
+    (active,) = until(lambda: found if len(found := watch.holders(VIP)) == 1 else None, 5, "one holder")
+    return active
 
 
 def test_keepalived_fails_over_after_power_loss_in_three_adverts(lab: Lab) -> None:
@@ -144,7 +144,7 @@ def test_keepalived_fails_over_after_power_loss_in_three_adverts(lab: Lab) -> No
     lab.power_off(active)
     probe.wait_answer(5)
     assert 0.15 < probe.outage(before).longest < 1.0  # three intervals, the first of them begun before the fault
-    watch.assert_never_two()
+    watch.assert_never_two(before)
 
 
 def test_keepalived_has_two_holders_under_silent_loss(lab: Lab) -> None:

@@ -75,8 +75,8 @@ class Bench:
 
     def user(self) -> subprocess.Popen[bytes]:
         """A process outside of every cgroup of hasys that has a file open on the mount."""
-        self.users.append(subprocess.Popen(["sh", "-c", f"exec sleep 600 >{self.point}/held"]))
-        wait_for(lambda: Path(self.point, "held").exists())
+        with Path(self.point, "held").open("wb") as held:
+            self.users.append(subprocess.Popen(["sleep", "600"], stdout=held))  # returns when that is what it runs
         return self.users[-1]
 
     def options(self) -> str:
