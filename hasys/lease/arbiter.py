@@ -65,10 +65,12 @@ class ArbiterKeeper(TokenKeeper):
         """One round is done."""
         effects = self.expire(now)
         before = self.ballots.changed
-        for group in self.ballots.looked(look, now):
-            self._met = False  # the other has it
+        lost = list(self.ballots.looked(look, now))
+        for group in lost:
             effects += self.give_up(group, "the lock on the arbiter's disk was lost")
-        if self.ballots.changed != before and before != _NEVER:
+        if lost:
+            self._met = False  # the other has it
+        elif self.ballots.changed != before and before != _NEVER:
             self._saw_the_other(now)
         return effects + self._extend_by_locks(now)
 

@@ -120,6 +120,8 @@ class Granter:
         self.leader = leader
         self.timing = timing
         self.ttl_max = max(ttl_max, timing.ttl)
+        self.patience = timing.patient(self.ttl_max)
+        """By which the silence of guards is judged."""
         self._guards = {name: Guard() for name in members}
         self._authority: Authority | None = None
         self._named: dict[str, dict[tuple[str, str], Naming]] = {}
@@ -158,6 +160,7 @@ class Granter:
             self._old_timing_over = max(self._old_timing_over, self._longest_end)
         self.timing = timing
         self.ttl_max = max(ttl_max, timing.ttl)
+        self.patience = timing.patient(self.ttl_max)
 
     def settled(self, now: float) -> bool:
         """No grant made with another TTL than the present one can still run, of this leader or an earlier one: the
@@ -302,16 +305,16 @@ class Granter:
             self._highest[group] = max(epoch, self._highest.get(group, -1))
         if last is None or last.health.networks != keepalive.health.networks:
             guard.networks_since = now
-        self._news |= guard.heard is None or now - guard.heard > self.timing.suspicion or differs(last, keepalive)
+        self._news |= guard.heard is None or now - guard.heard > self.patience.suspicion or differs(last, keepalive)
         guard.last, guard.heard = keepalive, now
         if keepalive.confirmed_age is not None:
             guard.confirmed = now - keepalive.confirmed_age
 
     def _confirming(self, guard: Guard, now: float) -> bool:
-        return guard.confirmed is not None and now - guard.confirmed <= self.timing.leader_fallback
+        return guard.confirmed is not None and now - guard.confirmed <= self.patience.leader_fallback
 
     def _listening(self, guard: Guard, now: float) -> bool:
-        return guard.heard is not None and now - guard.heard < self.timing.ttl
+        return guard.heard is not None and now - guard.heard < self.patience.ttl
 
     # ------------------------------------------------------------------ inside: grants
 

@@ -29,7 +29,8 @@ class Timing:
     """A guard's period between keep-alive datagrams; half of it (:attr:`retry`) while an answer is missing."""
     leader_fallback: float
     """A leader without a majority's answers for this long steps down; a node that confirms no grant for this long gets
-    no more. Must stay below ``election_min``."""
+    no more. Must stay below ``election_min``; above two keep-alive periods, for what a keep-alive confirms is one
+    period old, and two when the next one comes."""
     election_min: float
     """A follower that hears no leader for this long may ask for votes (the first timeout slot)."""
     election_max: float
@@ -49,6 +50,7 @@ class Timing:
             if not getattr(self, f.name) > 0:
                 raise TimingRefused(f"timing.{f.name} is {show(getattr(self, f.name))}: must be more than 0")
         _below("3 x heartbeat", 3 * self.heartbeat, "leader_fallback", self.leader_fallback)
+        _below("2 x keepalive", 2 * self.keepalive, "leader_fallback", self.leader_fallback)
         _below("leader_fallback", self.leader_fallback, "election_min", self.election_min)
         _below("election_min", self.election_min, "election_max", self.election_max)
         _below(
@@ -58,6 +60,22 @@ class Timing:
             self.ttl - self.fence_budget,
         )
         return self
+
+    def patient(self, ttl_max: float) -> Timing:
+        """By which guards are judged while some may still keep the periods of a longer TTL of up to ``ttl_max``.
+
+        A guard learns of other periods by the answer to its next keep-alive; nobody may take it for lost before. What
+        they were a new leader does not know; the inequalities of :meth:`check` bound them: 3.5 x keepalive < ttl.
+        """
+        if ttl_max <= self.ttl:
+            return self
+        longest = ttl_max / 3.5
+        return replace(
+            self,
+            ttl=ttl_max,
+            keepalive=max(self.keepalive, longest),
+            leader_fallback=max(self.leader_fallback, 2 * longest),
+        )
 
     @property
     def leader_change(self) -> float:
@@ -114,12 +132,12 @@ def _below(left: str, a: float, right: str, b: float) -> None:
 
 PROFILES: dict[str, Timing] = {
     "default": Timing(
-        ttl=1.0,
-        heartbeat=0.115,
-        keepalive=0.15,
-        leader_fallback=0.35,
-        election_min=0.37,
-        election_max=0.49,
+        ttl=1.1,
+        heartbeat=0.125,
+        keepalive=0.185,
+        leader_fallback=0.385,
+        election_min=0.405,
+        election_max=0.525,
         rtt=0.01,
         fsync=0.02,
         fence_budget=0.1,

@@ -155,8 +155,8 @@ class Controllers:
         authority = self._engine.authority()
         if authority is None:
             return None
-        timing, _ = seed.timings(self._config, self._machine)
-        view = self._picture.view(now, self._reign_of(authority, now), timing)
+        timing, ttl_max = seed.timings(self._config, self._machine)
+        view = self._picture.view(now, self._reign_of(authority, now), timing.patient(ttl_max))
         return replace(view, by_tokens=bool(self._config.policy))
 
     def _reign_of(self, authority: Authority, now: float) -> Reign:

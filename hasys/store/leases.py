@@ -364,7 +364,7 @@ class LeaseServer:
             self._silence_timer = None
         if self._engine.authority() is None:
             return
-        suspicion = self.granter.timing.suspicion
+        suspicion = self.granter.patience.suspicion
         quiet = {name: f.silent_for for name, f in self.facts(self._now()).items()}
         silent = frozenset(name for name, s in quiet.items() if s >= suspicion)
         newly, self._silent = silent - self._silent, silent

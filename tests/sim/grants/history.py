@@ -21,7 +21,8 @@ CLUSTER = "sim"
 KEY = bytes(32)
 M = TypeVar("M", KeepAlive, Grant)
 TIMINGS: Mapping[str, Timing] = {
-    "default": replace(PROFILES["default"], heartbeat=0.09, keepalive=0.14).check(),
+    "default": replace(PROFILES["default"], ttl=1.0, heartbeat=0.09, keepalive=0.14, leader_fallback=0.35,
+                       election_min=0.37, election_max=0.49).check(),
     "slow": replace(PROFILES["default"], ttl=1.6, heartbeat=0.14, keepalive=0.21, leader_fallback=0.5,
                     election_min=0.55, election_max=0.8).check(),
 }  # fmt: skip

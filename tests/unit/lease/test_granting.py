@@ -12,8 +12,8 @@ from hasys.lease.granting import Granter
 from hasys.lease.wire import DatagramRefused, Grant, Health, KeepAlive
 from hasys.model.timing import PROFILES, RHO, over
 from hasys.store.port import Authority
+from tests.unit.lease.timings import TIMING
 
-TIMING = PROFILES["default"]
 LATE = 100.0
 """Long after any earlier leader's grants are over."""
 
@@ -305,6 +305,17 @@ def test_after_a_change_of_timings_the_second_write_waits_for_grants_of_the_old_
     assert one.hear("n1", LATE + 0.3, held={"web": 1}).ttl == PROFILES["fast"].ttl
     assert not one.granter.settled(ends - 0.001)
     assert one.granter.settled(ends)
+
+
+def test_a_guard_that_still_keeps_longer_periods_is_named_until_its_grants_are_over() -> None:
+    one, fast = leader(web=on("n1")), PROFILES["fast"]
+    one.hear("n1", LATE)
+    one.granter.retime(fast, TIMING.ttl)
+    assert TIMING.keepalive > fast.leader_fallback
+    grant = one.hear("n1", LATE + TIMING.keepalive, held={"web": 1}, age=TIMING.keepalive)
+    assert names(grant) == [("web", 1)]
+    one.granter.retime(fast, fast.ttl)
+    assert one.hear("n1", LATE + 2 * TIMING.keepalive, held={"web": 1}, age=TIMING.keepalive).probe
 
 
 def test_the_wait_covers_the_worst_pair_of_clocks() -> None:

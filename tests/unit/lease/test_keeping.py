@@ -20,9 +20,8 @@ from hasys.lease.keeping import (
     Stale,
 )
 from hasys.lease.wire import LARGEST, Grant, Hint, KeepAlive, encode
-from hasys.model.timing import PROFILES
+from tests.unit.lease.timings import TIMING
 
-TIMING = PROFILES["default"]
 STORES = ("n1", "n2", "w")
 
 

@@ -45,6 +45,21 @@ def test_a_node_that_confirms_is_counted_from_when_it_was_heard(timing: Timing) 
     assert lost_at(heard(60.0, confirmed=60.0 - timing.keepalive), led(timing)) == 60.0 + timing.suspicion
 
 
+LONGER = pytest.mark.parametrize("profile", ["default", "wan"])
+"""Changed to ``fast``: its leader_fallback and suspicion are shorter than two periods of these."""
+
+
+@LONGER
+def test_who_still_keeps_the_longer_periods_is_not_lost_by_the_shorter_ones(profile: str) -> None:
+    old, new = PROFILES[profile], PROFILES["fast"]
+    view = led(new.patient(old.ttl))
+    node = heard(60.0, confirmed=60.0 - old.keepalive)  # what it confirms came with its keep-alive before
+    assert standing(node, 60.0 + old.keepalive + old.retry, view).ready
+    elected = led(new.patient(old.ttl), since=90.0, silent_since=10.0)
+    assert standing(heard(9.0), 90.0 + old.keepalive + 3 * old.retry, elected).ready
+    assert new.patient(new.ttl) == new
+
+
 @PROFILE
 def test_a_new_leader_listens_before_it_calls_anybody_lost(timing: Timing) -> None:
     """However long the election took."""

@@ -15,6 +15,7 @@ from hasys.api.kinds import wrap
 from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
+from hasys.model.timing import PROFILES
 from hasys.model.view import View
 from hasys.store import controllers, picture
 from hasys.store.assigned import Assigned
@@ -237,11 +238,11 @@ async def test_the_larger_ttl_counts_until_older_grants_are_over() -> None:
         await b.write(store_pb2.Mutation(put_spec=wrap(cluster)))
         changed = b.machine.cluster()
         assert changed is not None
-        assert changed.status.ttl_max == duration(1.0)
+        assert changed.status.ttl_max == duration(PROFILES["default"].ttl)
         await b.rest()
         lowered = b.machine.cluster()
         assert lowered is not None
-        assert lowered.status.ttl_max == duration(0.5)
+        assert lowered.status.ttl_max == duration(PROFILES["fast"].ttl)
 
 
 @pytest.mark.anyio
