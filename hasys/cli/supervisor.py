@@ -25,8 +25,8 @@ from hasys.config import Log
 from hasys.notify import ALIVE, READY, STOPPING, Notifier
 from hasys.processes import AlreadyRuns, Identity, RoleLock
 
-_LOOK = 0.25
-"""Seconds between looks at the children's output."""
+_LOOK, _REST = 0.25, 1.0
+"""Seconds between looks at the children's output and signs of life; when all is well and nobody sits before it."""
 
 _HEALTHY = 10.0
 """A child that lived this long is restarted at once when it ends."""
@@ -203,10 +203,16 @@ class Supervisor:
             if child.runs:
                 poll.register(child.pidfd, select.POLLIN)
         due = [c.start_at - now for c in self._children if not c.runs and self._keeps_running]
-        poll.poll(max(0.0, min([_LOOK, *due])) * 1000 + 1)
+        due += [max(self._next_sign - now, _LOOK)] if self._above.period else []
+        poll.poll(max(0.0, min([_REST if self._rests else _LOOK, *due])) * 1000 + 1)
         with contextlib.suppress(BlockingIOError):
             for number in self._wake.recv(256):
                 self._on_signal(number)
+
+    @property
+    def _rests(self) -> bool:
+        well = self._ready and all(child.runs for child in self._children)
+        return well and self._phase is _Phase.RUNNING and not self._terminal.watched
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGINT:

@@ -26,6 +26,8 @@ class Terminal:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._broken = False
+        self.watched = os.isatty(descriptor)
+        """Somebody may sit before it."""
 
     @property
     def ready(self) -> bool:

@@ -71,6 +71,11 @@ class Health:
             self._missed[neighbour] = 0
         return news
 
+    @property
+    def doubtful(self) -> bool:
+        """Somebody owed an answer when it was asked again, and is not silent yet: worth asking sooner."""
+        return any(1 < times <= MISSES for times in self._missed.values())
+
     def look(self, link: str, neighbours: Sequence[Neighbour], now: float) -> Trouble | None:
         """What is wrong; ``link`` says what is wrong with the link ("": nothing)."""
         if link:

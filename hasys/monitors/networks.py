@@ -28,9 +28,10 @@ from hasys.monitors.health import Health, Neighbour
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.3
-"""Seconds between two questions to a neighbour."""
-EACH_CLAIM = 3
+PERIOD, HURRY = 0.6, 0.2
+"""Seconds between two questions to a neighbour; while one is missed that is not silent yet. Who falls silent is so told
+1.2 to 1.8 s later, after a hiccup of 1.2 s at the least."""
+EACH_CLAIM = 2
 """In each so many rounds it is asked who else has an address of ours."""
 
 
@@ -150,7 +151,11 @@ class NetworkMonitor:
         while True:
             self._look(anyio.current_time(), ask=True, claims=number % EACH_CLAIM == 0)
             number += 1
-            await anyio.sleep(PERIOD)
+            await anyio.sleep(self._pause)
+
+    @property
+    def _pause(self) -> float:
+        return HURRY if any(one.health.doubtful for one in self._interfaces.values()) else PERIOD
 
     async def _follow_news(self) -> None:
         while True:

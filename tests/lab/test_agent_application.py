@@ -120,9 +120,7 @@ async def test_a_program_runs_in_its_cgroup_with_its_environment_and_user(bench:
     script = 'echo "$A $HASYS_GROUP $(id -un) $HOME $(pwd)"; exec sleep 60'
     app = bench.agent(bench.sh(script, env={"A": "b"}, user="nobody", working_directory="/usr"))
     async with app.running():
-        await until(
-            lambda: app.printed() == "b web nobody /nonexistent /usr\n"
-        )  # once it has lived a while
+        await until(lambda: app.printed() == "b web nobody /nonexistent /usr\n")  # once it has lived a while
         assert app.cgroup.pids() == [app.pid]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from hasys.model.arp import Told
 from hasys.monitors import networks
-from hasys.monitors.networks import NetworkMonitor, Watched
+from hasys.monitors.health import MISSES
+from hasys.monitors.networks import HURRY, PERIOD, NetworkMonitor, Watched
 from hasys.resources.addresses import Link
 
 
@@ -90,6 +91,16 @@ def test_the_next_round_knows_another_address_of_a_member_of_ours_and_of_a_gatew
     assert rig.round() == [("10.0.0.3", "10.0.0.9")]
     rig.monitor._routes = {"eth0": ("10.0.0.254",)}
     assert rig.round() == [("10.0.0.254", "10.0.0.9"), ("10.0.0.3", "10.0.0.9")]
+
+
+def test_who_owes_an_answer_is_asked_sooner_until_it_counts_as_silent(ear: type[Ear]) -> None:
+    rig = Rig()
+    pauses = []
+    for _ in range(MISSES + 2):
+        rig.round()
+        pauses.append(rig.monitor._pause)
+    assert pauses == [PERIOD, *[HURRY] * (MISSES - 1), PERIOD, PERIOD]
+    assert PERIOD + (MISSES - 1) * HURRY == pytest.approx(1.2)
 
 
 def test_an_ear_that_cannot_be_opened_is_tried_again_in_the_next_round(ear: type[Ear]) -> None:
