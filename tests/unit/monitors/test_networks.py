@@ -100,7 +100,7 @@ def test_who_owes_an_answer_is_asked_sooner_until_it_counts_as_silent(ear: type[
         rig.round()
         pauses.append(rig.monitor._pause)
     assert pauses == [PERIOD, *[HURRY] * (MISSES - 1), PERIOD, PERIOD]
-    assert PERIOD + (MISSES - 1) * HURRY == pytest.approx(1.2)
+    assert pytest.approx(1.2) == PERIOD + (MISSES - 1) * HURRY
 
 
 def test_an_ear_that_cannot_be_opened_is_tried_again_in_the_next_round(ear: type[Ear]) -> None:
