@@ -11,7 +11,6 @@ The rules for naming (group, epoch) E in a grant to a node, in the order of :met
     revoked only its release counts, not the end of its grant.
 3.  Nobody else can hold it by a grant of an EARLIER leader: they are over at ``silent_since + over(ttl_max)``; or the
     node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others.
-
 4.  No other node holds the group by an operator's oath (docs/decisions/0005) that renews itself. What this store heard
     of oaths before it led counts too: an oath is renewed only after it was told to every store.
 
@@ -29,6 +28,7 @@ from typing import Protocol
 
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.lease.facts import NodeFacts, claims_of, differs
+from hasys.lease.rhythm import period
 from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, Named
 from hasys.model.timing import Timing, over
 
@@ -67,6 +67,8 @@ class Naming:
 class Guard:
     """What is known of one node's guard."""
 
+    place: int
+    """Its number among the guards, for :mod:`hasys.lease.rhythm`."""
     seqs: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Boot -> newest sequence number, whatever the term: refuses copies and late ones."""
     floors: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -118,11 +120,10 @@ class Granter:
     def __init__(self, cluster: str, leader: str, members: Sequence[str], timing: Timing, ttl_max: float = 0.0) -> None:
         self.cluster = cluster
         self.leader = leader
-        self.timing = timing
-        self.ttl_max = max(ttl_max, timing.ttl)
+        self.timing, self.ttl_max = timing, max(ttl_max, timing.ttl)
         self.patience = timing.patient(self.ttl_max)
         """By which the silence of guards is judged."""
-        self._guards = {name: Guard() for name in members}
+        self._guards = {name: Guard(place) for place, name in enumerate(members)}
         self._authority: Authority | None = None
         self._named: dict[str, dict[tuple[str, str], Naming]] = {}
         self._highest: dict[str, int] = {}
@@ -158,8 +159,7 @@ class Granter:
         """Use other timings; ``ttl_max`` is the larger TTL for as long as grants of either may run."""
         if timing.ttl != self.timing.ttl:
             self._old_timing_over = max(self._old_timing_over, self._longest_end)
-        self.timing = timing
-        self.ttl_max = max(ttl_max, timing.ttl)
+        self.timing, self.ttl_max = timing, max(ttl_max, timing.ttl)
         self.patience = timing.patient(self.ttl_max)
 
     def settled(self, now: float) -> bool:
@@ -247,7 +247,7 @@ class Granter:
 
     def add_member(self, name: str) -> None:
         """A node that may ask for grants from now on. One that leaves is never forgotten: its last grant must end."""
-        self._guards.setdefault(name, Guard())
+        self._guards.setdefault(name, Guard(len(self._guards)))
 
     def take_news(self) -> bool:
         """Whether facts changed materially since the last call: a new or returned guard, what it holds or released,
@@ -338,12 +338,12 @@ class Granter:
         self.handed.extend((group, to.node, epoch, now) for group, epoch in first)
         for group, epoch in [*((group, epoch) for group, epoch, _ in named), *kept]:
             self._record(group, to.node, to.boot, epoch, authority.t_q)
+        guard = self._guards[to.node]
         grant = Grant(
             self.cluster, self.leader, authority.term, to.node, to.seq, to.nonce, authority.applied, age,
-            self.timing.ttl, tuple(named), tuple(withheld), probe, self.timing.keepalive, self.timing.fence_budget,
-            tuple(kept),
+            self.timing.ttl, tuple(named), tuple(withheld), probe,
+            period(self.timing, now - authority.t_q, guard.place), self.timing.fence_budget, tuple(kept),
         )  # fmt: skip
-        guard = self._guards[to.node]
         guard.grant, guard.granted_t_q = grant, authority.t_q
         return grant
 

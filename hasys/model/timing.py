@@ -133,11 +133,11 @@ def _below(left: str, a: float, right: str, b: float) -> None:
 PROFILES: dict[str, Timing] = {
     "default": Timing(
         ttl=1.1,
-        heartbeat=0.125,
-        keepalive=0.185,
-        leader_fallback=0.385,
-        election_min=0.405,
-        election_max=0.525,
+        heartbeat=0.14,
+        keepalive=0.145,
+        leader_fallback=0.43,
+        election_min=0.45,
+        election_max=0.57,
         rtt=0.01,
         fsync=0.02,
         fence_budget=0.1,

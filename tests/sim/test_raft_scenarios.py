@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
+from hasys.model.timing import PROFILES, Timing
 from hasys.store.port import Applied
 from hasys.store.raft.core import Core
 from hasys.store.raft.following import Failure
 from hasys.store.raft.foundation import Outgoing
-from hasys.store.raft.leading import EVERYWHERE_ROUND
+from hasys.store.raft.leading import EVERYWHERE_EACH
+from hasys.store.raft.transport import SILENT
 from hasys.v1 import raft_pb2 as pb
 from tests.sim.raft_world import TIMING, World
 
@@ -18,9 +21,9 @@ HANDFUL = 0.03
 """Seconds for a few messages and disk jobs."""
 
 
-def cluster(count: int = 3, seed: int = 1) -> World:
+def cluster(count: int = 3, seed: int = 1, timing: Timing = TIMING) -> World:
     """Started, elected, with a first write applied everywhere."""
-    world = World(count, seed)
+    world = World(count, seed, timing)
     world.start_all()
     world.settle()
     return world
@@ -300,10 +303,29 @@ def test_at_rest_half_of_the_followers_answer_a_round_in_turn(count: int, monkey
     world = cluster(count)
     world.run(2.0)
     rounds, answers = heartbeats_answered(world, 5.0, monkeypatch)
-    assert rounds > 3 * EVERYWHERE_ROUND  # in which all are asked, on both networks
+    assert rounds * TIMING.heartbeat > 3 * EVERYWHERE_EACH  # with rounds in which all are asked, on both networks
     assert set(answers) == set(followers(world))
     assert all(rounds / 2 <= answered < 0.75 * rounds for answered in answers.values())
     assert longest_without_evidence(world, 5.0, writing=False) < TIMING.heartbeat + HANDFUL
+
+
+@pytest.mark.parametrize("timing", PROFILES.values(), ids=list(PROFILES))
+def test_what_is_answered_on_a_network_is_followed_there_before_its_path_is_suspect(
+    timing: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer goes back by the network of its heartbeat; the next one may take another, but not for long."""
+    world, transmit = cluster(timing=timing), World._transmit
+    sent: list[float] = []
+
+    def noting(self: World, sender: str, out: Outgoing) -> None:
+        if out.message.WhichOneof("body") == "heartbeat" and out.everywhere and out.peer == followers(world)[0]:
+            sent.append(self.now)
+        transmit(self, sender, out)
+
+    monkeypatch.setattr(World, "_transmit", noting)
+    world.run(20.0)
+    assert sent, "no heartbeat went over every network"
+    assert max(after - before for before, after in pairwise([world.now - 20.0, *sent, world.now])) < SILENT
 
 
 @pytest.mark.parametrize("writing", [True, False])

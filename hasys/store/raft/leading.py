@@ -28,8 +28,9 @@ from hasys.v1 import raft_pb2 as pb
 ROUNDS_KEPT = 256
 TAKEN_KEPT = 16_384
 """Proposals of followers that are remembered, in case they are repeated."""
-EVERYWHERE_ROUND = 12
-"""Each so many rounds goes over every network, so that a silent network is noticed before it is needed."""
+EVERYWHERE_EACH = 1.3
+"""Seconds at most between two rounds that go over every network, so that a silent network is noticed before it is
+needed. Less than ``SILENT`` of the transport: what is answered on a network makes its path suspect until the next."""
 MAX_UNCOMMITTED_BYTES = 32 * 1024 * 1024
 """More is refused: memory is bounded when a majority's disks do not keep up."""
 NEARLY = 256
@@ -50,7 +51,7 @@ class Leading(Following):
         self._connected: set[str] = set()
         self._round = 0
         self._round_times: OrderedDict[int, float] = OrderedDict()
-        self._next_round = 0.0
+        self._next_round = self._everywhere_by = 0.0
         self._requests = 0
         self._elected_silent_since = 0.0
         self._admitting: dict[str, float] = {}
@@ -69,7 +70,7 @@ class Leading(Following):
         self._progress = {p: Progress(next=start, connected=p in self._connected) for p in self.peers}
         self._round = 0
         self._round_times.clear()
-        self._next_round = self.now
+        self._next_round = self._everywhere_by = self.now
         self._requests = 0
         self._elected_silent_since = self._silent_since
         self._admitting.clear()
@@ -127,7 +128,9 @@ class Leading(Following):
         self._unsent_reads.clear()
         if len(self._round_times) > ROUNDS_KEPT:
             self._round_times.popitem(last=False)
-        everywhere = self._round % EVERYWHERE_ROUND == 0
+        everywhere = self._next_round > self._everywhere_by
+        if everywhere:
+            self._everywhere_by = self.now + EVERYWHERE_EACH
         asked = set(self._progress) if everywhere else self._asked()
         for peer, progress in self._progress.items():
             route = EVERYWHERE if everywhere or progress.owes_answer else BEST

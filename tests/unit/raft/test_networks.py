@@ -88,7 +88,7 @@ class Taking:
 
 @pytest.mark.parametrize("quiet", [True, False])
 async def test_only_a_message_that_asks_for_an_answer_makes_a_silent_path_suspect(quiet: bool) -> None:
-    """Who answers each twelfth heartbeat, as an observer does, would be dialled anew again and again."""
+    """Who answers a heartbeat each second, as an observer does, would be dialled anew again and again."""
     reach = Reach()
     path = reach.path("n2", 0)
     path.sender = cast(Any, Taking())
