@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -128,6 +129,16 @@ def timing_of(spec: pb.ClusterSpec) -> Timing:
     base = PROFILES[name]
     own = {field.name: seconds(value) for field, value in spec.timing.ListFields()}
     return replace(base, **own).check()
+
+
+def settle_timing(wanted: pb.ClusterSpec, stored: pb.ClusterSpec | None) -> None:
+    """Write every timing out, before it is stored: what the name of a profile stands for may change with the version,
+    and members of two versions must read the same. Who changes the name alone means the new profile's timings. What
+    contradicts itself is left as it is, for the validation to refuse."""
+    if stored is not None and wanted.profile != stored.profile and wanted.timing == stored.timing:
+        wanted.ClearField("timing")
+    with suppress(TimingRefused):
+        wanted.timing.CopyFrom(timing_message(timing_of(wanted)))
 
 
 def timing_message(timing: Timing) -> pb.Timing:

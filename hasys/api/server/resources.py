@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from hasys.api.convert import seconds
+from hasys.api.convert import seconds, settle_timing
 from hasys.api.errors import Fault, Invalid, Relist, TooLarge
 from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
@@ -100,6 +100,9 @@ class Resources:
             raise TooLarge(f"{len(request.objects)} objects at once: at most {OBJECTS}")
         for obj in request.objects:
             fill_defaults(obj)
+            if obj.HasField("cluster"):
+                stored = self._machine.cluster()
+                settle_timing(obj.cluster.spec, stored.spec if stored is not None else None)
         response, mutations = self._plan_apply(request)
         if request.dry_run or not mutations:
             response.resource_version = self._machine.revision

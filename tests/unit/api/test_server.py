@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from hasys.api.convert import TIMING_FIELDS, duration, timing_of
 from hasys.api.errors import Denied, Invalid
 from hasys.api.kinds import Ref
 from hasys.model.errors import Conflict, NotFound
 from hasys.model.level import FIRST, LEVEL
+from hasys.model.timing import PROFILES
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
@@ -35,6 +37,15 @@ def vip(name: str, of: str, address: str = "10.77.0.100/24") -> pb.Object:
     return obj
 
 
+def timings(profile: str, **own: float) -> pb.Object:
+    obj = pb.Object()
+    obj.cluster.metadata.name = "demo"
+    obj.cluster.spec.profile = profile
+    for name, value in own.items():
+        getattr(obj.cluster.spec.timing, name).CopyFrom(duration(value))
+    return obj
+
+
 async def test_apply_creates_then_leaves_unchanged_then_configures(cluster: Cluster) -> None:
     client = await cluster.client()
     first = await client.apply([vip("web-ip", "web"), group("web")])
@@ -46,6 +57,28 @@ async def test_apply_creates_then_leaves_unchanged_then_configures(cluster: Clus
     stored = await client.get("Group", "web")
     assert stored.group.metadata.generation == 2
     assert stored.group.spec.failover.stop_timeout.seconds == 60
+
+
+async def test_every_timing_is_stored_so_that_another_version_reads_the_same(cluster: Cluster) -> None:
+    client = await cluster.client()
+    for wanted in (timings("fast"), timings("wan", ttl=6.0)):
+        await client.apply([wanted])
+        stored = cluster.machine.cluster()
+        assert stored is not None
+        assert len(stored.spec.timing.ListFields()) == len(TIMING_FIELDS)
+        assert timing_of(stored.spec) == timing_of(wanted.cluster.spec)
+        assert (await client.apply([wanted])).results[0].action == "unchanged"
+
+
+async def test_who_changes_the_name_of_the_profile_alone_means_its_timings(cluster: Cluster) -> None:
+    client = await cluster.client()
+    await client.apply([timings("wan")])
+    read = await client.get("Cluster", "demo")
+    read.cluster.spec.profile = "fast"
+    await client.apply([read])
+    stored = cluster.machine.cluster()
+    assert stored is not None
+    assert timing_of(stored.spec) == PROFILES["fast"]
 
 
 async def test_follower_passes_everything_on_and_names_the_leader(cluster: Cluster) -> None:
