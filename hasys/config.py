@@ -18,7 +18,7 @@ from hasys.files import refuse_exposed
 from hasys.model import telemetry
 from hasys.model.errors import ConfigRefused
 from hasys.model.telemetry import Telemetry
-from hasys.model.timing import PROFILES, Timing
+from hasys.model.timing import BY_NAME, PROFILES, Timing, TimingRefused, figures, profile
 
 API_PORT, RAFT_PORT, LEASE_PORT = 7411, 7412, 7413
 """Default ports: gRPC API, consensus, lease datagrams (UDP). ``ADDR:PORT`` at init sets API; the others follow."""
@@ -108,6 +108,8 @@ class NodeConfig:
     """What this node exports; None: nothing."""
     reboot: RebootCommand | None = None
     """None: this node never reboots itself."""
+    timing: Timing | None = None
+    """None: what the profile's name means alone."""
 
     @property
     def me(self) -> Member:
@@ -150,7 +152,7 @@ class NodeConfig:
 
     def seed_timing(self) -> Timing:
         """The timing that a new cluster starts with."""
-        return PROFILES[self.profile].check()
+        return self.timing or BY_NAME[self.profile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +232,8 @@ class _Reader:
     """Reads one mapping and names the field of every fault."""
 
     KEYS = frozenset({
-        "cluster", "clusterId", "node", "members", "profile", "tls", "leaseSecret", "nodeSecret", "dataDir", "runDir",
-        "policy", "arbiter",
+        "cluster", "clusterId", "node", "members", "profile", "timing", "tls", "leaseSecret", "nodeSecret", "dataDir",
+        "runDir", "policy", "arbiter",
         "commonStart", "commonStop", "watchdog", "telemetry", "log", "reboot",
     })  # fmt: skip
 
@@ -338,9 +340,10 @@ class _Reader:
         members = self.members()
         if name not in {m.name for m in members}:
             self.refuse("node", f"{name!r} is not among the members {', '.join(m.name for m in members)}")
-        profile = self.text(self.raw, "profile", "profile", "default")
-        if profile not in PROFILES:
-            self.refuse("profile", f"{profile!r}: use one of {', '.join(PROFILES)}")
+        named = self.text(self.raw, "profile", "profile", "default")
+        if named not in PROFILES:
+            self.refuse("profile", f"{named!r}: use one of {', '.join(PROFILES)}")
+        timing = self.timing(named)
         tls = self.raw.get("tls", {})
         if not isinstance(tls, dict):
             self.refuse("tls", "expected a mapping with ca, certificate, key")
@@ -350,7 +353,7 @@ class _Reader:
             cluster_id=self.text(self.raw, "clusterId", "clusterId"),
             name=name,
             members=members,
-            profile=profile,
+            profile=named,
             ca=self.file(tls, "ca", "tls.ca", "ca.crt"),
             certificate=self.file(tls, "certificate", "tls.certificate", "node.crt"),
             key=self.file(tls, "key", "tls.key", "node.key"),
@@ -362,16 +365,27 @@ class _Reader:
             arbiter=self.arbiter(),
             common_start=self.common_start(),
             common_stop=self.common_stop(),
-            watchdog=self.watchdog(PROFILES[profile].ttl),
+            watchdog=self.watchdog(timing.ttl),
             log=self.log(),
             telemetry=self.telemetry(members, name),
             reboot=self.reboot(),
+            timing=timing,
         )
         for field, file in (("tls.key", config.key), ("nodeSecret", config.node_secret)):
             self.private(field, file)
         if config.lease_secret.exists():  # voters
             self.private("leaseSecret", config.lease_secret)
         return config
+
+    def timing(self, name: str) -> Timing:
+        raw = self.raw.get("timing", {})
+        known = {key: field for key, (field, _) in figures(PROFILES[name]).items()}
+        if not isinstance(raw, dict) or not set(raw) <= set(known):
+            self.refuse("timing", f"expected a mapping of {', '.join(known)} to durations")
+        try:
+            return profile(name, {known[key]: self.seconds(raw, "timing", key, "") for key in raw}, BY_NAME)
+        except TimingRefused as e:
+            raise ConfigRefused(f"{self.path}: {e}") from None
 
     def watchdog(self, ttl: float) -> Watchdog:
         """``off``, ``auto``, ``required``, or a mapping with ``mode``, ``device`` and ``timeout``."""
@@ -466,7 +480,7 @@ class _Reader:
         if match is None:
             self.refuse(f"{field}.{key}", f"{value!r} is no duration: write it like 500ms, 1.5s, 2m or 1h")
             return 0.0
-        found = float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+        found = float(match[1]) / 1000 if match[2] == "ms" else float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
         if found > 86_400:
             self.refuse(f"{field}.{key}", f"{value} is too long: at most 24h")
         return found

@@ -6,14 +6,13 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hasys.model.timing import PROFILES, Timing, TimingRefused
+from hasys.model.timing import BY_NAME, Timing, TimingRefused, profile
 from hasys.v1 import objects_pb2 as pb
 
 _UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
@@ -122,13 +121,12 @@ def show_time(value: Timestamp) -> str:
 
 
 def timing_of(spec: pb.ClusterSpec) -> Timing:
-    """The checked timing of a cluster: its profile with its own values laid over. Raises ``TimingRefused``."""
-    name = spec.profile or "default"
-    if name not in PROFILES:
-        raise TimingRefused(f"profile {name!r} is unknown: use one of {', '.join(PROFILES)}")
-    base = PROFILES[name]
-    own = {field.name: seconds(value) for field, value in spec.timing.ListFields()}
-    return replace(base, **own).check()
+    """The checked timing of a stored cluster. Raises ``TimingRefused``."""
+    return profile(spec.profile or "default", _own(spec), BY_NAME)
+
+
+def _own(spec: pb.ClusterSpec) -> dict[str, float]:
+    return {field.name: seconds(value) for field, value in spec.timing.ListFields()}
 
 
 def settle_timing(wanted: pb.ClusterSpec, stored: pb.ClusterSpec | None) -> None:
@@ -138,7 +136,7 @@ def settle_timing(wanted: pb.ClusterSpec, stored: pb.ClusterSpec | None) -> None
     if stored is not None and wanted.profile != stored.profile and wanted.timing == stored.timing:
         wanted.ClearField("timing")
     with suppress(TimingRefused):
-        wanted.timing.CopyFrom(timing_message(timing_of(wanted)))
+        wanted.timing.CopyFrom(timing_message(profile(wanted.profile or "default", _own(wanted))))
 
 
 def timing_message(timing: Timing) -> pb.Timing:

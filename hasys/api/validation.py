@@ -243,7 +243,7 @@ class _Input:
         if not known:
             yield Fault(ref, "metadata.name", "is not this cluster: 'hasys get clusters' shows its name")
         try:
-            timing_of(cluster.spec)
+            timing_of(cluster.spec).admit()
         except TimingRefused as e:
             text = str(e)
             yield Fault(ref, "spec.profile" if text.startswith("profile") else "spec.timing", text)

@@ -18,7 +18,7 @@ from hasys.cli.seed import Seed, parse_member, plan, servers
 from hasys.config import ALONE_ALLOWED, ARBITER, POLICIES, SAFE, Member
 from hasys.lease.wire import derive_key
 from hasys.model.errors import ConfigRefused
-from hasys.model.timing import PROFILES
+from hasys.model.timing import PROFILES, figures, show
 
 _SECRET_BYTES = 32
 
@@ -193,6 +193,7 @@ def write_member(folder: Path, member: Member, authority: Authority, seed: Seed,
         "clusterId": seed.cluster_id,
         "node": member.name,
         "profile": seed.profile,
+        "timing": {key: show(value) for key, (_, value) in figures(PROFILES[seed.profile]).items()},
         **({"policy": seed.policy} if seed.policy else {}),
         **({"arbiter": seed.arbiter} if seed.arbiter else {}),
         "members": [_member_settings(m) for m in seed.members],
@@ -200,7 +201,7 @@ def write_member(folder: Path, member: Member, authority: Authority, seed: Seed,
         **({"leaseSecret": "lease.secret"} if member.votes else {}),
         "nodeSecret": "node.secret",
     }
-    heading = "Who this node is. Paths are relative to this file; 'profile' only seeds a new cluster."
+    heading = "Who this node is. Paths are relative to this file; 'profile' and 'timing' only seed a new cluster."
     write_public(folder / "node.yaml", _yaml(heading, settings))
 
 

@@ -39,6 +39,8 @@ class ArbiterKeeper(TokenKeeper):
         self.alone_after = LIFE * self._ttl
         self.ballots = Ballots(self.node, LIFE * self._ttl)
         self._met = met
+        self._lost_at = _NEVER
+        """When a lock was lost last; what a leader granted before says nothing of what the other did since."""
         self.standbys: Mapping[str, float] = {}
         """Groups that this node would run in the other's place -> seconds for which something of it may go on there
         after its lock is over."""
@@ -69,14 +71,14 @@ class ArbiterKeeper(TokenKeeper):
         for group in lost:
             effects += self.give_up(group, "the lock on the arbiter's disk was lost")
         if lost:
-            self._met = False  # the other has it
+            self._met, self._lost_at = False, now  # the other has it
         elif self.ballots.changed != before and before != _NEVER:
             self._saw_the_other(now)
         return effects + self._extend_by_locks(now)
 
     def _saw_the_other(self, now: float) -> None:
         if self._lease_until > now:
-            self._met = True
+            self._met |= self._confirmed_at > self._lost_at
         elif self.alone(now):
             self._met = False  # it goes on without this node, which does not know any more what it does
 

@@ -121,6 +121,7 @@ class Granter:
         self.cluster = cluster
         self.leader = leader
         self.timing, self.ttl_max = timing, max(ttl_max, timing.ttl)
+        self.seed_ttl = 0.0  # by which guards that never heard a leader renew an oath
         self.patience = timing.patient(self.ttl_max)
         """By which the silence of guards is judged."""
         self._guards = {name: Guard(place) for place, name in enumerate(members)}
@@ -288,7 +289,7 @@ class Granter:
         for group, epoch, free in keepalive.sworn:
             if not free and guard.taken.get(group) != (keepalive.boot, epoch):
                 guard.taken[group] = keepalive.boot, epoch
-                naming = Naming(epoch, now + over(self.ttl_max), granted=False)
+                naming = Naming(epoch, now + over(max(self.ttl_max, self.seed_ttl)), granted=False)
                 self._count(group, keepalive.node, keepalive.boot, naming)
 
     def _note(self, guard: Guard, keepalive: KeepAlive, now: float) -> None:
@@ -338,6 +339,7 @@ class Granter:
         self.handed.extend((group, to.node, epoch, now) for group, epoch in first)
         for group, epoch in [*((group, epoch) for group, epoch, _ in named), *kept]:
             self._record(group, to.node, to.boot, epoch, authority.t_q)
+        self._longest_end = max(self._longest_end, authority.t_q + over(self.timing.ttl))
         guard = self._guards[to.node]
         grant = Grant(
             self.cluster, self.leader, authority.term, to.node, to.seq, to.nonce, authority.applied, age,
@@ -358,7 +360,6 @@ class Granter:
         ends = t_q + over(max(self.timing.ttl, a.outlives, a.lingers.get(node, 0.0)))
         self._count(group, node, boot, Naming(epoch, ends))
         self._highest[group] = max(epoch, self._highest.get(group, -1))
-        self._longest_end = max(self._longest_end, t_q + over(self.timing.ttl))
 
     def _count(self, group: str, node: str, boot: str, new: Naming) -> None:
         namings = self._named.setdefault(group, {})

@@ -156,12 +156,12 @@ class Keeper:
         self.cluster, self.node, self.boot = cluster, node, boot
         self.stores = tuple(stores)
         """Who may grant; replaced when the members change. What was granted stays as it is."""
-        self._interval, self._budget, self._ttl = timing.keepalive, timing.fence_budget, timing.ttl
+        self._interval, self._budget = timing.keepalive, timing.fence_budget
+        self._ttl = self._seed_ttl = self._renewal = timing.ttl  # the last: an oath goes on so long; leaders count it
         self._nonce = nonce
         self._sent: OrderedDict[int, tuple[float, int]] = OrderedDict()
         """Nonce -> (time before sending, sequence number)."""
-        self._seq = 0
-        self._next = -_NEVER
+        self._seq, self._next = 0, -_NEVER
         self._burst = (-_NEVER, 0)
         """Out-of-turn keep-alives: (start of the interval they are counted in, how many)."""
         self._missing = True
@@ -296,7 +296,7 @@ class Keeper:
                 self.at_once(now)
         if grant.fence_budget > 0:
             self._budget = grant.fence_budget
-        self._ttl = max(self._ttl, grant.ttl)
+        self._ttl, self._renewal = max(self._ttl, grant.ttl), min(self._seed_ttl, grant.ttl)
 
     def _drop_unnamed(self, grant: Grant) -> list[Effect]:
         """What the newest grant neither names nor withholds is not ours any more."""
@@ -433,7 +433,7 @@ class Keeper:
         for group, oath in self._oaths.items():
             h = self._holdings[group]
             if oath.free:
-                self._holdings[group] = replace(h, until=max(h.until, now + self._ttl))
+                self._holdings[group] = replace(h, until=max(h.until, now + self._renewal))
                 if h.permitted is not None:
                     extended[group] = self._holdings[group].until
             self._begin_oath(group, now)

@@ -7,6 +7,7 @@ from before its request was sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 RHO = 0.01
@@ -50,7 +51,6 @@ class Timing:
             if not getattr(self, f.name) > 0:
                 raise TimingRefused(f"timing.{f.name} is {show(getattr(self, f.name))}: must be more than 0")
         _below("3 x heartbeat", 3 * self.heartbeat, "leader_fallback", self.leader_fallback)
-        _below("2 x keepalive", 2 * self.keepalive, "leader_fallback", self.leader_fallback)
         _below("leader_fallback", self.leader_fallback, "election_min", self.election_min)
         _below("election_min", self.election_min, "election_max", self.election_max)
         _below(
@@ -61,15 +61,22 @@ class Timing:
         )
         return self
 
+    def admit(self) -> Timing:
+        """:meth:`check`, and what is asked of timings when they are chosen. What a version that asked less has stored
+        goes on, and costs a keep-alive period now and then."""
+        self.check()
+        _below("2 x keepalive", 2 * self.keepalive, "leader_fallback", self.leader_fallback)
+        return self
+
     def patient(self, ttl_max: float) -> Timing:
         """By which guards are judged while some may still keep the periods of a longer TTL of up to ``ttl_max``.
 
         A guard learns of other periods by the answer to its next keep-alive; nobody may take it for lost before. What
-        they were a new leader does not know; the inequalities of :meth:`check` bound them: 3.5 x keepalive < ttl.
+        they were a new leader does not know; the inequalities of :meth:`check` bound them: 1.5 x keepalive < ttl.
         """
         if ttl_max <= self.ttl:
             return self
-        longest = ttl_max / 3.5
+        longest = ttl_max / 1.5
         return replace(
             self,
             ttl=ttl_max,
@@ -165,13 +172,38 @@ PROFILES: dict[str, Timing] = {
         fence_budget=0.25,
     ),
 }
-"""Named settings; ``default`` unless chosen at init. Each passes :meth:`Timing.check`."""
+"""Named settings; ``default`` unless chosen at init. Each passes :meth:`Timing.admit`. Whoever chooses one stores its
+figures: a later version may mean others by the name."""
+
+BY_NAME: dict[str, Timing] = {
+    **PROFILES,
+    "default": Timing(
+        ttl=1.0,
+        heartbeat=0.115,
+        keepalive=0.15,
+        leader_fallback=0.35,
+        election_min=0.37,
+        election_max=0.49,
+        rtt=0.01,
+        fsync=0.02,
+        fence_budget=0.1,
+    ),
+}
+"""What the name of a profile means where it stands alone: in an object or a node.yaml of a version that wrote no
+figures. Members of two versions must read the same there, so this never changes, whatever becomes of ``PROFILES``."""
 
 
-def profile(name: str, **changes: float) -> Timing:
-    """The checked timing of a profile, with changes. Raises :class:`TimingRefused`."""
+def figures(timing: Timing) -> dict[str, tuple[str, float]]:
+    """The spelling of each figure in manifests and node.yaml -> its name here, and its value."""
+    names = [field.name for field in fields(timing)]
+    spelled = [first + "".join(word.capitalize() for word in rest) for first, *rest in (n.split("_") for n in names)]
+    return {key: (name, getattr(timing, name)) for key, name in zip(spelled, names, strict=True)}
+
+
+def profile(name: str, own: Mapping[str, float], meaning: Mapping[str, Timing] = PROFILES) -> Timing:
+    """The checked timing of a profile with own figures laid over. Raises :class:`TimingRefused`."""
     try:
-        base = PROFILES[name]
+        base = meaning[name]
     except KeyError:
-        raise TimingRefused(f"profile {name!r} is unknown: use one of {', '.join(PROFILES)}") from None
-    return replace(base, **changes).check()
+        raise TimingRefused(f"profile {name!r} is unknown: use one of {', '.join(meaning)}") from None
+    return replace(base, **own).check()

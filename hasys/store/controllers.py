@@ -119,7 +119,8 @@ class Controllers:
             late = await self._wait(wake.at)
             await self._gather(now + SPACING, min(now + wake.calm, wake.at))
             if late > OVERSLEPT:
-                self._deaf_until = loop.time() + 2 * seed.timings(self._config, self._machine)[0].keepalive
+                timing, ttl_max = seed.timings(self._config, self._machine)
+                self._deaf_until = loop.time() + 2 * timing.patient(ttl_max).keepalive
                 log.warning("overslept by %.3f s: nobody is called silent for a moment", late)
 
     async def _wait(self, until: float) -> float:

@@ -94,6 +94,7 @@ class LeaseServer:
         self.granter = granter(
             config.cluster_id, config.name, [m.name for m in config.members if m.runs_groups], timing, ttl_max
         )
+        self.granter.seed_ttl = config.seed_timing().ttl
         if isinstance(self.granter, TokenGranter):
             self.granter.policy = config.policy
         if isinstance(self.granter, ArbiterGranter):
@@ -139,6 +140,8 @@ class LeaseServer:
     def retime(self, timing: Timing, ttl_max: float) -> None:
         """Use other timings from the next grant on."""
         self.granter.retime(timing, ttl_max)
+        if self._loop is not None:
+            self._watch_silence()
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Serve the guards of these nodes from now on, and no others; pass on to these stores."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasys.model.timing import PROFILES
 from tests.sim.grants.history import FOCI, History, Parts, play
 from tests.sim.grants.scripts import SCRIPTS
 
@@ -16,6 +17,20 @@ HISTORIES = 290
 def test_no_two_nodes_ever_speak_and_a_healed_cluster_serves_every_group(focus: str) -> None:
     for seed in range(HISTORIES):
         play(seed, focus=focus)
+
+
+class AsShipped(History):
+    """With the timings of the default profile, where guards are led to the leader's rounds."""
+
+    def draw(self) -> None:
+        super().draw()
+        self.timing = PROFILES["default"]
+
+
+@pytest.mark.slow
+def test_no_two_nodes_ever_speak_with_the_timings_of_the_default_profile() -> None:
+    for seed in range(HISTORIES):
+        AsShipped(seed).run()
 
 
 @pytest.mark.slow

@@ -338,7 +338,7 @@ class History(Setup):
             world.at(settle + rng.uniform(0.0, FAULTY * 0.8) * self.ttl, self.inject)
         world.run(end)
         self.heal()
-        world.run(end + HEALED * max(t.ttl for t in TIMINGS.values() if self.retimed or t is self.timing))
+        world.run(end + HEALED * max(t.ttl for t in (self.timing, *(TIMINGS.values() if self.retimed else ()))))
         self.check_settled()
 
     def heal(self) -> None:

@@ -19,6 +19,7 @@ from hasys.cli.seed import parse_member, plan, servers
 from hasys.config import Member
 from hasys.lease.wire import derive_key, parse_secret
 from hasys.model.errors import ConfigRefused
+from hasys.model.timing import PROFILES, figures
 from tests.unit.cli.conftest import Run
 
 PAIR = ["--node", "n1=10.0.0.1", "--node", "n2=10.0.0.2"]
@@ -37,6 +38,17 @@ def test_every_folder_loads_as_a_node_configuration(folders: Path) -> None:
 def test_members_see_the_same_cluster(folders: Path) -> None:
     configs = [node_config.load(folders / name) for name in ("n1", "n2", "w")]
     assert len({(c.cluster_id, c.members, c.profile) for c in configs}) == 1
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_figures_of_the_profile_are_written_so_that_a_later_version_reads_the_same(
+    hasys: Run, tmp_path: Path, profile: str
+) -> None:
+    out = tmp_path / "c"
+    assert hasys("init", "--cluster", "c", *TRIO, "--profile", profile, "--out", out).exit_code == 0
+    assert node_config.load(out / "n1").timing == PROFILES[profile]
+    written = yaml.safe_load((out / "n1" / "node.yaml").read_text())
+    assert set(written["timing"]) == set(figures(PROFILES[profile]))
 
 
 def test_node_secrets_are_derived_from_the_lease_secret_that_voters_share(folders: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.lease.granting import Granter
+from hasys.lease.rhythm import period
 from hasys.lease.wire import DatagramRefused, Grant, Health, KeepAlive
 from hasys.model.timing import PROFILES, RHO, over
 from hasys.store.port import Authority
@@ -305,6 +306,23 @@ def test_after_a_change_of_timings_the_second_write_waits_for_grants_of_the_old_
     assert one.hear("n1", LATE + 0.3, held={"web": 1}).ttl == PROFILES["fast"].ttl
     assert not one.granter.settled(ends - 0.001)
     assert one.granter.settled(ends)
+
+
+def test_grants_that_name_nothing_count_for_what_guards_still_keep() -> None:
+    """By such a grant too a guard keeps the longer periods, and must not be judged by the shorter ones."""
+    one = leader()
+    one.hear("n1", LATE)
+    one.granter.retime(PROFILES["fast"], TIMING.ttl)
+    assert not one.granter.settled(LATE + 0.1)
+    assert one.granter.settled(LATE + over(TIMING.ttl))
+
+
+def test_a_guard_is_led_to_the_moment_before_a_round() -> None:
+    one, timing = leader(web=on("n1")), PROFILES["default"]
+    one.granter.retime(timing, TIMING.ttl)
+    since = LATE - one.authority(LATE).t_q
+    for place, node in enumerate(("n1", "n2")):
+        assert one.hear(node, LATE).keepalive == period(timing, since, place) < timing.keepalive
 
 
 def test_a_guard_that_still_keeps_longer_periods_is_named_until_its_grants_are_over() -> None:

@@ -80,6 +80,18 @@ def test_each_keepalive_says_what_is_sworn_and_then_renews_it_by_one_ttl() -> No
     assert k.done == [Extend({"web": 11.2 + TIMING.ttl})]  # type: ignore[attr-defined]
 
 
+def test_an_oath_is_renewed_by_the_ttl_of_the_newest_grant_where_that_is_shorter() -> None:
+    """The next leader counts that one."""
+    k = keeper()
+    k.received(answer(beat(k, 1.0), ttl=0.5), 1.0)
+    k.swear("web", 5, 10.0)
+    k.plan("web", 5, 7, 10.0)
+    live(k, 10.0, BEGIN)
+    beat(k, BEGIN + 0.1)
+    beat(k, BEGIN + 0.2)
+    assert k.done == [Extend({"web": BEGIN + 0.2 + 0.5})]  # type: ignore[attr-defined]
+
+
 def test_an_oath_is_refused_while_a_leader_answers() -> None:
     k = keeper()
     k.received(answer(beat(k, 10.0)), 10.0)
@@ -249,6 +261,18 @@ def test_nobody_else_is_named_while_an_oath_that_nothing_limits_is_known() -> No
     one.hear("n1", LATE, sworn=5, term=None)
     assert one.hear("n2", LATE + 50.0).groups == ()
     assert "n1" in one.granter.may_hold("web", LATE + 50.0)
+
+
+@pytest.mark.parametrize("seed_ttl", [0.0, 3.0])
+def test_an_oath_counts_for_as_long_as_a_guard_that_never_heard_a_leader_renews_it(seed_ttl: float) -> None:
+    one = Leader()
+    one.granter.seed_ttl = seed_ttl
+    one.hear("n1", LATE, sworn=5, term=None)
+    one.assign(replace(WEB, candidates=frozenset({"n2"})))
+    one.hear("n1", LATE + 0.1, sworn=5)
+    ends = LATE + 0.1 + over(max(TIMING.ttl, seed_ttl))
+    assert one.hear("n2", ends - 0.01).groups == ()
+    assert one.hear("n2", ends + 0.01).groups == (("web", 4, 7),)
 
 
 def test_an_oath_that_this_leader_kept_ends_with_its_last_grant() -> None:

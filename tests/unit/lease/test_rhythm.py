@@ -20,11 +20,11 @@ def test_no_guard_waits_longer_than_the_timings_say_or_asks_much_more_often(
 
 
 @given(st.floats(0, DEFAULT.heartbeat), st.integers(0, 120))
-def test_wherever_a_guard_begins_it_asks_a_moment_after_a_round_within_three_seconds(since: float, place: int) -> None:
+def test_wherever_a_guard_begins_it_asks_a_moment_before_a_round_within_three_seconds(since: float, place: int) -> None:
     now = since
     while now < 3.0:
         now += period(DEFAULT, now, place)
-    assert now % DEFAULT.heartbeat == pytest.approx(0.001 * (1 + place % 100), abs=1e-6)
+    assert -now % DEFAULT.heartbeat == pytest.approx(0.003 + 0.001 * (place % 100), abs=1e-6)
     assert period(DEFAULT, now, place) == pytest.approx(DEFAULT.heartbeat)
 
 

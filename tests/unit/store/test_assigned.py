@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hasys.model.timing import PROFILES
+from hasys.model.timing import BY_NAME
 from hasys.store.assigned import Assigned
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.store_pb2 import Mutation
 from tests.unit.store.build import Log, delay, group, vip
 
-TTL = PROFILES["default"].ttl
+TTL = BY_NAME["default"].ttl
 
 
 def disk(seconds: float) -> pb.Object:

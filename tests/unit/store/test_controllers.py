@@ -15,7 +15,7 @@ from hasys.api.kinds import wrap
 from hasys.config import Member, NodeConfig
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
-from hasys.model.timing import PROFILES
+from hasys.model.timing import BY_NAME, PROFILES
 from hasys.model.view import View
 from hasys.store import controllers, picture
 from hasys.store.assigned import Assigned
@@ -238,7 +238,10 @@ async def test_the_larger_ttl_counts_until_older_grants_are_over() -> None:
         await b.write(store_pb2.Mutation(put_spec=wrap(cluster)))
         changed = b.machine.cluster()
         assert changed is not None
-        assert changed.status.ttl_max == duration(PROFILES["default"].ttl)
+        assert changed.status.ttl_max == duration(BY_NAME["default"].ttl)
+        view = b.controllers.view(0.0)
+        assert view is not None
+        assert view.timing == PROFILES["fast"].patient(BY_NAME["default"].ttl), "guards still keep the longer periods"
         await b.rest()
         lowered = b.machine.cluster()
         assert lowered is not None
