@@ -129,6 +129,12 @@ def _own(spec: pb.ClusterSpec) -> dict[str, float]:
     return {field.name: seconds(value) for field, value in spec.timing.ListFields()}
 
 
+def chosen_timing(spec: pb.ClusterSpec) -> Timing:
+    """What somebody means who chooses this now: the profile of this version under his own figures. Raises
+    ``TimingRefused``."""
+    return profile(spec.profile or "default", _own(spec)).admit()
+
+
 def settle_timing(wanted: pb.ClusterSpec, stored: pb.ClusterSpec | None) -> None:
     """Write every timing out, before it is stored: what the name of a profile stands for may change with the version,
     and members of two versions must read the same. Who changes the name alone means the new profile's timings. What
@@ -136,7 +142,7 @@ def settle_timing(wanted: pb.ClusterSpec, stored: pb.ClusterSpec | None) -> None
     if stored is not None and wanted.profile != stored.profile and wanted.timing == stored.timing:
         wanted.ClearField("timing")
     with suppress(TimingRefused):
-        wanted.timing.CopyFrom(timing_message(profile(wanted.profile or "default", _own(wanted))))
+        wanted.timing.CopyFrom(timing_message(chosen_timing(wanted)))
 
 
 def timing_message(timing: Timing) -> pb.Timing:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from hasys.api import monitors, rules
-from hasys.api.convert import timing_of
+from hasys.api.convert import chosen_timing
 from hasys.api.errors import Fault
 from hasys.api.flow import find_cycle
 from hasys.api.kinds import KINDS, MEMBER_KINDS, RESOURCE_KINDS, Ref, Resource, inner, kind_of, ref_of, resource
@@ -243,7 +243,7 @@ class _Input:
         if not known:
             yield Fault(ref, "metadata.name", "is not this cluster: 'hasys get clusters' shows its name")
         try:
-            timing_of(cluster.spec).admit()
+            chosen_timing(cluster.spec)
         except TimingRefused as e:
             text = str(e)
             yield Fault(ref, "spec.profile" if text.startswith("profile") else "spec.timing", text)

@@ -54,11 +54,19 @@ def test_every_profile_may_be_chosen_and_is_stored_with_its_figures(profile: str
 
 
 def test_what_a_version_that_asked_less_has_stored_goes_on_and_cannot_be_chosen_anew() -> None:
-    stored = spec("default", ttl=1500, keepalive=300, leader_fallback=350)
+    stored = spec("default", ttl=1500, heartbeat=100, keepalive=300, leader_fallback=350)
     assert timing_of(stored).keepalive == 0.3
     wanted = pb.Object(cluster=pb.Cluster(metadata=pb.Metadata(name="c"), spec=stored))
     found = {fault.field: fault.message for fault in check_objects([wanted], Machine())}
     assert found["spec.timing"] == "timing: 2 x keepalive = 600ms must be below leader_fallback = 350ms"
+
+
+def test_own_figures_are_judged_over_the_profile_of_this_version() -> None:
+    wanted = spec("default", ttl=1000)
+    settle_timing(wanted, None)
+    assert len(wanted.timing.ListFields()) == 1, "nothing is written out of what cannot be"
+    found = check_objects([pb.Object(cluster=pb.Cluster(metadata=pb.Metadata(name="c"), spec=wanted))], Machine())
+    assert any(fault.field == "spec.timing" and "= 987.5ms must be below" in fault.message for fault in found)
 
 
 @pytest.mark.parametrize("timing", PROFILES.values(), ids=list(PROFILES))
