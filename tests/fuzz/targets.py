@@ -299,16 +299,17 @@ def _config() -> config.NodeConfig:
 
 
 def _scratch(name: str) -> Path:
-    _prepare()
+    _prepare(scratch.path(""))
     return scratch.path(name)
 
 
 @cache
-def _prepare() -> None:
-    """Beside node.yaml lie files that nobody else may read; a target that runs beside this one made them, or we do."""
+def _prepare(folder: Path) -> None:
+    """Beside node.yaml lie files that nobody else may read; a target that runs beside this one made them, or we do.
+    Once per folder: tests of another module may come in between, and then there is a new one."""
     for name in ("node.key", "node.secret"):
-        scratch.path(name).touch(mode=0o600)
-    scratch.path("r").mkdir(exist_ok=True)
+        Path(folder, name).touch(mode=0o600)
+    Path(folder, "r").mkdir(exist_ok=True)
 
 
 def _machine() -> Machine:

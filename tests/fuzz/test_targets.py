@@ -58,5 +58,11 @@ def test_what_a_run_wrote_is_gone_with_it() -> None:
     assert not made.parent.exists()
 
 
+def test_each_folder_has_what_the_targets_need() -> None:
+    for _ in range(2):
+        with scratch.folder():
+            TARGETS["kept"].run(b"{}")
+
+
 def test_every_regression_belongs_to_a_target() -> None:
     assert {folder.name for folder in REGRESSIONS.iterdir() if folder.is_dir()} <= set(TARGETS)
