@@ -148,12 +148,18 @@ class Exporter:
     # ------------------------------------------------------------ life
     def flush(self, seconds: float) -> None:
         """Send what is to be sent now. Blocks; an end that does not answer is a line in the log, nothing more."""
-        self._meters.force_flush(round(seconds * 1000))
-        self._traces.force_flush(round(seconds * 1000))
+        for provider in (self._meters, self._traces):
+            try:
+                provider.force_flush(round(seconds * 1000))
+            except Exception as e:  # the SDK raises no narrower one when a reader's time is over
+                log.warning("not everything was sent: %s", " ".join(str(e).split()))
 
     def close(self) -> None:
         """Send the rest and stop. Blocks."""
-        self._meters.shutdown(2_000)
+        try:
+            self._meters.shutdown(2_000)
+        except Exception as e:  # as above
+            log.warning("not everything was sent: %s", " ".join(str(e).split()))
         self._traces.shutdown()
 
 

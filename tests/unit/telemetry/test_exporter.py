@@ -104,6 +104,13 @@ def test_a_collector_that_is_not_there_stops_nothing(caplog: pytest.LogCaptureFi
     assert exporter.status is not None
 
 
+def test_a_flush_whose_time_is_over_before_the_figures_are_read_stops_nothing() -> None:
+    exporter = Exporter("demo", "n1", "1", [otlp_metrics("http://127.0.0.1:9")], None)
+    filled(exporter)
+    exporter.flush(1e-9)
+    exporter.close()
+
+
 @pytest.mark.parametrize("module", ["hasys.guard.main", "hasys.store.main", "hasys.reconciler.main", "hasys.cli.main"])
 def test_no_other_process_loads_any_of_it(module: str) -> None:
     search = f"import sys, {module}; print([m for m in sys.modules if m.startswith(('opentelemetry', 'prometheus'))])"
