@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
@@ -148,19 +149,24 @@ class Exporter:
     # ------------------------------------------------------------ life
     def flush(self, seconds: float) -> None:
         """Send what is to be sent now. Blocks; an end that does not answer is a line in the log, nothing more."""
-        for provider in (self._meters, self._traces):
-            try:
-                provider.force_flush(round(seconds * 1000))
-            except Exception as e:  # the SDK raises no narrower one when a reader's time is over
-                log.warning("not everything was sent: %s", " ".join(str(e).split()))
+        with _only_logged():
+            self._meters.force_flush(round(seconds * 1000))
+        self._traces.force_flush(round(seconds * 1000))
 
     def close(self) -> None:
-        """Send the rest and stop. Blocks."""
-        try:
+        """Send the rest and stop. Blocks; what cannot be sent is a line in the log."""
+        with _only_logged():
             self._meters.shutdown(2_000)
-        except Exception as e:  # as above
-            log.warning("not everything was sent: %s", " ".join(str(e).split()))
         self._traces.shutdown()
+
+
+@contextmanager
+def _only_logged() -> Iterator[None]:
+    """The SDK raises nothing narrower than ``Exception`` when a reader's time is over."""
+    try:
+        yield
+    except Exception as e:
+        log.warning("not everything was sent: %s", " ".join(str(e).split()))
 
 
 class _Derived(IdGenerator):

@@ -317,6 +317,19 @@ def test_who_sees_that_its_lock_is_lost_stops_at_once(active: ArbiterBench) -> N
     assert not active.guard.book.met
 
 
+def test_what_a_leader_granted_before_a_lock_was_lost_says_nothing_of_what_the_other_did_since(
+    active: ArbiterBench,
+) -> None:
+    keeper, now, mine = active.keeper, active.loop.time, active.shared.blocks["n1"]
+    assert isinstance(keeper, ArbiterKeeper)
+    assert keeper.met
+    for seq in (99, 100):
+        now += 0.05
+        keeper.looked(Look(mine, now, mine, other(seq, web=Claim(50))), now)
+        assert keeper.lease(now)[0], "it still runs"
+        assert not keeper.met
+
+
 def test_a_lost_peer_is_taken_over_when_its_block_stood_still_and_the_claim_has_waited(standby: ArbiterBench) -> None:
     assert standby.guard.book.met
     standby.live(LASTS + 1.5, leader=False, peer=False)

@@ -11,9 +11,11 @@ from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.lease.granting import Granter
 from hasys.lease.rhythm import period
 from hasys.lease.wire import DatagramRefused, Grant, Health, KeepAlive
-from hasys.model.timing import PROFILES, RHO, over
+from hasys.model.timing import BY_NAME, PROFILES, RHO, over
 from hasys.store.port import Authority
-from tests.unit.lease.timings import TIMING
+
+TIMING = BY_NAME["default"]
+"""Round figures that never change: what is computed by hand here stays true."""
 
 LATE = 100.0
 """Long after any earlier leader's grants are over."""

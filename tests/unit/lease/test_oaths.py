@@ -13,9 +13,11 @@ from hasys.lease.granting import Granter
 from hasys.lease.keeping import Extend, Keeper, KeeperState, Oath, OathTaken, Permit, Planned, Revoke, Stale
 from hasys.lease.wire import Grant, KeepAlive, decode, encode
 from hasys.model.errors import Refused
-from hasys.model.timing import over
+from hasys.model.timing import BY_NAME, over
 from hasys.store.port import Authority
-from tests.unit.lease.timings import TIMING
+
+TIMING = BY_NAME["default"]
+"""Round figures that never change: what is computed by hand here stays true."""
 
 BEGIN = 10.0 + over(TIMING.ttl)
 """When what was sworn at 10.0 is permitted."""
