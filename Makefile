@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 APT    := python3.11-venv mount util-linux nftables libnftables1 iproute2 iputils-arping procps nginx-light keepalived e2fsprogs systemd
 STAMP  := $(VENV)/.installed
 # These mount on the machine itself: a namespace that begins meanwhile would copy the mount, and keep its device in use.
-MOUNTS := tests/lab/test_shared_disk_driver.py
+MOUNTS := tests/lab/test_shared_disk_driver.py tests/lab/test_replicated_volume_driver.py
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
@@ -67,13 +67,13 @@ databases: $(STAMP)  ## real databases on a shared disk, killed and moved with a
 
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q $(MOUNTS)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
 
 two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long); ARGS="-x"
 	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_arbiter.py tests/lab/test_two_alone.py $(ARGS)
 
-policies: $(STAMP)  ## when groups move by themselves and when they wait; eight observers (root, long); ARGS="-x"
-	@$(BIN)/pytest -q -s tests/lab/test_policies.py tests/lab/test_observers.py $(ARGS)
+observers: $(STAMP)  ## three nodes that vote and eight that only run groups (root, long); ARGS="-x"
+	@$(BIN)/pytest -q -s tests/lab/test_observers.py $(ARGS)
 
 upgrade: $(STAMP)  ## an older version replaced node by node, with clients asking (root, long); HASYS_OLD=COMMIT ARGS="-x"
 	@$(BIN)/pytest -q -s tests/lab/test_upgrade.py $(ARGS)

@@ -42,6 +42,9 @@ class Machine:
     def addresses(self, group: str) -> Mapping[str, str]:
         return {"ip": "10.0.0.1"}
 
+    def replicated(self, group: str) -> Mapping[str, tuple[str, str]]:
+        return {}
+
     def standing(self, group: str) -> Standing | None:
         return Standing("Running", "n1")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench import keepalived, pacemaker
@@ -72,14 +72,19 @@ class Hasys(Product):
 
     faults = ("power loss", "silent drop", "switchover", "kill agent", "kill store", "kill node")
 
-    def __init__(self, lab: Lab, profile: str = "default") -> None:
-        self.name = "hasys" if profile == "default" else f"hasys ({profile})"
+    def __init__(self, lab: Lab, profile: str = "default", timing: Sequence[str] = ()) -> None:
+        """``timing``: figures laid over the profile, as ``ttl=400ms``."""
+        named = ", ".join((*(() if profile == "default" else (profile,)), *timing))
+        self.name = f"hasys ({named})" if named else "hasys"
         self.cluster = Cluster(lab, profile=profile)
+        self._timing = dict(figure.split("=", 1) for figure in timing)
         super().__init__(lab)
 
     def start(self) -> None:
         self.cluster.start()
         self.cluster.wait_ready()
+        if self._timing:
+            self.cluster.retime(self._timing)
         self.cluster.apply(group_manifest() + address_manifest(f"{VIP}/24"))
         self.cluster.wait_redundant("web")
 

@@ -15,6 +15,7 @@ import socket
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ class Counter:
         self.count += 1
         return b"%d" % self.count
 
-    def snapshot(self) -> bytes:
-        return b"%d" % self.count
+    def snapshot_parts(self) -> Iterator[bytes]:
+        return iter((b"%d" % self.count,))
 
     def restore(self, index: int, data: bytes) -> None:
         self.count = int(data)

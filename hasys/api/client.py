@@ -297,11 +297,6 @@ class Client:
         request = api_pb2.CreateOperationRequest(spec=spec, request_id=secrets.token_hex(12))
         return await self._call("/hasys.v1.Operations/Create", request, pb.Operation, timeout)
 
-    async def get_operation(self, name: str, *, timeout: float = TIMEOUT) -> pb.Operation:
-        """One operation. Raises ``NotFound``."""
-        request = api_pb2.GetOperationRequest(name=name)
-        return await self._call("/hasys.v1.Operations/Get", request, pb.Operation, timeout)
-
     async def list_operations(
         self, group: str = "", *, limit: int = 0, timeout: float = TIMEOUT
     ) -> api_pb2.ListOperationsResponse:

@@ -20,6 +20,7 @@ _FS_TYPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _OPTION = re.compile(r"[\w.+@:=/%-]{1,128}", re.ASCII)
 _FENCE_AGENT = re.compile(r"fence_[a-z0-9_]{1,60}")
 _UNIT = re.compile(r"[A-Za-z0-9][\w.@:-]{0,190}\.service", re.ASCII)
+_DRBD = re.compile(r"[A-Za-z0-9_][\w.+-]{0,63}", re.ASCII)
 _DOTS = frozenset((".", ".."))
 _SYSTEM_TREES = ("/proc/", "/sys/", "/dev/", "/run/", "/boot/", "/usr/", "/etc/", "/bin/", "/sbin/", "/lib/", "/lib64/")
 _SYSTEM = frozenset(tree[:-1] for tree in _SYSTEM_TREES) | {
@@ -129,6 +130,13 @@ def fence_option(text: str) -> str:
     return "" if text.isprintable() and len(text) <= 1000 else f"{_short(text)} is not one printable line"
 
 
+def drbd_resource(text: str) -> str:
+    """Name of a resource of DRBD; to its tools "all" means every one."""
+    if _DRBD.fullmatch(text) and text != "all":
+        return ""
+    return f"{_short(text)} is no name of a DRBD resource: write it as drbd.conf does, like r0"
+
+
 def user(text: str) -> str:
     """User name or decimal uid."""
     return "" if _USER.fullmatch(text) else f"{_short(text)} is no user name or uid"
@@ -172,6 +180,7 @@ CHECKS: Mapping[int, Callable[[str], str]] = {
     rules_pb2.FORMAT_SERVICE_UNIT: service_unit,
     rules_pb2.FORMAT_FENCE_AGENT: fence_agent,
     rules_pb2.FORMAT_FENCE_OPTION: fence_option,
+    rules_pb2.FORMAT_DRBD_RESOURCE: drbd_resource,
 }
 
 

@@ -13,7 +13,14 @@ from google.protobuf.message import Message
 from hasys.v1 import objects_pb2 as pb
 
 Resource: TypeAlias = (
-    pb.VirtualIP | pb.Application | pb.Delay | pb.SharedDisk | pb.Database | pb.CommandStep | pb.SystemdUnit
+    pb.VirtualIP
+    | pb.Application
+    | pb.Delay
+    | pb.SharedDisk
+    | pb.ReplicatedVolume
+    | pb.Database
+    | pb.CommandStep
+    | pb.SystemdUnit
 )
 """What a group runs."""
 
@@ -72,6 +79,15 @@ KINDS: dict[str, Kind] = {
         Kind("Command", "command", "commands", ("cmd", "cmds"), pb.CommandStep, grouped=True, applied=True),
         Kind(
             "SystemdUnit", "systemd_unit", "systemdunits", ("unit", "units"), pb.SystemdUnit, grouped=True, applied=True
+        ),
+        Kind(
+            "ReplicatedVolume",
+            "replicated_volume",
+            "replicatedvolumes",
+            ("volume", "volumes", "drbd"),
+            pb.ReplicatedVolume,
+            grouped=True,
+            applied=True,
         ),
         Kind("Monitor", "monitor", "monitors", ("mon",), pb.Monitor, grouped=True, observes=True, applied=True),
         Kind("Fencing", "fencing", "fencings", ("fence", "fences"), pb.Fencing, applied=True),

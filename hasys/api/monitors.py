@@ -76,6 +76,9 @@ def check_names(spec: mpb.MonitorSpec, resources: Mapping[str, str]) -> Iterator
     for number, name in enumerate(spec.virtual_ip.resources):
         if name not in addresses:
             yield f"spec.virtualIP.resources[{number}]", _unknown(name, addresses)
+    volumes = sorted(name for name, kind in resources.items() if kind == "ReplicatedVolume")
+    if spec.HasField("replication") and spec.replication.volume not in volumes:
+        yield "spec.replication.volume", _unknown(spec.replication.volume, volumes)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ WATCHDOG_MARGIN = 0.5
 """Seconds that a watchdog may take beyond its timeout to stop a machine (design section 3)."""
 
 UNMOUNT_TIMEOUT = 5.0
-"""Seconds; the schema's default of ``SharedDiskSpec.unmount_timeout``."""
+"""Seconds; the schema's default of ``unmount_timeout``."""
 
 
 def lives_on(members: Iterable[Inner]) -> bool:
@@ -31,7 +31,7 @@ def stopped_after(watchdog: float) -> float:
 
 def unmounted_after(members: Iterable[Inner]) -> float | None:
     """Seconds that a lost node has, after its lease, for the longest unmount of a group; None: it mounts nothing."""
-    disks = [member.spec for member in members if isinstance(member, pb.SharedDisk)]
+    disks = [member.spec for member in members if isinstance(member, pb.SharedDisk | pb.ReplicatedVolume)]
     return max(
         (seconds(d.unmount_timeout) if d.HasField("unmount_timeout") else UNMOUNT_TIMEOUT for d in disks), default=None
     )

@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest message either way; checked by gRPC before parsing."""
 METADATA_BYTES = 32 * 1024
+CONNECTION_AGE_MS = 20 * 60 * 1000
+"""After this long (gRPC spreads it by 10 %) a server takes no new calls on a connection. Those that are open on it go
+on, and clients dial anew for the next one without noticing. What a connection costs ends with it: gRPC's memory of
+streams that were cancelled, and the trust in a certificate that has expired or was replaced since it was shown."""
 
 
 class Identity:
@@ -124,6 +128,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 4 * MESSAGE_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.max_concurrent_streams", 512),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing is cut soon
     ("grpc.http2.min_ping_interval_without_data_ms", 100),  # clients look after their server several times a second
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 100),

@@ -96,6 +96,8 @@ _NEEDS: Mapping[int, tuple[str, ...]] = {
     pb.OperationSpec.Run: ("node", "command"),
     pb.OperationSpec.RestartProcess: ("node", "role"),
 }
+_DISKS = ("SharedDisk", "ReplicatedVolume")
+"""Kinds of resources that are mounted on one node at a time."""
 _PROCESSES = ("store", "guard", "agent")
 
 
@@ -254,7 +256,7 @@ class _Input:
         if isinstance(part, pb.VirtualIP) and group is not None:
             yield from self._interfaces(ref, part, group)
             yield from self._address(ref, part, group)
-        elif isinstance(part, pb.SharedDisk) and group is not None:
+        elif isinstance(part, pb.SharedDisk | pb.ReplicatedVolume) and group is not None:
             yield from self._disk(ref, part, group)
 
     def _monitor(self, ref: Ref, monitor: pb.Monitor) -> Iterator[Fault]:
@@ -316,19 +318,22 @@ class _Input:
             if not both_farms:
                 yield Fault(ref, field, f"{text} belongs to {other} of group {other.group!r} already: use a free one")
 
-    def _disk(self, ref: Ref, part: pb.SharedDisk, group: pb.Group) -> Iterator[Fault]:
+    def _disk(self, ref: Ref, part: pb.SharedDisk | pb.ReplicatedVolume, group: pb.Group) -> Iterator[Fault]:
         """No second mount: neither of the device, nor over or under another disk's mount point on the same node."""
         if group.spec.mode == pb.GroupSpec.Farm:
             yield Fault(ref, "kind", f"group {ref.group!r} is a Farm: every node would mount {part.spec.device}")
-        stored = {ref_of(obj): obj for obj in self._view.list("SharedDisk")}
-        given = {r: obj for r, obj in self._given.items() if r.kind == "SharedDisk"}
+        stored = {ref_of(obj): obj for kind in _DISKS for obj in self._view.list(kind)}
+        given = {r: obj for r, obj in self._given.items() if r.kind in _DISKS}
         for other, obj in sorted({**stored, **given}.items()):
             if other == ref or other in self._removed or not self._share_a_node(group, self._group_of(other)):
                 continue
-            theirs = obj.shared_disk.spec
-            if theirs.device == part.spec.device:
-                why = f"{part.spec.device} belongs to {other} of group {other.group!r} already"
-                yield Fault(ref, "spec.device", f"{why}: it cannot be mounted twice")
+            disk = resource(obj)
+            assert isinstance(disk, pb.SharedDisk | pb.ReplicatedVolume)
+            theirs = disk.spec
+            for field, value in _claims(part.spec).items():
+                if _claims(theirs).get(field) == value:
+                    why = f"{value} belongs to {other} of group {other.group!r} already"
+                    yield Fault(ref, f"spec.{field}", f"{why}: it cannot be mounted twice")
             if _one_below_the_other(theirs.mount_point, part.spec.mount_point):
                 yield Fault(
                     ref, "spec.mountPoint",
@@ -387,6 +392,14 @@ class _Input:
             if obj.node.spec.role != pb.NodeSpec.Witness
         ]  # fmt: skip
         return ", ".join(names) or "the names given to 'hasys init'"
+
+
+def _claims(spec: pb.SharedDiskSpec | pb.ReplicatedVolumeSpec) -> dict[str, str]:
+    """What a disk has for itself: field and value."""
+    claims = {"device": spec.device}
+    if isinstance(spec, pb.ReplicatedVolumeSpec):
+        claims["drbdResource"] = spec.drbd_resource
+    return claims
 
 
 def _one_below_the_other(one: str, other: str) -> bool:

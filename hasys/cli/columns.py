@@ -124,6 +124,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("MOUNTPOINT", lambda o: o.spec.mount_point),
         *_WHERE,
     ),
+    "ReplicatedVolume": (
+        _GROUP, _NAME,
+        Column("RESOURCE", lambda o: o.spec.drbd_resource),
+        Column("DEVICE", lambda o: o.spec.device),
+        Column("MOUNTPOINT", lambda o: o.spec.mount_point),
+        *_WHERE,
+    ),
     "Database": (
         _GROUP, _NAME,
         Column("START", lambda o: _words(o.spec.start)),

@@ -119,7 +119,7 @@ WantedBy={node_unit(config)}
 
 
 _LIMITS = {
-    "store": "OOMScoreAdjust=-500\nLimitNOFILE=65536\n",
+    "store": "OOMScoreAdjust=-500\nLimitNOFILE=65536\nLimitMEMLOCK=infinity\nCPUWeight=1000\n",
     "guard": "OOMScoreAdjust=-1000\nLimitMEMLOCK=infinity\nLimitRTPRIO=99\n",
     "agent": "OOMScoreAdjust=-500\nDelegate=yes\n",
     "telemetry": "OOMScoreAdjust=500\nMemoryMax=300M\nNice=10\n",

@@ -41,11 +41,12 @@ class Alone:
         self.let_go: set[str] = set()
         """What an operator took from this node while it was alone: not taken again before a leader is heard."""
         self._heard = _NEVER
-        """When another node's store last said anything."""
+        """When another node's store last said anything; a guard that starts does not know, and counts from then."""
 
     def start(self) -> None:
         """Look from now on."""
         if self._keeper is not None:
+            self._heard = self._guard.now()
             self._look_again()
 
     def heard(self) -> None:
@@ -81,8 +82,10 @@ class Alone:
     def _may_take(self, group: str, keeper: TokenKeeper) -> bool:
         """Policy alone-allowed."""
         guard, now = self._guard, self._guard.now()
-        silent = keeper.alone(now) and now - self._heard >= max(keeper.alone_after, self.standbys[group].outlives)
-        known = guard.book.met or group in guard.book.tokens
+        last = group in guard.book.tokens  # it ran here last: nothing that the other node had lives on
+        wait = keeper.alone_after if last else max(keeper.alone_after, self.standbys[group].outlives)
+        silent = keeper.alone(now) and now - max(self._heard, keeper.answered_at) >= wait
+        known = guard.book.met or last
         return silent and known and self._able() and not keeper.busy(group) and not guard.is_fencing(group)
 
     def _able(self) -> bool:

@@ -409,10 +409,6 @@ def _trouble_to_json(t: Trouble) -> dict[str, Any]:
     return {**told, "unheard": list(t.unheard), "gateway": t.gateway}
 
 
-def _stood_by_to_json(group: str, by: StoodBy) -> dict[str, Any]:
-    return {"group": group, "epoch": by.epoch, "outlives_ms": math.ceil(by.outlives * 1000)}
-
-
 def _troubles(raw: Mapping[str, Any]) -> tuple[Trouble, ...]:
     return tuple(_trouble(t, f"networks[{i}]") for i, t in enumerate(_list(raw, "networks")))
 

@@ -5,14 +5,14 @@ Each step is allowed to fail; what failed is shown in status: a guard that can b
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 from pathlib import Path
 
+from hasys import memory
+
 PRIORITY = 40
 """Of SCHED_FIFO (1..99): above ordinary work, below the kernel's own threads (50)."""
-_MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
 def harden() -> list[str]:
@@ -31,10 +31,7 @@ def harden() -> list[str]:
 
 def _lock_memory() -> None:
     """memory not locked"""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    memory.lock()
 
 
 def _priority() -> None:

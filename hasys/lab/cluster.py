@@ -15,7 +15,7 @@ from typing import Any
 from hasys.lab.feed import Status, StatusFeed
 from hasys.lab.lab import Lab
 from hasys.lab.machine import Machine
-from hasys.lab.shell import LabError, run
+from hasys.lab.shell import LabError, run, until
 
 READY = 30.0
 """Seconds within which a whole cluster must be ready; far above what it takes, so that only a fault reaches it."""
@@ -52,6 +52,7 @@ class Cluster:
         self._roles = {**roles, **dict.fromkeys(observers, "observer")}
         self._hosts = {name: host for host, name in enumerate(self._roles, start=1)}
         self._feed: StatusFeed | None = None
+        self._profile = profile
         self._init(profile, options)
 
     @property
@@ -73,14 +74,40 @@ class Cluster:
 
     def wait_ready(self, timeout: float = READY) -> Status:
         """Wait until there is a quorum and every member is ready; returns that status."""
-        return self.wait(
-            lambda s: s["cluster"]["quorum"] and all(n["state"] == "Ready" for n in s["nodes"]) and s["nodes"],
-            timeout,
-            "every member to be ready",
-        )
+        return self.wait(is_ready, timeout, "every member to be ready")
 
     def restore(self, timeout: float = READY) -> None:
-        """After a fault: end silent losses, plug in cables, switch on what is off, and wait for redundancy."""
+        """After a fault: end silent losses, plug in cables, switch on what is off, and wait for every member."""
+        self._repair()
+        self.wait_ready(timeout)
+
+    def settle(self, group: str, *, redundant: bool = True, timeout: float = 2 * READY) -> str:
+        """As :meth:`restore`, and :meth:`wait_settled`."""
+        self._repair()
+        return self.wait_settled(group, redundant=redundant, timeout=timeout)
+
+    def wait_settled(self, group: str, *, redundant: bool = True, timeout: float = 2 * READY) -> str:
+        """Wait until one and the same status shows every member ready, the group running and, if ``redundant``, that
+        another node could take over, and until every voter votes: the last fault may have been its store's, and a
+        majority may need it at the next. Returns the group's Active node."""
+        what = f"every member to be ready and {group} to " + ("be redundant" if redundant else "run")
+        status = self.wait(
+            lambda s: is_ready(s) and runs(s, group) and (not redundant or group_of(s, group)["redundant"]),
+            timeout,
+            what,
+        )
+        until(self._all_vote, timeout, "every voter to follow or to lead")
+        return str(group_of(status, group)["active"])
+
+    def _all_vote(self) -> bool:
+        """No voter's store is away or behind."""
+        try:
+            members = json.loads(self.hasys("member", "list", "-o", "json"))["members"]
+        except CommandFailed:  # no majority just now
+            return False
+        return all(m["state"] in ("Leader", "Follower") for m in members if m["role"] != "Observer")
+
+    def _repair(self) -> None:
         self.lab.heal()
         for name in self.members:
             machine = self.machine(name)
@@ -88,7 +115,17 @@ class Cluster:
                 machine.cable(plugged=True)
             else:
                 self.lab.power_on(name)
-        self.wait_ready(timeout)
+
+    def make_leader(self, wanted: str, group: str) -> None:
+        """Kill the leader's store until ``wanted`` leads; then all is settled."""
+        for _ in range(8):
+            leader = self.wait(lambda s: s["cluster"]["leader"], 10, "a leader")["cluster"]["leader"]
+            if leader == wanted:
+                return
+            self.machine(leader).kill("store")
+            self.wait(lambda s, old=leader: s["cluster"]["leader"] not in ("", old), 10, "another leader")  # type: ignore[misc]
+            self.wait_settled(group)
+        raise LabError(f"{wanted} never led")
 
     # -------------------------------------------------------------- commands
 
@@ -111,6 +148,11 @@ class Cluster:
             raise CommandFailed(argv, done.returncode, done.stderr or done.stdout)
         return done.stdout
 
+    def on_node(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A hasys command typed on one node, whatever comes of it; nobody answers its questions."""
+        full = self.machine(name).command(*self.command(*argv))
+        return subprocess.run(full, capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL)
+
     def status(self) -> dict[str, Any]:
         """``hasys status -o json``."""
         found: dict[str, Any] = json.loads(self.hasys("status", "-o", "json"))
@@ -120,29 +162,28 @@ class Cluster:
         """Apply manifests; returns what was printed."""
         return self.hasys("apply", "-f", "-", feed=manifest)
 
+    def retime(self, figures: Mapping[str, str]) -> None:
+        """Lay timings over the cluster's profile: ``{"ttl": "400ms"}``. Raises :class:`CommandFailed` when refused."""
+        spec = {"profile": self._profile, "timing": dict(figures)}
+        self.apply(
+            json.dumps({"apiVersion": "hasys/v1", "kind": "Cluster", "metadata": {"name": "demo"}, "spec": spec})
+        )
+
     def group(self, name: str) -> dict[str, Any]:
         """One group of the status. Raises :class:`KeyError`."""
         return group_of(self.status(), name)
 
     def wait_running(self, group: str, active: str | None = None, timeout: float = READY) -> str:
         """Wait until a group runs (on ``active``, if given) with all its resources; returns its Active node."""
-
-        def runs(status: Status) -> bool:
-            found = group_of(status, group)
-            return bool(
-                found["phase"] == "Running"
-                and found.get("active")
-                and active in (None, found.get("active"))
-                and all(r["state"] == "Running" and r["node"] == found["active"] for r in found["resources"])
-            )
-
-        status = self.wait(runs, timeout, f"group {group} to run" + (f" on {active}" if active else ""))
+        what = f"group {group} to run" + (f" on {active}" if active else "")
+        status = self.wait(lambda s: runs(s, group, active), timeout, what)
         return str(group_of(status, group)["active"])
 
     def wait_redundant(self, group: str, timeout: float = READY) -> str:
         """Wait until a group runs and another node could take over; returns its Active node."""
-        self.wait(lambda s: group_of(s, group)["redundant"], timeout, f"group {group} to be redundant")
-        return self.wait_running(group, timeout=timeout)
+        what = f"group {group} to run and to be redundant"
+        status = self.wait(lambda s: runs(s, group) and group_of(s, group)["redundant"], timeout, what)
+        return str(group_of(status, group)["active"])
 
     @property
     def feed(self) -> StatusFeed:
@@ -181,6 +222,21 @@ def hasys_command() -> list[str]:
     """How to start hasys with this very installation."""
     script = Path(sys.executable).with_name("hasys")
     return [str(script)] if script.exists() else [sys.executable, "-m", "hasys"]
+
+
+def is_ready(status: Status) -> bool:
+    """There is a majority, and every member is ready."""
+    return bool(status["cluster"]["quorum"] and status["nodes"] and all(n["state"] == "Ready" for n in status["nodes"]))
+
+
+def runs(status: Status, group: str, active: str | None = None) -> bool:
+    """The group runs (on ``active``, if given) with all its resources. Raises :class:`KeyError`."""
+    found = group_of(status, group)
+    node = found.get("active")
+    there = bool(node) and active in (None, node)
+    return found["phase"] == "Running" and there and all(
+        r["state"] == "Running" and r["node"] == node for r in found["resources"]
+    )  # fmt: skip
 
 
 def group_of(status: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -28,8 +28,20 @@ class GroupAssignment:
     lingers: Mapping[str, float] = field(default_factory=dict)
     """The same for one node, when the group holds more than addresses: its armed watchdog + 0.5 s, or the time that a
     fence from outside is waited for."""
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    """Node -> epoch of holders before the previous one that are not proven to be out: nothing is left to grant them,
+    but something of the group may linger there."""
     candidates: frozenset[str] = frozenset()
     """Nodes of which an operator's oath for the group is taken over (docs/decisions/0005)."""
+
+    def before(self) -> dict[str, int]:
+        """Node -> epoch of all who had it before and are not proven to be out."""
+        previous = {self.previous_node: self.previous_epoch} if self.previous_node else {}
+        return {**self.earlier, **previous}
+
+    def outliving(self, node: str) -> float:
+        """Seconds from ``t_q`` during which something of the group may outlive a grant on this node."""
+        return max(self.outlives, self.lingers.get(node, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

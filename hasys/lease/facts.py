@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from hasys.lease.wire import UNKNOWN_HEALTH, Grant, Health, KeepAlive
+
+
+class Authority(Protocol):
+    """Evidence that this store may answer keep-alives; ``hasys.store.port.Authority`` says what each field means."""
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def applied(self) -> int: ...
+    @property
+    def t_q(self) -> float: ...
+    @property
+    def silent_since(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

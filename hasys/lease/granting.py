@@ -10,7 +10,8 @@ The rules for naming (group, epoch) E in a grant to a node, in the order of :met
     ``over(ttl)`` from its ``t_q``, or the guard that got it confirmed the release. While the previous holder is not
     revoked only its release counts, not the end of its grant.
 3.  Nobody else can hold it by a grant of an EARLIER leader: they are over at ``silent_since + over(ttl_max)``; or the
-    node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others.
+    node itself reports (group, E) held. Releases prove nothing about what earlier leaders granted to others. What may
+    outlive its grant (a program, a mount) is counted on each node that had the group by the record, until it is out.
 4.  No other node holds the group by an operator's oath (docs/decisions/0005) that renews itself. What this store heard
     of oaths before it led counts too: an oath is renewed only after it was told to every store.
 
@@ -22,12 +23,11 @@ own term, which proves that it was sent after the election; any other may be old
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from hasys.lease.assignments import Assignments, GroupAssignment
-from hasys.lease.facts import NodeFacts, claims_of, differs
+from hasys.lease.facts import Authority, NodeFacts, claims_of, differs
 from hasys.lease.rhythm import period
 from hasys.lease.wire import UNKNOWN_HEALTH, DatagramRefused, Grant, KeepAlive, Named
 from hasys.model.timing import Timing, over
@@ -37,19 +37,6 @@ _MOST_BOOTS = 8
 MOST_HANDED = 4_096
 """Hand-overs kept for the history until somebody reads them."""
 _NEVER = float("inf")
-
-
-class Authority(Protocol):
-    """Evidence that this store may answer keep-alives; ``hasys.store.port.Authority`` says what each field means."""
-
-    @property
-    def term(self) -> int: ...
-    @property
-    def applied(self) -> int: ...
-    @property
-    def t_q(self) -> float: ...
-    @property
-    def silent_since(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +226,15 @@ class Granter:
         return {name: self._facts(guard, now) for name, guard in self._guards.items()}
 
     def may_hold(self, group: str, now: float) -> frozenset[str]:
-        """Nodes that may still hold the group by a grant of this leader or, until those are over, of earlier ones."""
+        """Nodes that may still hold the group by a grant of this leader or, until those are over, of earlier ones: all,
+        then those on which something may linger by the record."""
         if self._authority is None or now < self._earlier_over(0.0):
             return frozenset(self._guards)
         namings = self._named.get(group, {})
-        sworn = frozenset(node for node, guard in self._guards.items() if self._unlimited(node, guard, group))
-        return sworn | {node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now)}
+        sworn = {node for node, guard in self._guards.items() if self._unlimited(node, guard, group)}
+        lingering = {node for node, seconds in self._left_behind(group) if now < self._earlier_over(seconds)}
+        granted = {node for (node, boot), n in namings.items() if not self._over(node, boot, group, n, now)}
+        return frozenset(sworn | lingering | granted)
 
     def add_member(self, name: str) -> None:
         """A node that may ask for grants from now on. One that leaves is never forgotten: its last grant must end."""
@@ -289,7 +279,9 @@ class Granter:
         for group, epoch, free in keepalive.sworn:
             if not free and guard.taken.get(group) != (keepalive.boot, epoch):
                 guard.taken[group] = keepalive.boot, epoch
-                naming = Naming(epoch, now + over(max(self.ttl_max, self.seed_ttl)), granted=False)
+                a = self._indexed.groups.get(group) if self._indexed else None
+                lasts = max(self.ttl_max, self.seed_ttl, a.outliving(keepalive.node) if a else 0.0)
+                naming = Naming(epoch, now + over(lasts), granted=False)
                 self._count(group, keepalive.node, keepalive.boot, naming)
 
     def _note(self, guard: Guard, keepalive: KeepAlive, now: float) -> None:
@@ -357,7 +349,7 @@ class Granter:
     def _record(self, group: str, node: str, boot: str, epoch: int, t_q: float) -> None:
         assert self._indexed is not None
         a = self._indexed.groups[group]
-        ends = t_q + over(max(self.timing.ttl, a.outlives, a.lingers.get(node, 0.0)))
+        ends = t_q + over(max(self.timing.ttl, a.outliving(node)))
         self._count(group, node, boot, Naming(epoch, ends))
         self._highest[group] = max(epoch, self._highest.get(group, -1))
 
@@ -436,7 +428,8 @@ class Granter:
             return BY_NEWS
         if a.previous_node not in ("", node) and not a.revoked and not self._released(a.previous_node, group, a):
             return BY_NEWS
-        at = max(self._others_end(node, group, now), self._earlier_over(self._left_behind(node, a)))
+        left = max((seconds for other, seconds in self._left_behind(group) if other != node), default=a.outlives)
+        at = max(self._others_end(node, group, now), self._earlier_over(left))
         return NAMED if now >= at else Verdict(False, at)
 
     # ------------------------------------------------------------------ inside: when grants are over
@@ -446,11 +439,16 @@ class Granter:
         assert self._authority is not None
         return self._authority.silent_since + over(max(self.ttl_max, outlives))
 
-    def _left_behind(self, node: str, a: GroupAssignment) -> float:
-        """Seconds that what another node ran for an earlier leader may outlive its grant. On a machine that is off it
-        does not, and its boot need not be known: one that was started again has another."""
-        previous = a.previous_node if a.previous_node != node else ""
-        return 0.0 if previous in self._fenced else max(a.outlives, a.lingers.get(previous, 0.0))
+    def _left_behind(self, group: str) -> Iterator[tuple[str, float]]:
+        """Who had the group before, and seconds that what it ran for an earlier leader may outlive its grant. 0 after a
+        release in this term, or on a machine that is off: its boot need not be known, another start has another."""
+        a = self._indexed.groups.get(group) if self._indexed else None
+        if a is None:
+            return
+        for node, epoch in a.before().items():
+            floors = self._guards[node].floors.values() if node in self._guards else ()
+            out = node in self._fenced or any(floor.get(group, -1) >= epoch for floor in floors)
+            yield node, 0.0 if out else a.outliving(node)
 
     def _others_end(self, node: str, group: str, now: float, *, granted: bool = False) -> float:
         """When the last grant of this leader that named the group for another node is over (-inf: none is left), or

@@ -120,6 +120,11 @@ class TokenKeeper(Keeper):
         return now - since >= self.alone_after
 
     @property
+    def answered_at(self) -> float:
+        """When a leader answered last, which it does with the other node's store alone (own clock; -inf: never)."""
+        return self._confirmed_at
+
+    @property
     def met(self) -> bool:
         """A leader was heard since this guard started: the two saw each other."""
         return self._confirmed is not None

@@ -320,6 +320,12 @@ _ROWS = (
         "Unmount it there at once: two nodes that write to one file system destroy it.",
     ),
     Reason(
+        "ForeignPrimary", W, "{resource} must not be Primary on {node}: {cause}",
+        "A replicated volume was Primary on a node that does not have its group: after a fence, which unmounts it and "
+        "does not demote it, or by hand. It is demoted unless something has it open.",
+        "Nothing, if it was demoted; else end what has it open there: no other connected node can be promoted before.",
+    ),
+    Reason(
         "MountUsersKilled", W, "{resource} was unmounted by force on {node}: {cause}",
         "Processes kept the file system busy beyond killAfter, or at a stop with force: they were killed.",
         "Let what used the file system be stopped with the group: make it one of its resources.",

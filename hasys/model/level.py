@@ -20,7 +20,7 @@ LEVEL = 2
 FIRST = 1
 """Of code that says none."""
 
-_KINDS = {"Fencing": 2}
+_KINDS = {"Fencing": 2, "ReplicatedVolume": 2}
 _OPERATIONS = {"Fence": 2, "RestartProcess": 2}
 
 GROUP_MEMBERS = 2

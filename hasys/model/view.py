@@ -6,7 +6,7 @@ All times are seconds of the leader's monotonic clock; ``None`` means "never und
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -144,6 +144,11 @@ class NodeInfo:
         return self.drained or bool(self.shutdown_boot_id)
 
 
+Holder = tuple[str, int]
+"""A node and the epoch at which it had a group."""
+NOBODY: Holder = ("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """Who should run a group. Never authority to act: that is the grant."""
@@ -159,22 +164,36 @@ class Assignment:
     retry_step: str = ""
     last_node: str = ""
     """Nobody has it: the node that had it last."""
+    earlier: tuple[Holder, ...] = ()
+    """Before the previous holder, newest first, each node once: not proven to be out either. None without a previous
+    one, which is all that the state machine and older versions look at."""
+
+    @property
+    def before(self) -> tuple[Holder, ...]:
+        """All who had it before, newest first, and are not proven to be out."""
+        return ((self.previous_node, self.previous_epoch), *self.earlier) if self.previous_node else ()
 
     def moved(self, node: str, cause: str, *, operation: str = "", revoke: bool) -> Assignment:
         """The next epoch, on ``node`` (empty: nobody); the present holder becomes the previous one.
 
-        With ``revoke`` the previous holder gets no more grants for it; without, it may stop in order first.
+        With ``revoke`` the previous holder gets no more grants for it; without, it may stop in order first. Who had it
+        earlier and is not proven to be out stays recorded, as long as it is another node.
         """
         assert node != self.node or revoke, "a move to the same node has nobody to wait for"
+        before = [(n, epoch) for n, epoch in self.before if n not in (node, self.node)]
+        if self.node:
+            before.insert(0, (self.node, self.epoch))
+        previous, *earlier = before or [NOBODY]
         return Assignment(
             node=node,
             epoch=self.epoch + 1,
-            previous_node=self.node,
-            previous_epoch=self.epoch if self.node else 0,
+            previous_node=previous[0],
+            previous_epoch=previous[1],
             revoked=revoke or not self.node,
             cause=cause,
             operation=operation,
             last_node="" if node else self.last,
+            earlier=tuple(earlier),
         )
 
     @property
@@ -187,9 +206,18 @@ class Assignment:
         moved = self.moved(node, cause, revoke=True)
         return replace(moved, epoch=max(moved.epoch, oath + 1))
 
-    def let_go(self) -> Assignment:
-        """The previous holder is proven to be out of it."""
-        return replace(self, previous_node="", previous_epoch=0)
+    def let_go(self, may_hold: Set[str]) -> Assignment:
+        """Without those who had it before and are proven to be out: all but ``may_hold``. When the previous holder
+        goes, the newest that is left takes its place, and has nothing to stop in order any more."""
+        previous, *earlier = [(n, e) for n, e in self.before if n != self.node and n in may_hold] or [NOBODY]
+        stays = previous in (NOBODY, (self.previous_node, self.previous_epoch))
+        return replace(
+            self,
+            previous_node=previous[0],
+            previous_epoch=previous[1],
+            revoked=self.revoked or not stays,
+            earlier=tuple(earlier),
+        )
 
     def revoke_previous(self) -> Assignment:
         """The previous holder gets no more grants."""
@@ -295,7 +323,8 @@ class GroupInfo:
     needs_gateway: bool = True
     """A node that does not reach its gateway serves worse than one that does."""
     may_hold: frozenset[str] = frozenset()
-    """Nodes that may still hold it: no release of theirs is known and their last grant for it may be running."""
+    """Nodes that may still hold it: no release of theirs is known, and their last grant for it may be running, or
+    something of it may linger there after that."""
     claims: Mapping[str, int] = field(default_factory=dict)
     """Node -> epoch of an operator's oath by which it holds the group, and which this leader keeps alive for now."""
     unheard: frozenset[str] = frozenset()

@@ -6,7 +6,22 @@ import anyio
 
 from hasys.api.convert import seconds
 from hasys.api.rules import fill_defaults
-from hasys.monitors import group, http, load, mount, network, own, ping, process, script, service, tcp, traffic, volume
+from hasys.monitors import (
+    group,
+    http,
+    load,
+    mount,
+    network,
+    own,
+    ping,
+    process,
+    replication,
+    script,
+    service,
+    tcp,
+    traffic,
+    volume,
+)
 from hasys.monitors.evaluation import Action, Restarts, Settings
 from hasys.monitors.port import Check, Surroundings
 from hasys.monitors.processes import ProcessTable
@@ -42,6 +57,8 @@ class Catalogue:
             return script.ScriptCheck(spec.script, around.commands, around.environment)
         if spec.HasField("service"):
             return service.ServiceCheck(spec.service, around.commands)
+        if spec.HasField("replication"):
+            return replication.ReplicationCheck(spec.replication, around.commands, around.machine, around.group)
         return self._local(spec, around)
 
     @staticmethod

@@ -63,13 +63,9 @@ class Health:
         """A question to it left."""
         self._missed[neighbour] = self._missed.get(neighbour, 0) + 1
 
-    def answered(self, address: str) -> bool:
-        """It answered, or spoke by itself; True when that is news."""
-        missed = [n for n, times in self._missed.items() if n.address == address and times]
-        news = any(self._silent(n) for n in missed)
-        for neighbour in missed:
-            self._missed[neighbour] = 0
-        return news
+    def answered(self, address: str) -> None:
+        """It answered, or spoke by itself."""
+        self._missed |= {n: 0 for n in self._missed if n.address == address}
 
     @property
     def doubtful(self) -> bool:

@@ -89,6 +89,10 @@ class Machine(Protocol):
         """The virtual IPs of a group: resource -> address."""
         ...
 
+    def replicated(self, group: str) -> Mapping[str, tuple[str, str]]:
+        """The replicated volumes of a group: resource -> its name in DRBD, and its device."""
+        ...
+
     def standing(self, group: str) -> Standing | None:
         """A group of the cluster; None when it is not known."""
         ...

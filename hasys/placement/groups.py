@@ -13,7 +13,7 @@ from hasys.placement import choice, failback, limits, moves, networks, reboots
 from hasys.placement.draft import Draft
 from hasys.placement.phase import phase_of
 from hasys.placement.policy import FAULTS, TABLE, Outcome, Policy, Situation, policy_of, situation_of
-from hasys.placement.standing import first_look, lost_at
+from hasys.placement.standing import NOT_HEARD, first_look, lost_at
 
 Verdict = tuple[Phase, str] | None
 
@@ -48,7 +48,8 @@ def look(draft: Draft, name: str) -> None:
         verdict = _ACT[outcome](draft, name, seen)
     if name in draft.groups:
         _note_failover(draft, name, situation, before)
-        _settle(draft, name, verdict or _waits_for_an_oath(draft, name) or _waits_for_a_token(draft, name))
+        verdict = verdict or _waits_for_an_oath(draft, name) or _waits_for_a_token(draft, name)
+        _settle(draft, name, verdict or _stays_blocked(draft, name))
         _watch_holder(draft, name)
 
 
@@ -113,6 +114,14 @@ def _waits_for_a_token(draft: Draft, name: str) -> Verdict:
     return Phase.BLOCKED, (
         f"{silent[0]} may still hold it: switch {silent[0]} on, or off for sure and hasys fence-confirm {silent[0]}"
     )
+
+
+def _stays_blocked(draft: Draft, name: str) -> Verdict:
+    """A new leader has to hear the holder, or to call it lost: until then its last reports are not said to be true."""
+    group = draft.groups[name]
+    holder = group.assignment.node
+    unheard = holder in draft.nodes and draft.standing(holder) is NOT_HEARD
+    return (group.phase, group.reason) if group.phase is Phase.BLOCKED and unheard and not draft.moved(name) else None
 
 
 def back_off(count: int) -> float:
@@ -431,21 +440,23 @@ _PHASE_EVENTS = {
     Phase.STOPPED: "GroupStopped",
 }
 
+_ON_ITS_WAY = (Phase.STARTING, Phase.STOPPING, Phase.FAILING_OVER)
+
 
 def _settle(draft: Draft, name: str, verdict: Verdict) -> None:
     """Write the phase; entering one that somebody should know of is an event.
 
-    A previous holder that is out is forgotten, for what is deleted from the group goes only then. Mostly a phase is
-    entered at that moment, and one write says both. Not when a new leader learns it after it saw the group run, nor
-    when a group without resources starts again: so a group that serves is looked at whatever its phase was. While it
-    fails over the name is kept: a later leader must wait for what lingers there.
+    Who had it before and is out is forgotten, for what is deleted from the group goes only then. Mostly a phase is
+    entered at that moment, and one write says both. Not when a new leader learns it after it saw the group run, when a
+    group without resources starts again, nor when what lingers on a lost node outlives the move: so a group that is on
+    no way is looked at whatever its phase was.
     """
     group = draft.groups[name]
     phase, reason = verdict or phase_of(group, moved=draft.moved(name))
     entered = phase is not group.phase
-    serves = phase in (Phase.RUNNING, Phase.DEGRADED)
-    if (entered or serves) and moves.previous_is_out(group) and not group.deleting:
-        draft.assign(name, group.assignment.let_go())
+    left = group.assignment.let_go(group.may_hold)
+    if (entered or phase not in _ON_ITS_WAY) and left != group.assignment and not group.deleting:
+        draft.assign(name, left)
     draft.phase(name, phase, reason)
     if entered and phase in _PHASE_EVENTS:
         draft.group_event(name, _PHASE_EVENTS[phase], node=group.assignment.node, cause=reason)

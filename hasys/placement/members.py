@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hasys.model.networks import Fault
-from hasys.model.view import NodeState
-from hasys.placement import networks, reboots
+from hasys.model.view import GroupInfo, NodeState
+from hasys.placement import moves, networks, reboots
 from hasys.placement.draft import Draft
 from hasys.placement.standing import NO_AGENT, NOT_HEARD, in_contact, lost_at
 
@@ -40,11 +40,17 @@ def look(draft: Draft, name: str) -> None:
     draft.node_state(name, how.state, how.why)
     if how is NO_AGENT and node.last_state is not NodeState.READY:
         return  # on its way up: its guard starts before its agent
-    handed_over = all(name not in (g.assignment.node, g.assignment.previous_node) for g in draft.groups.values())
-    if how.lost and node.shutdown_boot_id and handed_over:
+    if how.lost and node.shutdown_boot_id and all(_handed_over(name, group) for group in draft.groups.values()):
         draft.node_event(name, "NodeStopped")
     elif how.state in _EVENTS:
         draft.node_event(name, _EVENTS[how.state], cause=how.why)
+
+
+def _handed_over(name: str, group: GroupInfo) -> bool:
+    """The node is out of the group, or reported everything stopped: a new leader was not told of its release."""
+    a = group.assignment
+    out = name != a.previous_node or name not in group.may_hold
+    return name != a.node and (out or not moves.unstopped(group))
 
 
 def _note_networks(draft: Draft, name: str, cut: tuple[str, ...], before: tuple[str, ...]) -> None:

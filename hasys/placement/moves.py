@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasys.model.view import GroupInfo
+from hasys.model.view import GroupInfo, ResourceInfo, ResourceState
 from hasys.placement import networks
 from hasys.placement.draft import Draft
 from hasys.placement.standing import lost_at
@@ -19,7 +19,8 @@ def finish(draft: Draft, name: str) -> None:
         previous = draft.nodes.get(a.previous_node)
         confirmed = previous is not None and previous.released.get(name, 0) >= a.previous_epoch
         if previous_is_out(group) and not a.revoked and not confirmed and not group.deleting:
-            draft.assign(name, a.let_go())  # its grant ended without a release: the new node need not wait for one
+            # its grant ended without a release: the new node need not wait for one
+            draft.assign(name, a.let_go(group.may_hold))
         return
     previous = draft.nodes.get(a.previous_node)
     cut_off = networks.severe(group, a.previous_node, draft.view, draft.now) is not None
@@ -45,11 +46,13 @@ def previous_is_out(group: GroupInfo) -> bool:
 
 
 def blocker(group: GroupInfo) -> str:
+    """What the previous holder had not stopped, in words."""
+    left = [f"{r.name} is {r.state.value}" + (f": {r.message}" if r.message else "") for r in unstopped(group)]
+    return "blocked by " + "; ".join(left) if left else f"{group.assignment.previous_node} reports nothing"
+
+
+def unstopped(group: GroupInfo) -> list[ResourceInfo]:
     """What the previous holder had not stopped, as last reported."""
     a = group.assignment
-    left = [
-        f"{r.name} is {r.state.value}" + (f": {r.message}" if r.message else "")
-        for r in group.resources
-        if r.node == a.previous_node and r.epoch == a.previous_epoch and r.state.value != "Stopped"
-    ]
-    return "blocked by " + "; ".join(left) if left else f"{a.previous_node} reports nothing"
+    holder = (a.previous_node, a.previous_epoch)
+    return [r for r in group.resources if (r.node, r.epoch) == holder and r.state is not ResourceState.STOPPED]

@@ -71,9 +71,10 @@ def lost_at(node: NodeInfo, view: View) -> float:
 
 
 def in_contact(node: NodeInfo, now: float, view: View) -> bool:
-    """Has this leader a fresh confirmation of the node?"""
+    """Has this leader a fresh confirmation of the node? Not yet after another election, whatever this store heard when
+    it led before: nothing that the guard says of itself is known."""
     last = contact(node, view)
-    return last is not None and now < last + view.timing.suspicion
+    return bool(node.boot_id) and last is not None and now < last + view.timing.suspicion
 
 
 def standing(node: NodeInfo, now: float, view: View) -> Standing:

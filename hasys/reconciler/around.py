@@ -35,6 +35,10 @@ class Around:
         found = self._cache.resources(group)
         return {name: address_of(r.spec) for name, r in found.items() if isinstance(r, pb.VirtualIP)}
 
+    def replicated(self, group: str) -> Mapping[str, tuple[str, str]]:
+        volumes = {n: r.spec for n, r in self._cache.resources(group).items() if isinstance(r, pb.ReplicatedVolume)}
+        return {name: (spec.drbd_resource, spec.device) for name, spec in volumes.items()}
+
     def standing(self, group: str) -> Standing | None:
         found = self._cache.groups.get(group)
         return Standing(found.status.phase, found.status.assignment.node) if found is not None else None

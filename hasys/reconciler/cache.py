@@ -23,6 +23,8 @@ class Cache:
         """Grows when a spec came, went or changed; not with statuses."""
         self.groups: dict[str, pb.Group] = {}
         self.nodes: dict[str, pb.Node] = {}
+        self.fencings: dict[str, pb.Fencing] = {}
+        """By the node that is switched off."""
         self.level = FIRST
         """What every member understands (:mod:`hasys.model.level`)."""
         self._resources: dict[str, dict[str, Resource]] = {}
@@ -42,6 +44,7 @@ class Cache:
         self.shape += 1
         self.groups.clear()
         self.nodes.clear()
+        self.fencings.clear()
         self._resources.clear()
         self._monitors.clear()
 
@@ -73,6 +76,8 @@ class Cache:
         if obj.WhichOneof("kind") == "node":
             self._compare(self.nodes.get(ref.name), obj.node)
             self.nodes[ref.name] = obj.node
+        if obj.WhichOneof("kind") == "fencing":
+            self.fencings[ref.name] = obj.fencing
         if obj.WhichOneof("kind") == "cluster":
             self.level = common([obj.cluster.status.level])
         return set()
@@ -82,7 +87,10 @@ class Cache:
             self.shape += 1
 
     def _drop(self, ref: Ref) -> set[str]:
-        self.shape += ref.kind != "Monitor"
+        self.shape += ref.kind not in ("Monitor", "Fencing")
+        if ref.kind == "Fencing":
+            self.fencings.pop(ref.name, None)
+            return set()
         if ref.kind == "Node":
             self.nodes.pop(ref.name, None)
             return set()

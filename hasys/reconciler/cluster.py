@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _UNKNOWN = re.compile(r"kind '(\w+)' is unknown")
 REMOVED = 5.0
 """Seconds between two attempts of an agent whose node was removed: it may be added again."""
-KINDS = ("Group", "Node", "Cluster", "Event", *MEMBER_KINDS)
+KINDS = ("Group", "Node", "Fencing", "Cluster", "Event", *MEMBER_KINDS)
 
 
 class ApiCluster:

@@ -23,8 +23,8 @@ from hasys.resources.leftovers import Leftovers
 from hasys.resources.port import Temporary
 from hasys.resources.process import Command
 
-TAIL = 4 * 1024
-"""Bytes kept of what a program prints."""
+TAIL = 64 * 1024
+"""Bytes kept of what a program prints: enough for what drbdsetup says of a volume on many nodes."""
 KILL = 1.0
 """Seconds in which a killed program should be gone; one that is not (hung storage) is left behind and named."""
 

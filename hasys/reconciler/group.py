@@ -85,8 +85,8 @@ class GroupReconciler:
         self._active = False
         """The guard permitted this epoch at least once since we began to hold it."""
         self._permit_news = anyio.Event()
-        self._foreign: dict[str, str] = {}
-        """What was last said about a shared disk that is mounted here though it must not be."""
+        self._foreign: dict[tuple[str, str], str] = {}
+        """(Reason, resource) -> what was last said about a disk that is in use here though it must not be."""
         self._runs = False
         """It is held, permitted and meant to run."""
         self.serving = 0
@@ -333,7 +333,7 @@ class GroupReconciler:
             if not expected and held.address in virtual:
                 where = f"{held.address}/{held.prefix} was on {held.interface}, which does not have the group"
                 m.reporter.event("ForeignAddressRemoved", ref_of(virtual[held.address]), 0, where)
-        await self._remove_foreign_mounts()
+        await self._remove_foreign()
         if epoch <= m.guard.released(self.name):
             return ""
         try:
@@ -343,15 +343,24 @@ class GroupReconciler:
             return str(e)
         return ""
 
-    async def _remove_foreign_mounts(self) -> None:
-        """Somebody mounted a shared disk by hand on a node that does not have the group."""
-        for name, resource in list(self._machine.cache.resources(self.name).items()):
-            if isinstance(resource, pb.SharedDisk):
+    async def _remove_foreign(self) -> None:
+        """Somebody mounted a disk by hand on a node that does not have the group; or a fence, which unmounts, left a
+        replicated volume Primary."""
+        leftovers = self._machine.leftovers
+        for resource in list(self._machine.cache.resources(self.name).values()):
+            if isinstance(resource, pb.SharedDisk | pb.ReplicatedVolume):
                 mount = MountTrace(resource.spec.device, resource.spec.mount_point)
-                found = await self._machine.leftovers.foreign(mount)
-                if found and self._foreign.get(name) != found:
-                    self._machine.reporter.event("ForeignMount", ref_of(resource), 0, found)
-                self._foreign[name] = found
+                self._say_foreign("ForeignMount", resource, await leftovers.foreign(mount))
+            if isinstance(resource, pb.ReplicatedVolume):
+                found = await leftovers.primary(resource.spec.drbd_resource, resource.spec.device)
+                self._say_foreign("ForeignPrimary", resource, found)
+
+    def _say_foreign(self, reason: str, resource: Resource, found: str) -> None:
+        """Once, as long as it stays the same."""
+        key = reason, resource.metadata.name
+        if found and self._foreign.get(key) != found:
+            self._machine.reporter.event(reason, ref_of(resource), 0, found)
+        self._foreign[key] = found
 
     def _wind_down(self, *, force: bool) -> None:
         """Stop in reverse order, each step when nothing needs it any more; ``force``: all at once."""

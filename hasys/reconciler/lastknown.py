@@ -19,6 +19,7 @@ from hasys.config import NodeConfig
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.ports import Batch
 from hasys.v1 import api_pb2
+from hasys.v1 import objects_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ class LastKnown:
         answer = api_pb2.ListResponse()
         for node in self._cache.nodes.values():
             answer.objects.append(kinds.wrap(node))
+        for fencing in self._cache.fencings.values():  # how long it is waited for, and no password of its agent
+            kept = pb.Fencing(metadata=fencing.metadata, spec=pb.FencingSpec(wait=fencing.spec.wait))
+            answer.objects.append(kinds.wrap(kept))
         for group in self._cache.groups.values():
             answer.objects.append(kinds.wrap(group))
             for resource in self._cache.resources(group.metadata.name).values():

@@ -216,7 +216,7 @@ class Agent:
             if not first:
                 self._hear(batch.events)
             touched = self.cache.take(batch)
-            members = any(obj.WhichOneof("kind") in ("node", "cluster") for obj, _ in batch.changes)
+            members = any(obj.WhichOneof("kind") in ("node", "fencing", "cluster") for obj, _ in batch.changes)
             if touched or members:
                 self.last_known.changed()
                 self.standbys.look()

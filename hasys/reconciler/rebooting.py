@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-import anyio
-
 from hasys.config import RebootCommand
 from hasys.model.errors import HasysError
 from hasys.reconciler.cache import Cache
+from hasys.reconciler.telling import Telling
 from hasys.resources.records import Records
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ PLACE, NAME = ".reboot", "request"
 """Where the note of an obeyed request is kept: no group can have this name."""
 
 
-class Rebooting:
+class Rebooting(Telling):
     """One per agent. ``look`` when Node objects changed. ``run`` runs the command and returns why it failed, or "";
     ``failed`` hears that."""
 
@@ -34,25 +33,17 @@ class Rebooting:
         records: Records,
         outside: tuple[Callable[[RebootCommand], Awaitable[str]], Callable[[str], None]],
     ) -> None:
+        super().__init__("a request to reboot was not obeyed")
         self._node = node
         self._wanted = wanted
         self._cache = cache
         self._records = records
         self._command, self._failed = outside
-        self._news = anyio.Event()
 
-    def look(self) -> None:
-        """Something may be different."""
-        self._news.set()
-
-    async def run(self) -> None:
-        """Obey until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            request = self._request()
-            if request:
-                await self._obey(request)
+    async def _tell(self) -> None:
+        request = self._request()
+        if request:
+            await self._obey(request)
 
     def _request(self) -> str:
         """The request that is open; "" when there is none."""

@@ -53,13 +53,17 @@ class Standbys(Telling):
 
     def _outlives(self, group: str) -> float:
         """Seconds: an address is muted by its kernel in time, a mount is taken off by the guard after that, a program
-        ends at the latest when the machine is reset."""
+        ends at the latest when the machine is reset, or when somebody had the time to switch it off: nobody but an
+        operator does that while there is no leader."""
         members = (*self._cache.resources(group).values(), *self._cache.monitors(group).values())
         if not lives_on(members):
             return 0.0
-        holder = self._cache.nodes.get(self._cache.groups[group].status.assignment.node)
+        name = self._cache.groups[group].status.assignment.node
+        holder = self._cache.nodes.get(name)
         watchdog = seconds(holder.status.watchdog) if holder is not None else 0.0
-        return max(stopped_after(watchdog), unmounted_after(members) or 0.0)
+        fencing = self._cache.fencings.get(name)
+        wait = seconds(fencing.spec.wait) if fencing is not None else 0.0
+        return max(stopped_after(watchdog), unmounted_after(members) or 0.0, wait)
 
 
 def epoch(group: pb.Group, node: str) -> int:

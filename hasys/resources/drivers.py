@@ -12,10 +12,12 @@ from hasys.resources.cgroup import AGENT, GROUPS, Cgroup
 from hasys.resources.command import Command
 from hasys.resources.database import Database
 from hasys.resources.delay import Delay
+from hasys.resources.drbd import Drbd
 from hasys.resources.mounts import Mounts
 from hasys.resources.output import Outputs
 from hasys.resources.port import Driver, Surroundings
 from hasys.resources.records import Records
+from hasys.resources.replicated_volume import ReplicatedVolume
 from hasys.resources.service import Home
 from hasys.resources.shared_disk import SharedDisk
 from hasys.resources.systemd_unit import Systemctl, SystemdUnit
@@ -35,6 +37,7 @@ class Drivers:
     systemctl: Systemctl
     claims: Claims | None = None
     announcer: Announcer = field(default_factory=Announcer)
+    drbd: Drbd = field(default_factory=Drbd)
 
     def make(self, resource: Resource, around: Surroundings) -> Driver:
         """The driver of a resource."""
@@ -51,6 +54,8 @@ class Drivers:
                 return SystemdUnit(around, resource.spec, self._home(around), self.base.path.parent, self.systemctl)
             case pb.SharedDisk():
                 return SharedDisk(around, resource.spec, self._home(around), self.mounts)
+            case pb.ReplicatedVolume():
+                return ReplicatedVolume(around, resource.spec, self._home(around), self.mounts, self.drbd)
             case pb.Delay():
                 return Delay(around, resource.spec, self.records)
 

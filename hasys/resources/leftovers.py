@@ -8,6 +8,7 @@ from pathlib import Path
 from hasys.model.mounts import is_of
 from hasys.resources.addresses import Addresses, Held
 from hasys.resources.cgroup import GROUPS, Cgroup
+from hasys.resources.drbd import Drbd
 from hasys.resources.mounts import Mounts
 from hasys.resources.output import Outputs
 from hasys.resources.port import MountTrace, Temporary
@@ -17,12 +18,21 @@ from hasys.resources.records import Records
 class Leftovers:
     """One per agent. ``base`` is the directory of this node's cgroups."""
 
-    def __init__(self, addresses: Addresses, base: Cgroup, records: Records, outputs: Outputs, mounts: Mounts) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        base: Cgroup,
+        records: Records,
+        outputs: Outputs,
+        mounts: Mounts,
+        drbd: Drbd | None = None,
+    ) -> None:
         self._addresses = addresses
         self._groups = base.path / GROUPS
         self._records = records
         self._outputs = outputs
         self._mounts = mounts
+        self._drbd = drbd or Drbd()
 
     def cgroup(self, group: str, name: str) -> Path:
         """Where the processes of a resource or monitor of a group live."""
@@ -67,6 +77,11 @@ class Leftovers:
         blocker = await self._mounts.unmount(mount.device, mount.point, kill=False)
         what = f"{mount.device} was mounted on {mount.point}"
         return f"{what} and stays: {blocker}: unmount it" if blocker else what
+
+    async def primary(self, resource: str, device: str) -> str:
+        """A volume of DRBD that is Primary here though nothing of its group is: it steps back unless it is in use.
+        Returns what was found."""
+        return await self._drbd.stray(resource, device)
 
     async def _unmount(self, mounts: Iterable[MountTrace]) -> None:
         for mount in mounts:

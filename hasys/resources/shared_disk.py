@@ -34,7 +34,13 @@ class SharedDisk(Driver):
 
     kind = "SharedDisk"
 
-    def __init__(self, around: Surroundings, spec: objects_pb2.SharedDiskSpec, home: Home, mounts: Mounts) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        spec: objects_pb2.SharedDiskSpec | objects_pb2.ReplicatedVolumeSpec,
+        home: Home,
+        mounts: Mounts,
+    ) -> None:
         super().__init__(around)
         self._spec = spec
         self._home = home
@@ -91,6 +97,7 @@ class SharedDisk(Driver):
     async def _bring_up(self) -> None:
         """Check and mount. Raises :class:`Permanent`."""
         await self.around.permitted()
+        await self._claim()
         if not self._mounts.number(self._device):
             raise Permanent(f"{self._device} is no block device on this node: connect it or correct spec.device")
         other = tables.at(self._mounts.table(), self._point)
@@ -105,6 +112,10 @@ class SharedDisk(Driver):
         await self._do(("mount", "-t", self._type, *options, self._device, self._point), "mount_timeout", (0,))
         if self._mount() is None:
             raise Permanent(f"mount ended well, but {self._device} is not on {self._point}")
+
+    async def _claim(self) -> None:
+        """Whatever makes the device ready for use here. Raises :class:`Permanent`."""
+        return
 
     async def _until_free(self) -> None:
         """Wait while something on this machine has claimed the device."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hasys.api import kinds
 from hasys.api.convert import seconds, timing_of
-from hasys.api.kinds import Inner, Ref
+from hasys.api.kinds import Ref
 from hasys.api.outliving import lives_on, stopped_after, unmounted_after
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.store.machine import Changed, Machine
 from hasys.v1 import objects_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the members of a group may leave behind on a lost node; see hasys/api/outliving.py."""
+
+    unmounted_after: float | None
+    lives_on: bool
 
 
 class Assigned:
@@ -21,6 +30,10 @@ class Assigned:
         self._machine = machine
         self._watchdog = watchdog
         self._value: Assignments | None = None
+        self._left: dict[str, Left] = {}
+        """Of each group, until it changes: with 100,000 objects a leader must not read all of them at a stretch."""
+        self._lingering: dict[str, float] = {}
+        """Of each node, while one value is built."""
         machine.subscribe(self._changed)
 
     def __call__(self) -> Assignments:
@@ -34,13 +47,20 @@ class Assigned:
         self._value = None
 
     def _changed(self, index: int, changes: Sequence[Changed]) -> None:
+        if not changes:  # everything, by a snapshot
+            self._left.clear()
+        for change in changes:
+            self._left.pop(change.ref.group, None)
         if not changes or any(change.ref.kind in ("Group", "Node", "Cluster", "Fencing") for change in changes):
             self._value = None
 
     def _build(self) -> Assignments:
         groups = {}
+        self._lingering.clear()
         for obj in self._machine.list("Group"):
             groups[obj.group.metadata.name] = self._group(obj.group)
+        for gone in self._left.keys() - groups.keys():
+            del self._left[gone]
         fenced = {
             obj.node.metadata.name: obj.node.status.fence_boot_id
             for obj in self._machine.list("Node")
@@ -58,27 +78,35 @@ class Assigned:
             previous_epoch=a.previous_epoch,
             revoked=a.revoked,
             outlives=self._outlives(group.metadata.name),
-            lingers=self._lingers(group.metadata.name, a.node, a.previous_node),
+            lingers=self._lingers(group),
+            earlier={h.node: h.epoch for h in a.earlier},
             candidates=_candidates(group),
         )
 
     def _outlives(self, group: str) -> float:
         """Addresses are muted by the kernel; a mount may live on until its guard has unmounted it."""
-        unmounted = unmounted_after(self._members(group))
+        unmounted = self._leaves(group).unmounted_after
         return 0.0 if unmounted is None else self._ttl() + unmounted
 
-    def _lingers(self, group: str, *nodes: str) -> dict[str, float]:
+    def _lingers(self, group: pb.Group) -> dict[str, float]:
         """Anything more than addresses may live on until a watchdog stops the machine; a fence from outside is waited
-        for."""
-        if not lives_on(self._members(group)):
+        for. On every node that has or had the group by the record, or may have it by an oath."""
+        if not self._leaves(group.metadata.name).lives_on:
             return {}
-        return {node: time for node in nodes if node and (time := self._linger(node))}
+        a = group.status.assignment
+        nodes = {a.node, a.previous_node, *(h.node for h in a.earlier), *(node.name for node in group.spec.nodes)}
+        return {node: time for node in sorted(nodes - {""}) if (time := self._linger(node))}
 
-    def _members(self, group: str) -> list[Inner]:
-        return [kinds.inner(obj) for obj in self._machine.members_of(group).values()]
+    def _leaves(self, group: str) -> Left:
+        if (known := self._left.get(group)) is None:
+            members = [kinds.inner(obj) for obj in self._machine.members_of(group).values()]
+            known = self._left[group] = Left(unmounted_after(members), lives_on(members))
+        return known
 
     def _linger(self, node: str) -> float:
-        return max(stopped_after(self._bites(node)), self._fence_wait(node))
+        if (known := self._lingering.get(node)) is None:
+            known = self._lingering[node] = max(stopped_after(self._bites(node)), self._fence_wait(node))
+        return known
 
     def _bites(self, node: str) -> float:
         """Seconds of the node's watchdog: as it says now, or as recorded, which a new leader knows of a lost node."""

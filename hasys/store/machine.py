@@ -7,8 +7,9 @@ new message in place of the old one.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -24,6 +25,8 @@ EVENTS_KEPT = 5_000
 """The newest events stay; older ones go without a trace in watches."""
 OPERATIONS_KEPT = 1_000
 """The newest finished operations stay."""
+PART = 500
+"""Objects of one piece of a snapshot."""
 COMMANDS_REMEMBERED = 4_096
 """Answers kept for repeated command ids: more than can be in flight."""
 
@@ -37,6 +40,8 @@ class Changed(NamedTuple):
     """The new object; for DELETED the last one, with the resource version of its deletion."""
 
 
+Answered = tuple[str, bytes]
+"""Id of a command and the answer to it, encoded."""
 Listener = Callable[[int, Sequence[Changed]], None]
 """Called after a command changed something: log index and changes. No changes at all means: everything was replaced by
 a snapshot."""
@@ -186,14 +191,14 @@ class Machine:
 
     def snapshot(self) -> bytes:
         """The whole state; equal states give equal bytes."""
-        objects = self._indexes.objects
-        events = self._indexes.kind("Event")
-        snapshot = store_pb2.Snapshot(index=self._index, event_serial=self._event_serial, epoch_floor=self._epoch_floor)
-        snapshot.objects.extend(objects[ref] for ref in sorted(objects) if ref.kind != "Event")
-        snapshot.objects.extend(events.values())
-        for name, answer in self._recent.items():
-            snapshot.recent.add(id=name).outcome.ParseFromString(answer)
-        return snapshot.SerializeToString(deterministic=True)
+        return b"".join(self.snapshot_parts())
+
+    def snapshot_parts(self) -> Iterator[bytes]:
+        """The same piece by piece, of the state as it is at this call, whatever is applied meanwhile: objects are
+        replaced and never changed, so a copy of their table is enough. Each piece takes a few milliseconds."""
+        head = store_pb2.Snapshot(index=self._index, event_serial=self._event_serial, epoch_floor=self._epoch_floor)
+        events = list(self._indexes.kind("Event").values())
+        return _parts(head, dict(self._indexes.objects), events, list(self._recent.items()))
 
     def restore(self, index: int, data: bytes) -> None:
         """Replace everything by a snapshot. Raises ValueError, and changes nothing, when it cannot be read."""
@@ -220,6 +225,33 @@ class Machine:
     def _tell(self, index: int, changes: Sequence[Changed]) -> None:
         for listener in tuple(self._listeners):
             listener(index, changes)
+
+
+def _parts(
+    head: store_pb2.Snapshot, objects: Mapping[Ref, pb.Object], events: Sequence[pb.Object], recent: Sequence[Answered]
+) -> Iterator[bytes]:
+    """Messages that follow each other are one message (protobuf's encoding), so each part is a snapshot of its own."""
+    tables: defaultdict[tuple[str, str], list[Ref]] = defaultdict(list)
+    refs = iter(objects)
+    while batch := list(islice(refs, 10 * PART)):
+        for ref in batch:
+            if ref.kind != "Event":  # which come by age
+                tables[ref.kind, ref.group].append(ref)
+        if len(batch) == 10 * PART:
+            yield b""
+    ordered = (ref for table in sorted(tables) for ref in sorted(tables[table]))
+    state = chain((objects[ref] for ref in ordered), events)
+    while part := list(islice(state, PART)):
+        head.objects.extend(part)
+        yield head.SerializeToString(deterministic=True)
+        head = store_pb2.Snapshot()
+    answers = iter(recent)
+    while some := list(islice(answers, PART)):
+        for name, answer in some:
+            head.recent.add(id=name).outcome.ParseFromString(answer)
+        yield head.SerializeToString(deterministic=True)
+        head = store_pb2.Snapshot()
+    yield head.SerializeToString(deterministic=True)  # of a state without anything
 
 
 def _refused(code: str, message: str) -> store_pb2.Outcome:

@@ -12,7 +12,9 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 
+from hasys import memory
 from hasys.api.server import ApiServer
 from hasys.api.server.calls import Method, Writer
 from hasys.api.server.maintenance import Maintenance
@@ -164,15 +166,16 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
     asyncio's own task group: it cancels a part once, so that each can still await its orderly end.
     """
     store = Store(config)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_watched(name, part), name=name) for name, part in store.parts().items()]
-        log.info("serving as %s of cluster %s", config.name, config.cluster)
-        await stop.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HAND_OVER):
-                await store.engine.hand_over()
-        for task in tasks:
-            task.cancel()
+    with memory.looked_at_once(lambda: store.engine.status().leader == config.name):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_watched(name, part), name=name) for name, part in store.parts().items()]
+            log.info("serving as %s of cluster %s", config.name, config.cluster)
+            await stop.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HAND_OVER):
+                    await store.engine.hand_over()
+            for task in tasks:
+                task.cancel()
 
 
 async def _watched(name: str, part: Callable[[], Awaitable[None]]) -> None:
@@ -194,8 +197,11 @@ async def _until_signal(config: NodeConfig) -> None:
 def run(config: NodeConfig) -> None:
     """The process. Ends with exit status 1 and one line when a part fails."""
     log_to_stderr(config.log.form, "store", config.name)
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    _before_others()
+    try:
+        memory.lock(touched_only=True)
+    except OSError as e:
+        log.info("memory not locked (%s): under memory pressure this store may be slow to answer", e.strerror)
     gc.set_threshold(GC_THRESHOLD, 10, 10)
     try:
         asyncio.run(_until_signal(config))
@@ -206,6 +212,16 @@ def run(config: NodeConfig) -> None:
         of_disk = any(isinstance(error, DiskFailed) for error in _leaves(errors))
         _leave_note(config, f"{DISK_NOTE}{text}" if of_disk else text)
         raise SystemExit(1) from None
+
+
+def _before_others() -> None:
+    """Priority, where it is allowed. With ``sched(7)``'s autogroups a nice value only counts within a session, and the
+    session's among all; a store in a session of its own sets both."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # there are none, or it is not allowed
+            Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def _leave_note(config: NodeConfig, text: str) -> None:

@@ -324,6 +324,7 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
             attempt=a.attempt,
             retry_step=a.retry_step,
             last_node=a.last_node,
+            earlier=tuple((h.node, h.epoch) for h in a.earlier),
         ),
         phase=Phase(status.phase or "Stopped"),
         reason=status.reason,

@@ -5,7 +5,7 @@ Nothing here names Raft beyond what design section 3 needs as evidence for a gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,8 +20,9 @@ class StateMachine(Protocol):
         command that cannot be applied is answered, and changes nothing."""
         ...
 
-    def snapshot(self) -> bytes:
-        """The whole state after the last applied command."""
+    def snapshot_parts(self) -> Iterator[bytes]:
+        """The whole state after the last applied command in pieces, each soon made: as it is at this call, also when
+        commands are applied meanwhile."""
         ...
 
     def restore(self, index: int, data: bytes) -> None:

@@ -205,7 +205,7 @@ class StatusSource:
         and start times of the flow come last.
         """
         assignment = self._assigned().groups.get(group.name)
-        left = max(assignment.outlives, assignment.lingers.get(assignment.node, 0.0)) if assignment else 0.0
+        left = assignment.outliving(assignment.node) if assignment else 0.0
         fence = max(0.0, left - view.timing.grant_over)
         return view.timing.failover_bound + fence + start_time(self._machine.members_of(group.name))
 

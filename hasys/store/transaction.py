@@ -375,9 +375,9 @@ class Transaction:
         if obj.group.metadata.HasField("deleting"):
             self._delete_group(ref, obj, purge=True)
             return
-        for member, part in sorted(self._members(ref.name).items()):
-            if inner(part).metadata.HasField("deleting"):
-                self.staged[member] = None
+        going = [m for m, part in self._members(ref.name).items() if inner(part).metadata.HasField("deleting")]
+        for member in sorted(going):
+            self.staged[member] = None
 
     def _purge_gone(self, ref: Ref) -> None:
         """The assignment changed: what its node said was gone before, while an earlier node might still have it."""

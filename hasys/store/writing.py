@@ -155,6 +155,7 @@ class _Writer:
                 attempt=a.attempt,
                 retry_step=a.retry_step,
                 last_node=a.last_node,
+                earlier=[pb.Holder(node=node, epoch=epoch) for node, epoch in a.earlier],
             )
         )
 

@@ -90,6 +90,7 @@ class MonitorSpec(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     HASYS_FIELD_NUMBER: _builtins.int
+    REPLICATION_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
@@ -137,6 +138,8 @@ class MonitorSpec(_message.Message):
     @_builtins.property
     def hasys(self) -> Global___HasysMonitor: ...
     @_builtins.property
+    def replication(self) -> Global___ReplicationMonitor: ...
+    @_builtins.property
     def interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -170,6 +173,7 @@ class MonitorSpec(_message.Message):
         group: Global___GroupMonitor | None = ...,
         service: Global___ServiceMonitor | None = ...,
         hasys: Global___HasysMonitor | None = ...,
+        replication: Global___ReplicationMonitor | None = ...,
         interval: _duration_pb2.Duration | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         failures: _builtins.int | None = ...,
@@ -178,9 +182,9 @@ class MonitorSpec(_message.Message):
         on: Global___MonitorSpec.Where.ValueType = ...,
         restart: Global___MonitorRestart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "cpu", b"cpu", "failures", b"failures", "group", b"group", "hasys", b"hasys", "http", b"http", "interval", b"interval", "ip", b"ip", "memory", b"memory", "mount", b"mount", "network", b"network", "ping", b"ping", "process", b"process", "process_count", b"process_count", "restart", b"restart", "script", b"script", "service", b"service", "start_delay", b"start_delay", "tcp", b"tcp", "timeout", b"timeout", "traffic", b"traffic", "virtual_ip", b"virtual_ip", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "cpu", b"cpu", "failures", b"failures", "group", b"group", "hasys", b"hasys", "http", b"http", "interval", b"interval", "ip", b"ip", "memory", b"memory", "mount", b"mount", "network", b"network", "ping", b"ping", "process", b"process", "process_count", b"process_count", "replication", b"replication", "restart", b"restart", "script", b"script", "service", b"service", "start_delay", b"start_delay", "tcp", b"tcp", "timeout", b"timeout", "traffic", b"traffic", "virtual_ip", b"virtual_ip", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "action", b"action", "cpu", b"cpu", "failures", b"failures", "group", b"group", "hasys", b"hasys", "http", b"http", "interval", b"interval", "ip", b"ip", "memory", b"memory", "mount", b"mount", "network", b"network", "on", b"on", "ping", b"ping", "process", b"process", "process_count", b"process_count", "restart", b"restart", "script", b"script", "service", b"service", "start_delay", b"start_delay", "tcp", b"tcp", "timeout", b"timeout", "traffic", b"traffic", "virtual_ip", b"virtual_ip", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failures", b"_failures", "action", b"action", "cpu", b"cpu", "failures", b"failures", "group", b"group", "hasys", b"hasys", "http", b"http", "interval", b"interval", "ip", b"ip", "memory", b"memory", "mount", b"mount", "network", b"network", "on", b"on", "ping", b"ping", "process", b"process", "process_count", b"process_count", "replication", b"replication", "restart", b"restart", "script", b"script", "service", b"service", "start_delay", b"start_delay", "tcp", b"tcp", "timeout", b"timeout", "traffic", b"traffic", "virtual_ip", b"virtual_ip", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__failures: _TypeAlias = _typing.Literal["failures"]  # noqa: Y015
     _WhichOneofArgType__failures: _TypeAlias = _typing.Literal["_failures", b"_failures"]  # noqa: Y015
@@ -801,6 +805,47 @@ class HasysMonitor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HasysMonitor: _TypeAlias = HasysMonitor  # noqa: Y015
+
+@_typing.final
+class ReplicationMonitor(_message.Message):
+    """The state of a replicated volume, as the node that looks sees it: its own disk, and each connection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    IN_SYNC_FIELD_NUMBER: _builtins.int
+    OUT_OF_SYNC_FIELD_NUMBER: _builtins.int
+    DISCONNECTED_ALLOWED_FIELD_NUMBER: _builtins.int
+    volume: _builtins.str
+    """a ReplicatedVolume of the group"""
+    in_sync: _builtins.int
+    """at least so many percent; absent: every disk must be UpToDate"""
+    out_of_sync: _builtins.int
+    """at most so many bytes"""
+    disconnected_allowed: _builtins.bool
+    """a lost connection is no failure: for a gate, which is asked when the other node is gone"""
+    def __init__(
+        self,
+        *,
+        volume: _builtins.str = ...,
+        in_sync: _builtins.int | None = ...,
+        out_of_sync: _builtins.int | None = ...,
+        disconnected_allowed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_in_sync", b"_in_sync", "_out_of_sync", b"_out_of_sync", "in_sync", b"in_sync", "out_of_sync", b"out_of_sync"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_sync", b"_in_sync", "_out_of_sync", b"_out_of_sync", "disconnected_allowed", b"disconnected_allowed", "in_sync", b"in_sync", "out_of_sync", b"out_of_sync", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__in_sync: _TypeAlias = _typing.Literal["in_sync"]  # noqa: Y015
+    _WhichOneofArgType__in_sync: _TypeAlias = _typing.Literal["_in_sync", b"_in_sync"]  # noqa: Y015
+    _WhichOneofReturnType__out_of_sync: _TypeAlias = _typing.Literal["out_of_sync"]  # noqa: Y015
+    _WhichOneofArgType__out_of_sync: _TypeAlias = _typing.Literal["_out_of_sync", b"_out_of_sync"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_sync) -> _WhichOneofReturnType__in_sync | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__out_of_sync) -> _WhichOneofReturnType__out_of_sync | None: ...
+
+Global___ReplicationMonitor: _TypeAlias = ReplicationMonitor  # noqa: Y015
 
 @_typing.final
 class MonitorStatus(_message.Message):

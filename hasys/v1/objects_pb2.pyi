@@ -125,6 +125,7 @@ class Object(_message.Message):
     DATABASE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     SYSTEMD_UNIT_FIELD_NUMBER: _builtins.int
+    REPLICATED_VOLUME_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
     FENCING_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -152,6 +153,8 @@ class Object(_message.Message):
     @_builtins.property
     def systemd_unit(self) -> Global___SystemdUnit: ...
     @_builtins.property
+    def replicated_volume(self) -> Global___ReplicatedVolume: ...
+    @_builtins.property
     def monitor(self) -> Global___Monitor: ...
     @_builtins.property
     def fencing(self) -> Global___Fencing: ...
@@ -170,14 +173,15 @@ class Object(_message.Message):
         database: Global___Database | None = ...,
         command: Global___CommandStep | None = ...,
         systemd_unit: Global___SystemdUnit | None = ...,
+        replicated_volume: Global___ReplicatedVolume | None = ...,
         monitor: Global___Monitor | None = ...,
         fencing: Global___Fencing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "replicated_volume", b"replicated_volume", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "cluster", b"cluster", "command", b"command", "database", b"database", "delay", b"delay", "event", b"event", "fencing", b"fencing", "group", b"group", "kind", b"kind", "monitor", b"monitor", "node", b"node", "operation", b"operation", "replicated_volume", b"replicated_volume", "shared_disk", b"shared_disk", "systemd_unit", b"systemd_unit", "virtual_ip", b"virtual_ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit", "monitor", "fencing"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["group", "node", "virtual_ip", "application", "delay", "operation", "event", "cluster", "shared_disk", "database", "command", "systemd_unit", "replicated_volume", "monitor", "fencing"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -595,6 +599,7 @@ class Assignment(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RETRY_STEP_FIELD_NUMBER: _builtins.int
     LAST_NODE_FIELD_NUMBER: _builtins.int
+    EARLIER_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """empty: nobody"""
     epoch: _builtins.int
@@ -618,6 +623,10 @@ class Assignment(_message.Message):
     """nobody has it: the node that had it last"""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def earlier(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holder]:
+        """before previous_node, newest first, each node once: not proven to be out yet"""
+
     def __init__(
         self,
         *,
@@ -633,14 +642,39 @@ class Assignment(_message.Message):
         attempt: _builtins.int = ...,
         retry_step: _builtins.str = ...,
         last_node: _builtins.str = ...,
+        earlier: _abc.Iterable[Global___Holder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "epoch", b"epoch", "last_node", b"last_node", "node", b"node", "operation", b"operation", "previous_epoch", b"previous_epoch", "previous_node", b"previous_node", "retry_step", b"retry_step", "revoked", b"revoked", "since", b"since", "stopped", b"stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "earlier", b"earlier", "epoch", b"epoch", "last_node", b"last_node", "node", b"node", "operation", b"operation", "previous_epoch", b"previous_epoch", "previous_node", b"previous_node", "retry_step", b"retry_step", "revoked", b"revoked", "since", b"since", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class Holder(_message.Message):
+    """A node that had a group, and its epoch there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
 
 @_typing.final
 class ResourceStatus(_message.Message):
@@ -1192,6 +1226,108 @@ class SharedDiskSpec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SharedDiskSpec: _TypeAlias = SharedDiskSpec  # noqa: Y015
+
+@_typing.final
+class ReplicatedVolume(_message.Message):
+    """A file system on a volume that DRBD replicates: promoted and mounted where the group is Active, nowhere else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> Global___Metadata: ...
+    @_builtins.property
+    def spec(self) -> Global___ReplicatedVolumeSpec: ...
+    @_builtins.property
+    def status(self) -> Global___ResourceStatus: ...
+    def __init__(
+        self,
+        *,
+        metadata: Global___Metadata | None = ...,
+        spec: Global___ReplicatedVolumeSpec | None = ...,
+        status: Global___ResourceStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicatedVolume: _TypeAlias = ReplicatedVolume  # noqa: Y015
+
+@_typing.final
+class ReplicatedVolumeSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRBD_RESOURCE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    MOUNT_POINT_FIELD_NUMBER: _builtins.int
+    FS_TYPE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PROMOTE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    CHECK_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MOUNT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    KILL_AFTER_FIELD_NUMBER: _builtins.int
+    UNMOUNT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    ON_START_FAILURE_FIELD_NUMBER: _builtins.int
+    drbd_resource: _builtins.str
+    """as drbd.conf names it; of one volume"""
+    device: _builtins.str
+    """of DRBD, the same path on every node: /dev/drbd0, /dev/drbd/by-res/r0/0"""
+    mount_point: _builtins.str
+    fs_type: _builtins.str
+    check: Global___SharedDiskSpec.Check.ValueType
+    on_start_failure: Global___OnFailure.ValueType
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a change counts from the next mount on"""
+
+    @_builtins.property
+    def promote_timeout(self) -> _duration_pb2.Duration:
+        """an older Primary to step back, the local disk to be UpToDate"""
+
+    @_builtins.property
+    def check_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def mount_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def kill_after(self) -> _duration_pb2.Duration:
+        """an orderly stop kills what still uses the mount after this"""
+
+    @_builtins.property
+    def unmount_timeout(self) -> _duration_pb2.Duration:
+        """a lost node gets this long, after its lease, to unmount before another one promotes"""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        drbd_resource: _builtins.str = ...,
+        device: _builtins.str = ...,
+        mount_point: _builtins.str = ...,
+        fs_type: _builtins.str = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        promote_timeout: _duration_pb2.Duration | None = ...,
+        check: Global___SharedDiskSpec.Check.ValueType = ...,
+        check_timeout: _duration_pb2.Duration | None = ...,
+        mount_timeout: _duration_pb2.Duration | None = ...,
+        kill_after: _duration_pb2.Duration | None = ...,
+        unmount_timeout: _duration_pb2.Duration | None = ...,
+        after: _abc.Iterable[_builtins.str] | None = ...,
+        on_start_failure: Global___OnFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_timeout", b"check_timeout", "kill_after", b"kill_after", "mount_timeout", b"mount_timeout", "promote_timeout", b"promote_timeout", "unmount_timeout", b"unmount_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "check", b"check", "check_timeout", b"check_timeout", "device", b"device", "drbd_resource", b"drbd_resource", "fs_type", b"fs_type", "kill_after", b"kill_after", "mount_point", b"mount_point", "mount_timeout", b"mount_timeout", "on_start_failure", b"on_start_failure", "options", b"options", "promote_timeout", b"promote_timeout", "unmount_timeout", b"unmount_timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicatedVolumeSpec: _TypeAlias = ReplicatedVolumeSpec  # noqa: Y015
 
 @_typing.final
 class Database(_message.Message):

@@ -57,6 +57,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """fence_ipmilan, or an absolute path"""
     FORMAT_FENCE_OPTION: _Format.ValueType  # 31
     """one line"""
+    FORMAT_DRBD_RESOURCE: _Format.ValueType  # 32
+    """name of one resource in drbd.conf"""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper): ...
 
@@ -88,6 +90,8 @@ FORMAT_FENCE_AGENT: Format.ValueType  # 30
 """fence_ipmilan, or an absolute path"""
 FORMAT_FENCE_OPTION: Format.ValueType  # 31
 """one line"""
+FORMAT_DRBD_RESOURCE: Format.ValueType  # 32
+"""name of one resource in drbd.conf"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final

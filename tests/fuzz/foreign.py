@@ -21,7 +21,7 @@ from hasys.guard import arbiter, notes
 from hasys.guard.client import notes_of
 from hasys.lease.ballots import Ballots, Block, Claim, Look
 from hasys.lease.wire import parse_secret
-from hasys.model import mounts
+from hasys.model import drbd, mounts
 from hasys.model.errors import ConfigRefused, Refused
 from hasys.reconciler.witnessing import event_of
 from hasys.resources import fence_agent
@@ -98,6 +98,26 @@ def imported(data: bytes) -> None:
         assert all(line.startswith("#") for line in written.splitlines()), written
     with suppress(Refused):
         assert len(manifest.load([("made", written)]).objects) == len(made.objects)
+
+
+# ---------------------------------------------------------------- DRBD
+def drbd_status(data: bytes) -> None:
+    """Both ways in which it tells of a volume; what is understood can be judged and told."""
+    text = data.decode("utf-8", "replace")
+    with suppress(drbd.Unreadable):
+        drbd.major_version(text)
+    with suppress(drbd.Unreadable):
+        _told(drbd.from_proc(text, 0, 65536))
+    with suppress(drbd.Unreadable):
+        _told(drbd.from_json(text, "r0", 0))
+
+
+def _told(volume: drbd.Volume | None) -> None:
+    if volume is not None:
+        assert 0.0 <= volume.in_sync <= 100.0
+        told = f"{volume.refusal()}{volume.trouble()}"
+        assert told.isprintable()
+        assert len(told) < 500 * (1 + len(volume.peers))
 
 
 # ---------------------------------------------------------------- the small ones

@@ -168,3 +168,13 @@ def stream() -> bytes:
     ]
     messages = [pb.Message(term=2, incarnation=7, voting=True, **body) for body in bodies]  # type: ignore[arg-type]
     return b"".join(frame(message) for message in messages)
+
+
+DRBD = [
+    b"version: 8.4.11 (api:1/proto:86-101)\n 0: cs:SyncTarget ro:Secondary/Primary ds:Inconsistent/UpToDate C r-----\n"
+    b"    ns:0 nr:9 dw:9 dr:0 al:8 bm:0 lo:0 pe:0 ua:0 ap:0 ep:1 wo:f oos:32768\n 1: cs:Unconfigured\n",
+    b'[{"name": "r0", "role": "Primary", "devices": [{"volume": 0, "minor": 0, "disk-state": "UpToDate", "size": 99}],'
+    b' "connections": [{"name": "n2", "connection-state": "Connected", "peer-role": "Secondary", "peer_devices": ['
+    b'{"volume": 0, "replication-state": "Established", "peer-disk-state": "UpToDate", "out-of-sync": 0}]}]}]',
+]
+"""What DRBD 8.4 writes to /proc/drbd, and what drbdsetup prints of DRBD 9."""

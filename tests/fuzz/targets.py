@@ -404,6 +404,7 @@ TARGETS = {
     "notes": Target(foreign.guard_notes, lambda: samples.NOTES),
     "arbiter": Target(foreign.arbiter_area, foreign.arbiter_seeds),
     "import": Target(foreign.imported, foreign.imported_seeds),
+    "drbd": Target(foreign.drbd_status, lambda: samples.DRBD),
     "small": Target(foreign.small, foreign.small_seeds),
 }
 """By the name that ``make fuzz`` takes."""

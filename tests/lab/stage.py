@@ -53,8 +53,7 @@ class Stage:
 
     def settle(self) -> str:
         """Undo the last fault, wait until the group could survive the next one; returns its Active."""
-        self.cluster.restore()
-        active = self.cluster.wait_redundant(GROUP)
+        active = self.cluster.settle(GROUP)
         self.web.wait_answer(10)
         return active
 
@@ -74,22 +73,9 @@ class Stage:
         )
 
     def make_leader(self, wanted: str) -> None:
-        """Kill the leader's store until ``wanted`` leads; the group is settled again afterwards."""
-        for _ in range(8):
-            if self._leader() == wanted:
-                return
-            self._depose()
-            self.settle()
-        raise AssertionError(f"{wanted} never led")
-
-    def _leader(self) -> str:
-        status = self.cluster.wait(lambda s: s["cluster"]["leader"], 10, "a leader")
-        return str(status["cluster"]["leader"])
-
-    def _depose(self) -> None:
-        old = self._leader()
-        self.machine(old).kill("store")
-        self.cluster.wait(lambda s: s["cluster"]["leader"] not in ("", old), 10, "another leader")
+        """``wanted`` leads, and the group is settled."""
+        self.cluster.make_leader(wanted, GROUP)
+        self.web.wait_answer(10)
 
     def assert_felt_at_most(self, since: float, seconds: float) -> None:
         """The client is served, and missed the address for no longer than that, the probe's own pauses aside."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from hasys.lab.cluster import group_of
 from hasys.lab.shell import until
+from hasys.store.main import NICE
 from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
 
 pytestmark = pytest.mark.lab
@@ -36,6 +40,23 @@ def killed(act: Act, role: str) -> float:
 def test_a_killed_process_of_the_active_is_not_felt(act: Act, role: str) -> None:
     struck = killed(act, role)
     act.stage.assert_stayed(act.active, struck)
+
+
+@pytest.mark.parametrize("role", ["store", "guard"])
+def test_what_keeps_a_lease_does_not_wait_for_memory_to_be_read_from_a_disk(act: Act, role: str) -> None:
+    for machine in map(act.stage.machine, (act.active, act.standby)):
+        [pid] = machine.processes(role)
+        found = re.findall(r"^(Pss|Locked):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        sizes = {name: int(size) for name, size in found}
+        assert sizes["Locked"] > 0.95 * sizes["Pss"], f"{role} on {machine.name}: {sizes} kB"
+
+
+def test_the_store_comes_before_ordinary_work_also_where_sessions_share_the_processors(act: Act) -> None:
+    for machine in map(act.stage.machine, (act.active, act.standby)):
+        [pid] = machine.processes("store")
+        assert os.getpriority(os.PRIO_PROCESS, pid) == NICE
+        group = Path(f"/proc/{pid}/autogroup")
+        assert not group.exists() or group.read_text().split()[-1] == str(NICE)
 
 
 def test_a_killed_guard_moves_nothing(act: Act) -> None:

@@ -34,18 +34,6 @@ def states(cluster: Cluster) -> dict[str, str]:
     return {member["name"]: member["state"] for member in listed["members"]}
 
 
-def lead(cluster: Cluster, wanted: str) -> None:
-    """Kill the store that leads until the wanted one does."""
-    for _ in range(8):
-        leader = cluster.status()["cluster"]["leader"]
-        if leader == wanted:
-            return
-        cluster.machine(leader).kill("store")
-        cluster.wait(lambda s, old=leader: s["cluster"]["leader"] not in ("", old), 10, "another leader")  # type: ignore[misc]
-        cluster.wait_ready()
-    raise AssertionError(f"{wanted} never led")
-
-
 def test_the_witness_is_replaced_while_a_group_runs_and_the_new_one_grants(lab: Lab) -> None:
     cluster = Cluster(lab)
     cluster.start()
@@ -64,7 +52,7 @@ def test_the_witness_is_replaced_while_a_group_runs_and_the_new_one_grants(lab: 
     for node in ("n1", "n2"):
         until(lambda node=node: set(guard(cluster, node)["stores"]) == {"n1", "n2", "w2"}, 10, "the guards to know")  # type: ignore[misc]
 
-    lead(cluster, "w2")
+    cluster.make_leader("w2", "web")
     standby = "n2" if active == "n1" else "n1"
     lab.power_off(standby)  # the own store is a follower now, and every grant is the newcomer's
     cluster.wait(lambda s: any(n["name"] == standby and n["state"] == "Lost" for n in s["nodes"]), 10, "it to be lost")

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hasys.lab.cluster import Cluster, CommandFailed, address_manifest, application_manifest, group_manifest, group_of
+from hasys.lab.cluster import (
+    Cluster,
+    CommandFailed,
+    address_manifest,
+    application_manifest,
+    group_manifest,
+    group_of,
+    runs,
+)
 from hasys.lab.instruments import Probe, Watch
 from hasys.lab.lab import Lab
 from hasys.lab.shell import until
@@ -45,24 +53,23 @@ class Day:
 
     def __init__(self, house: House) -> None:
         self.lab, self.cluster, self.watch, self.web = house.lab, house.cluster, house.watch, house.web
-        self.cluster.restore()
+        self.cluster.settle(GROUP)
         until(self._has_settled, 10, "the Standby to keep what it knows of the group as it is")
         self.web.wait_answer(10)
         self.began, self.clock = time.monotonic(), datetime.now(UTC)
 
     def _has_settled(self) -> bool:
         """What the Standby would run on its operator's word is the group as it is: the day before may still move it."""
-        self.lost = self.cluster.wait_redundant(GROUP)
+        status = self.cluster.wait(lambda s: runs(s, GROUP) and group_of(s, GROUP)["redundant"], 30, "redundancy")
+        self.lost, self.epoch = group_of(status, GROUP)["active"], group_of(status, GROUP)["epoch"]
         self.alone = next(name for name in self.cluster.nodes if name != self.lost)
-        self.epoch = self.cluster.group(GROUP)["epoch"]
         kept = lastknown.read(self.cluster.folder / self.alone / "data" / "last-known")
         groups = [obj.group for obj, _ in (kept.changes if kept else ()) if obj.WhichOneof("kind") == "group"]
         return any(g.metadata.name == GROUP and g.status.assignment.epoch == self.epoch for g in groups)
 
     def on_node(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """A command typed on the node that is left."""
-        full = self.lab.machines[self.alone].command(*self.cluster.command(*argv))
-        return subprocess.run(full, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+        return self.cluster.on_node(self.alone, *argv)
 
     def lose_the_others(self) -> None:
         """The witness first: with it the Standby, once the Active is off, would still be given the group."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hasys.lab.cluster import Cluster, address_manifest, group_manifest, group_of
+from hasys.lab.cluster import Cluster, address_manifest, group_manifest, group_of, runs
 from hasys.lab.feed import Status
 from hasys.lab.lab import Lab
 from hasys.lab.shell import until
@@ -37,13 +37,7 @@ def homes() -> dict[str, tuple[str, str]]:
 
 def running(status: Status, wanted: dict[str, str]) -> bool:
     """Each of these groups runs, with all it has, on the node named."""
-    groups = {name: group_of(status, name) for name in wanted}
-    return all(
-        groups[name]["phase"] == "Running"
-        and groups[name]["active"] == home
-        and all(r["state"] == "Running" and r["node"] == home for r in groups[name]["resources"])
-        for name, home in wanted.items()
-    )
+    return all(runs(status, name, home) for name, home in wanted.items())
 
 
 def used(pid: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from hasys.lab.cluster import (
 )
 from hasys.lab.disks import MountWatch, SharedDisk
 from hasys.lab.instruments import Probe
-from hasys.lab.shell import until
+from hasys.lab.shell import run, until
 from tests.lab.stage import lab_or_skip
 
 pytestmark = pytest.mark.lab
@@ -77,14 +76,18 @@ def stage() -> Iterator[Stage]:
         yield Stage(cluster, disk, point, watch, lab.http_probe(VIP, PORT))
 
 
+FILL = """
+mount "$1" "$2"; mkdir "$2/html"
+printf %s "$3" > "$2/html/index.html"; printf %s "$4" > "$2/nginx.conf"
+umount "$2"
+"""
+
+
 def _fill(disk: SharedDisk, point: Path) -> None:
-    """What the web server needs, on the disk itself."""
-    (point / "html").mkdir(parents=True)
-    subprocess.run(["mount", disk.device, str(point)], check=True)
-    (point / "html").mkdir()
-    (point / "html/index.html").write_text("from the shared disk")
-    (point / "nginx.conf").write_text(NGINX.format(folder=point, port=PORT))
-    subprocess.run(["umount", str(point)], check=True)
+    """What the web server needs, on the disk itself; mounted where no machine that begins now copies the mount."""
+    point.mkdir()
+    conf = NGINX.format(folder=point, port=PORT)
+    run("unshare", "--mount", "sh", "-ec", FILL, "fill", disk.device, str(point), "from the shared disk", conf)
 
 
 @pytest.fixture(autouse=True)

@@ -119,15 +119,7 @@ def test_a_cut_link_moves_nothing_for_who_has_the_lock_goes_on(two: Two) -> None
 
 
 def test_a_lost_active_is_taken_over_and_returns_as_standby(two: Two) -> None:
-    two.lose("n1")
-    two.wait_holder(["n2"], ALONE)
-    two.web.wait_answer(10, since=time.monotonic())
-    assert "policy arbiter" in two.alone_on("n2")["reason"]
-    server = two.servers("n2")
-    two.lab.power_on("n1")
-    two.cluster.wait_running(GROUP, active="n2")
-    two.wait_standby("n1")
-    assert two.servers("n2") == server, "it goes on under the leader's epoch, without a stop"
+    two.assert_a_lost_active_is_taken_over_and_returns_as_standby("policy arbiter")
 
 
 @pytest.mark.long

@@ -64,17 +64,17 @@ def test_a_lost_active_is_taken_over_on_an_operators_word_alone_and_returns_as_s
     two.lose("n1")
     pause(2 * LEASE_OVER)
     assert two.watch.holders(VIP) == []
-    unconfirmed = two.on_node("n2", "failover", GROUP, "--force", "--to", "n2")
+    unconfirmed = two.cluster.on_node("n2", "failover", GROUP, "--force", "--to", "n2")
     assert unconfirmed.returncode == 1
     assert "n1" in unconfirmed.stderr
-    done = two.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes", "--reason", "n1 burnt")
+    done = two.cluster.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes", "--reason", "n1 burnt")
     assert done.returncode == 0, done.stderr
     two.wait_holder(["n2"], 5)
     two.web.wait_answer(5)  # the program behind the address starts after it
     back = time.monotonic()
     two.lab.power_on("n1")
     two.cluster.wait_running(GROUP, active="n2")
-    two.cluster.wait(lambda s: group_of(s, GROUP)["nodes"]["n1"] == "Standby", 20, "n1 to be Standby")
+    two.wait_standby("n1")
     assert two.watch.holders(VIP) == ["n2"]
     assert two.web.outage(back).felt < 0.5
 
@@ -101,7 +101,7 @@ def test_a_switchover_works_and_an_active_that_slept_alone_goes_on(two: Two) -> 
     assert two.watch.holders(VIP) == []
     node.thaw(frozen)
     two.wait_holder(["n2"], ALONE)
-    seen = json.loads(two.on_node("n2", "status", "-o", "json").stdout)
+    seen = json.loads(two.cluster.on_node("n2", "status", "-o", "json").stdout)
     assert group_of(seen, GROUP)["active"] == "n2"
 
 
@@ -111,7 +111,7 @@ def test_when_the_operators_word_was_wrong_the_token_wins_at_once(staged: Two) -
     server = staged.servers("n1")
     staged.lab.partition(["n1"], ["n2"])
     pause(LEASE_OVER)
-    done = staged.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes")
+    done = staged.cluster.on_node("n2", "failover", GROUP, "--force", "--to", "n2", "--yes")
     assert done.returncode == 0, done.stderr
     staged.wait_holder(["n1", "n2"], 10)
     staged.lab.heal()

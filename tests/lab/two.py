@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -39,9 +38,7 @@ class Two:
 
     def settle(self) -> float:
         """Both see each other, ``web`` runs on n1 and could go to n2; what is to be remembered lies on disks."""
-        self.cluster.restore()
-        self.cluster.wait(lambda s: not any(n["state"] == "Lost" for n in s["nodes"]), 20, "both to be seen")
-        if self.cluster.wait_running(GROUP) != "n1":
+        if self.cluster.settle(GROUP, redundant=False) != "n1":
             self.cluster.hasys("switchover", GROUP, "--to", "n1")
             self.cluster.wait_running(GROUP, active="n1")
         self.web.wait_answer(10, since=time.monotonic())
@@ -54,11 +51,6 @@ class Two:
         yield self
         self.watch.assert_never_two(began)
         assert self.watch.asked(VIP, began), "the watcher did not watch"
-
-    def on_node(self, name: str, *argv: str) -> subprocess.CompletedProcess[str]:
-        """A command typed on one node."""
-        full = self.lab.machines[name].command(*self.cluster.command(*argv))
-        return subprocess.run(full, capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL)
 
     def servers(self, name: str) -> set[int]:
         return set(self.lab.machines[name].processes("http.server"))
@@ -74,7 +66,19 @@ class Two:
 
     def alone_on(self, name: str) -> Mapping[str, Any]:
         """The group as ``hasys status`` shows it on a node without a majority."""
-        return group_of(json.loads(self.on_node(name, "status", "-o", "json").stdout), GROUP)
+        return group_of(json.loads(self.cluster.on_node(name, "status", "-o", "json").stdout), GROUP)
+
+    def assert_a_lost_active_is_taken_over_and_returns_as_standby(self, why: str) -> None:
+        """``why``: what status says on the node that has it then."""
+        self.lose("n1")
+        self.wait_holder(["n2"], ALONE)
+        self.web.wait_answer(10, since=time.monotonic())
+        assert why in self.alone_on("n2")["reason"]
+        server = self.servers("n2")
+        self.lab.power_on("n1")
+        self.cluster.wait_running(GROUP, active="n2")
+        self.wait_standby("n1")
+        assert self.servers("n2") == server, "it goes on under the leader's epoch, without a stop"
 
     def assert_only_the_last_active_starts_alone(self) -> None:
         """Both lose their power, n1 last; each returns alone."""

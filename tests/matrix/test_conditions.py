@@ -127,10 +127,7 @@ def test_row_33_a_leader_whose_disk_hangs_hands_over_and_nothing_moves(cluster: 
             (cluster.folder / name / "data").unlink()
         watch = serve(cluster)
         began = time.monotonic()
-        while cluster.status()["cluster"]["leader"] != leader:
-            cluster.machine(cluster.status()["cluster"]["leader"]).kill("store")
-            cluster.wait(lambda s: s["cluster"]["leader"], 10, "a leader")
-            cluster.wait_redundant(GROUP)
+        cluster.make_leader(leader, GROUP)
         active = cluster.wait_redundant(GROUP)
         epoch = cluster.group(GROUP)["epoch"]
         disks.hang()
@@ -249,8 +246,7 @@ def timing_profile(name: str) -> str:
     return f"apiVersion: hasys/v1\nkind: Cluster\nmetadata: {{name: demo}}\nspec: {{profile: {name}}}\n"
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("profile", ["fast", "wan"])
+@pytest.mark.parametrize("profile", [pytest.param("fast", marks=pytest.mark.long), "wan"])
 def test_row_40_timings_changed_in_operation_with_a_leader_change_in_the_middle_move_nothing(
     act: Act, profile: str
 ) -> None:

@@ -65,7 +65,6 @@ def test_row_20_a_frozen_agent_is_given_the_grace_time_then_the_group_fails_over
     machine.thaw(frozen)
 
 
-@pytest.mark.long
 def test_row_12_an_application_that_fails_everywhere_is_retried_where_it_failed_least_and_says_why(act: Act) -> None:
     machines = [act.stage.machine(name) for name in act.stage.cluster.nodes]
     for machine in machines:

@@ -10,7 +10,7 @@
 
 Commands, one a line: ``cluster``, ``group``, ``nodes of GROUP NODE:PRIO...``, ``was GROUP NODE@EPOCH``,
 ``delete GROUP``, ``cut|join NODE at ADDRESS``, ``advance TIME``,
-``power-off|power-on|silence|deafen|heal NODE``, ``kill-agent|start-agent NODE``,
+``power-off|power-on|silence|deafen|heal|freeze NODE``, ``watchdog NODE TIME``, ``kill-agent|start-agent NODE``,
 ``disarm NODE``, ``network NODE link|silent|gateway|unsteady|well [asked MEMBER...] [gateway]`` (of eth0),
 ``break RESOURCE on NODE: WORDS``, ``hang|mend RESOURCE on NODE``, ``stick|unstick RESOURCE on NODE``,
 ``fill|free disk of NODE``, ``gate GROUP on NODE closed: WORDS``, ``gate GROUP on NODE open``,
@@ -168,6 +168,12 @@ class Story:
 
     def _power_on(self, words: list[str], line: str) -> None:
         self.world.boot(words[0])
+
+    def _freeze(self, words: list[str], line: str) -> None:
+        self.world.freeze(words[0])
+
+    def _watchdog(self, words: list[str], line: str) -> None:
+        self.world.machines[words[0]].watchdog = seconds(words[1])
 
     def _silence(self, words: list[str], line: str) -> None:
         self.world.machines[words[0]].silent = True

@@ -21,6 +21,7 @@ FAULTS = (
     "do drain on {n} because shutdown", "do undrain on {n}", "do pause web", "do resume web", "do retry web",
     "do resolve web on {n} as active", "do resolve web on {n} as standby", "lose quorum", "regain quorum",
     "fill disk of {n}", "free disk of {n}", "gate shop on {n} closed: gate replica: 3", "gate shop on {n} open",
+    "freeze {n}",
 )  # fmt: skip
 
 
@@ -29,6 +30,8 @@ def history(seed: int) -> Story:
     dice = random.Random(seed)
     story = Story()
     story.command("cluster n1 n2 n3 w:Witness")
+    for node in NODES:
+        story.command(f"watchdog {node} 4s")
     story.command("group web n1:100 n2:50 n3:10 stop=3s with web-ip web-app extra~")
     story.command("group db n2:100 n1:50 with db-app")
     story.command("group shop n1:100 n3:50 limit=2/10s/15s failback=5s reboots with shop-ip")
@@ -36,7 +39,7 @@ def history(seed: int) -> Story:
     for _ in range(20):
         story.command(f"advance {dice.choice(['50ms', '300ms', '1s', '3s'])}")
         line = dice.choice(FAULTS).format(n=dice.choice(NODES))
-        if line.startswith("power-off") or line.split()[0] in ("power-on", "kill-agent", "start-agent"):
+        if line.split()[0] in ("power-off", "power-on", "freeze", "kill-agent", "start-agent"):
             _power(story, line)
         elif line.startswith("do ") and not story.world.leading:
             continue
@@ -60,7 +63,8 @@ def mend(story: Story) -> None:
         machine.full = False
         machine.broken.clear()
         machine.stuck.clear()
-        if not machine.up:
+        if not machine.up or machine.reset_at is not None:
+            world.power_off(machine.name)
             world.boot(machine.name)
         machine.agent, machine.agent_gone_at = True, None
     if not world.quorum:

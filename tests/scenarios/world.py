@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from hasys.api.outliving import stopped_after
 from hasys.lease.assignments import Assignments, GroupAssignment
 from hasys.lease.durable import TokenDropped, TokenTaken
 from hasys.lease.facts import NodeFacts
@@ -86,6 +87,10 @@ class Machine:
     """Its store's disk takes no writes."""
     stuck: set[str] = field(default_factory=set)
     """Resources that do not stop."""
+    watchdog: float = 0.0
+    """Seconds of its armed watchdog; 0: none."""
+    reset_at: float | None = None
+    """When that stops the machine: its guard hangs, and what runs goes on until then."""
     running: dict[str, dict[str, tuple[ResourceState, float]]] = field(default_factory=dict)
     """Group -> resource -> state and since when."""
     attempts: dict[str, int] = field(default_factory=dict)
@@ -130,7 +135,7 @@ class World:
     # ------------------------------------------------------------ faults
     def boot(self, name: str) -> None:
         m = self.machines[name]
-        m.up, m.agent, m.boot = True, True, m.boot + 1
+        m.up, m.agent, m.boot, m.reset_at = True, True, m.boot + 1, None
         m.running, m.epochs, m.agent_gone_at = {}, {}, None
         if m.role is not Role.WITNESS:
             make: Callable[..., Keeper] = Keeper
@@ -140,7 +145,13 @@ class World:
 
     def power_off(self, name: str) -> None:
         m = self.machines[name]
-        m.up, m.keeper, m.running, m.epochs = False, None, {}, {}
+        m.up, m.keeper, m.running, m.epochs, m.reset_at = False, None, {}, {}, None
+
+    def freeze(self, name: str) -> None:
+        """Guard and agent hang; what runs goes on until the watchdog stops the machine."""
+        m = self.machines[name]
+        assert m.watchdog, "nothing is promised of a node whose guard hangs and that has no watchdog"
+        m.keeper, m.reset_at = None, self.now + m.watchdog
 
     def lose_leader(self) -> None:
         """The leading store dies; another one leads after an election."""
@@ -170,6 +181,9 @@ class World:
         for m in self.machines.values():
             if m.keeper is not None:
                 self._guard(m, m.keeper)
+            elif m.reset_at is not None and self.now >= m.reset_at:
+                self.tell(f"the watchdog of {m.name} stops it")
+                self.power_off(m.name)
         self._push()
         for m in self.machines.values():
             for name in list(self.groups):
@@ -351,9 +365,19 @@ class World:
 
     def _assigned(self) -> Assignments:
         groups = {}
+        lingers = {m.name: stopped_after(m.watchdog) for m in self.machines.values() if m.watchdog}
         for name, group in self.groups.items():
             a = group.assignment
-            groups[name] = GroupAssignment(a.node, a.epoch, 1, a.previous_node, a.previous_epoch, a.revoked)
+            groups[name] = GroupAssignment(
+                a.node,
+                a.epoch,
+                1,
+                a.previous_node,
+                a.previous_epoch,
+                a.revoked,
+                lingers=lingers,
+                earlier=dict(a.earlier),
+            )
         fenced = {n.name: n.fence_boot_id for n in self.nodes.values() if n.fence_confirmed}
         return Assignments(groups, fenced)
 

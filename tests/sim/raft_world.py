@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hasys.model.timing import PROFILES, RHO, Timing, over
@@ -38,6 +38,10 @@ class Ledger:
 
     def snapshot(self) -> bytes:
         return b"\n".join(b"%d %s" % item for item in sorted(self.entries.items()))
+
+    def snapshot_parts(self) -> Iterator[bytes]:
+        data = self.snapshot()
+        return (data[at : at + 100] for at in range(0, len(data), 100))
 
     def restore(self, index: int, data: bytes) -> None:
         self.entries = {}

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from hasys.lease.granting import Authority, Granter
+from hasys.lease.facts import Authority
+from hasys.lease.granting import Granter
 from hasys.lease.keeping import Effect, Keeper, Oath
 from hasys.lease.wire import KeepAlive
 from tests.sim.grants.history import Parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -388,6 +389,36 @@ def test_a_leader_killed_with_many_batches_pending_follows_again_within_a_second
     world.start(old)
     index = max(world.acknowledged.values())
     assert world.run_until(lambda: world._applied(machine) >= index, 1.0) < 1.0
+
+
+def test_a_snapshot_is_made_in_pieces_between_which_everything_else_has_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = cluster()
+    machine = world.machines[leader_of(world)]
+    core, ledger, made = core_of(world, machine.name), machine.ledger, list[int]()
+    assert ledger is not None
+
+    def pieces() -> Iterator[bytes]:
+        state = ledger.snapshot()
+        for number in range(50):
+            made.append(number)
+            yield b"" if number else state
+
+    monkeypatch.setattr(ledger, "snapshot_parts", pieces)
+    core.compact_entries, at, turns = 1, core.applied, 0
+    while not made or core.next_deadline() <= machine.local(world.now):
+        before, turns = len(made), turns + 1
+        assert turns < 100
+        core.advance(machine.local(world.now))
+        assert len(made) - before <= core.parts_at_once
+        core.compact_entries = 10**6
+        if turns == 2:
+            acknowledged(world, machine.name)
+    assert len(made) == 50
+    snapshot = core._journal.snapshot
+    assert snapshot is not None
+    assert snapshot.index == at < core.applied, "of the state at its beginning"
 
 
 def test_a_follower_behind_the_log_gets_a_snapshot() -> None:

@@ -37,7 +37,7 @@ MEMORY = 512
 """MiB of a guest."""
 WATCHDOG = 10
 """Seconds: the shortest that profile wan allows."""
-BOOT = 240.0
+BOOT = float(os.environ.get("HASYS_VM_BOOT", "240"))
 READY = 300.0
 """Seconds for what takes 15 and 40 on an idle machine of two processors without KVM."""
 _ETH_P_ARP = 0x0806
@@ -195,19 +195,24 @@ class Stage:
             run("ip", "link", "set", f"tap-{name}", "master", "br0", "up")
 
     def _guest(self, lab: ModuleType, name: str, number: int, accel: str) -> Any:
-        disk = self.folder / f"{name}.img"
-        with disk.open("wb") as file:
-            file.truncate(96 << 20)
-        run("mkfs.ext4", "-q", "-F", str(disk))  # with a journal: the note and the log must survive a power cut
+        disks = self._disks(name)
         shares = [(str(ROOT), str(ROOT)), (str(self.folder / "cluster"), "/cluster")]
         base = str(Path(sys.base_prefix).resolve())
         if not base.startswith("/usr"):
             shares.append((base, base))
         return lab.Guest(
-            BUILT, name, [f"{NET}.{number}/24"], [f"tap-{name}"], disks=[str(disk)], mem=MEMORY, accel=accel,
+            BUILT, name, [f"{NET}.{number}/24"], [f"tap-{name}"], disks=disks, mem=MEMORY, accel=accel,
             run=self.folder / "run", shares=shares,
             append="vml.state=/dev/vda no_timer_check",  # an emulated timer that is late is no broken one
         )  # fmt: skip
+
+    def _disks(self, name: str) -> list[str]:
+        """Images of a guest's disks, as /dev/vda and so on; the first one holds its state."""
+        disk = self.folder / f"{name}.img"
+        with disk.open("wb") as file:
+            file.truncate(96 << 20)
+        run("mkfs.ext4", "-q", "-F", str(disk))  # with a journal: the note and the log must survive a power cut
+        return [str(disk)]
 
     # ------------------------------------------------------------ life
     def power_on(self, *names: str) -> None:
@@ -220,10 +225,20 @@ class Stage:
 
     def boot(self, name: str) -> float:
         """Wait for the next boot of a guest and start hasys in it; returns when the boot was over (monotonic)."""
+        at = self.wait_boot(name)
+        self.run_node(name)
+        return at
+
+    def wait_boot(self, name: str) -> float:
+        """Wait for the next boot of a guest; returns when it was over (monotonic)."""
         guest = self.guests[name]
         self.boots[name] += 1
         guest.wait_boot(self.boots[name], BOOT)
-        at = time.monotonic()
+        return time.monotonic()
+
+    def run_node(self, name: str) -> None:
+        """Start hasys, after what a machine has at its boot."""
+        guest = self.guests[name]
         guest.sh(f"mkdir -p /state/{name}; cp -n /cluster/{name}/* /state/{name}/; chmod 600 /state/{name}/*")
         guest.sh("modprobe softdog && ls /dev/watchdog")
         guest.sh("nft -f -", stdin=FIREWALL)
@@ -231,7 +246,6 @@ class Stage:
             self.conformed = guest.sh(f"cd {ROOT} && {sys.executable} -m tests.conformance.watchdog", timeout=120)
         command = " ".join([*hasys_command(), "node", "run", "--config", f"/state/{name}/node.yaml"])
         guest.sh(f"setsid {command} >>/state/log 2>&1 </dev/null & echo started")
-        return at
 
     def start_witness(self) -> None:
         """The store alone, which is all that a witness is: without a supervisor that would outlive or restart it."""

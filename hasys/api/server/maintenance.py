@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 from collections.abc import AsyncIterator, Iterator
@@ -103,9 +104,14 @@ class Maintenance:
     def _refuse_in_use(self, name: str) -> None:
         for obj in self._machine.list("Group"):
             group = obj.group.metadata.name
-            assignment = obj.group.status.assignment
-            if name in (assignment.node, assignment.previous_node):
+            a = obj.group.status.assignment
+            if name == a.node:
                 raise Refused(f"group {group!r} runs on {name}: 'hasys drain {name}' first")
+            if name in (a.previous_node, *(holder.node for holder in a.earlier)):
+                raise Refused(
+                    f"group {group!r} left {name}, which may still have something of it: wait until it has let go, or,"
+                    f" if it is off for sure, 'hasys fence-confirm {name}'"
+                )
             if any(node.name == name for node in obj.group.spec.nodes):
                 raise Refused(f"group {group!r} can run on {name}: take it out of its spec.nodes first")
 
@@ -195,14 +201,25 @@ class Maintenance:
         self._backups += 1
         try:
             await self._engine.confirm(timeout=CONFIRM)
-            data = self._machine.snapshot()
+            revision, term = self._machine.revision, self._engine.status().term
+            data, digest = await _pieced(self._machine.snapshot_parts())
             header = api_pb2.BackupHeader(
                 cluster=self._config.cluster, cluster_id=self._config.cluster_id, time=now(), size=len(data),
-                resource_version=self._machine.revision, term=self._engine.status().term,
+                resource_version=revision, term=term,
             )  # fmt: skip
             yield api_pb2.BackupResponse(header=header)
             for start in range(0, len(data), CHUNK):
                 yield api_pb2.BackupResponse(data=data[start : start + CHUNK])
-            yield api_pb2.BackupResponse(sha256=hashlib.sha256(data).digest())
+            yield api_pb2.BackupResponse(sha256=digest)
         finally:
             self._backups -= 1
+
+
+async def _pieced(parts: Iterator[bytes]) -> tuple[bytes, bytes]:
+    """All of it, and its SHA-256. Others have their turn between two pieces: leases are renewed by this very loop."""
+    made, hashed = [], hashlib.sha256()
+    for part in parts:
+        made.append(part)
+        hashed.update(part)
+        await asyncio.sleep(0)
+    return b"".join(made), hashed.digest()

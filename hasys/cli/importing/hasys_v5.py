@@ -52,9 +52,9 @@ def translate(text: str, wanted: Wanted) -> Imported:
     _disk(made, known, wanted)
     _heartbeat(made, known, wanted)
     for name, one in known.items():
-        why = "replication of blocks is not managed by hasys: keep it in drbd.conf" if name.startswith("DSYNC_") else (
-            "there is no setting like it: 'hasys get -o yaml' shows what there is"
-        )  # fmt: skip
+        why = "there is no setting like it: 'hasys get -o yaml' shows what there is"
+        if name.startswith("DSYNC_"):
+            why = "DRBD's own setting: keep it in drbd.conf, a ReplicatedVolume is what uses it"
         made.leave(f"line {one.line}: {name}={one.value}", why)
     return made
 

@@ -10,7 +10,9 @@ Private methods of the library are overridden under their mangled names (``_Sync
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from hasys.model.timing import Timing
 from hasys.store.raft.changing import Changing
@@ -28,12 +30,35 @@ KEEP_BYTES = 1024 * 1024
 """Of the log behind a snapshot, for followers that are a little behind."""
 
 
+PARTS_AT_ONCE = 4
+"""Pieces of a snapshot that are made in one turn: all of a small state."""
+
+
+@dataclass
+class _Packing:
+    """A snapshot that is being made."""
+
+    index: int
+    term: int
+    membership: Membership | None
+    left: Iterator[bytes]
+    parts: list[bytes] = field(default_factory=list)
+
+    def finished(self, count: int) -> bool:
+        """Make so many pieces; True: that was all."""
+        made = list(islice(self.left, count))
+        self.parts += made
+        return len(made) < count
+
+
 class Core(Changing):
     """The entry points. After a :class:`SafetyViolated` or any other exception the core must not be used any more."""
 
     compact_bytes = COMPACT_BYTES
     compact_entries = COMPACT_ENTRIES
     keep_entries = KEEP_ENTRIES
+    parts_at_once = PARTS_AT_ONCE
+    _packing: _Packing | None = None
 
     def _enter(self, now: float) -> None:
         Clock.now = now
@@ -100,18 +125,28 @@ class Core(Changing):
         self._release_held()
 
     def _compact(self) -> None:
+        """Piece by piece: a leader that packed a large state at a stretch would not be heard meanwhile."""
+        if self._packing is None and self._grown():
+            at = self.applied
+            self._packing = _Packing(
+                at, self._journal.term_at(at), self._membership_at(at), self._machine.snapshot_parts()
+            )
+        packing = self._packing
+        if packing is None or not packing.finished(self.parts_at_once):
+            return
+        self._packing = None
+        data = pack_snapshot(packing.membership, b"".join(packing.parts))
+        if packing.index > self._journal.first:  # else the leader's snapshot came in between
+            taken = SnapshotFile(packing.index, packing.term, data)
+            self._journal.compact(taken, self._entries_to_keep(taken.index))
+
+    def _grown(self) -> bool:
+        """Enough was written and applied since the last snapshot."""
         journal = self._journal
         snapshot = journal.snapshot
         wanted = max(self.compact_bytes, 2 * len(snapshot.data) if snapshot else 0)
         many = self.applied - (snapshot.index if snapshot else 0) >= self.compact_entries
-        if not (journal.written > wanted or many) or self.applied <= journal.first:
-            return
-        taken = SnapshotFile(
-            self.applied,
-            journal.term_at(self.applied),
-            pack_snapshot(self._membership_at(self.applied), self._machine.snapshot()),
-        )
-        journal.compact(taken, self._entries_to_keep(taken.index))
+        return (journal.written > wanted or many) and self.applied > journal.first
 
     def _entries_to_keep(self, index: int) -> int:
         items = self._journal.items
@@ -124,6 +159,8 @@ class Core(Changing):
     # ------------------------------------------------------------ time
     def next_deadline(self) -> float:
         """When :meth:`advance` is due at the latest."""
+        if self._packing is not None:
+            return self.now
         if self.leading:
             return self._next_round
         if self._undecided():

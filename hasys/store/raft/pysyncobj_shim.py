@@ -1,11 +1,14 @@
 """What PySyncObj 0.3.17 is given instead of its own clock, pickle, transport and journal.
 
 Importing this module disarms the library for the whole process: its pickle names refuse, so that no byte from a network
-or a file can reach an unpickler, and its clock is the time of the last event handed to a core.
+or a file can reach an unpickler, and its clock is the time of the last event handed to a core. And it gives back
+``socket.inet_ntop``, which the library replaces by one that works on Windows alone.
 """
 
 from __future__ import annotations
 
+import _socket
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +78,7 @@ def _disarm() -> None:
     for module in (pysyncobj.syncobj, pysyncobj.serializer, pysyncobj.tcp_connection):
         module.pickle = _NoPickle()
     pysyncobj.syncobj.monotonicTime = Clock.read
+    socket.inet_ntop = _socket.inet_ntop
 
 
 _disarm()

@@ -53,7 +53,7 @@ async def main(context: Path, total: int) -> None:
         for generation in count():
             for group in range(total // GROUP_SIZE):
                 if generation == 0:
-                    await client.apply([head(group), address(group)])
+                    await client.apply([head(group), address(group)], timeout=60)
                 for first in range(1, GROUP_SIZE, BATCH):
                     await client.apply(delays(group, first, min(first + BATCH, GROUP_SIZE), generation), timeout=60)
             if generation == 0:

@@ -78,6 +78,19 @@ class State(Ledger):
         self.checker.reference.snapshot_at(self.revision, data)
         return data
 
+    def snapshot_parts(self) -> Iterator[bytes]:
+        begun_with, left = self.snapshot(), self.machine.snapshot_parts()
+
+        def made() -> Iterator[bytes]:
+            whole = b""
+            for part in left:
+                whole += part
+                yield part
+            if whole != begun_with:
+                raise Violation("state-machine safety: a snapshot in pieces is not the state that it began with")
+
+        return made()
+
     def restore(self, index: int, data: bytes) -> None:
         self.machine.restore(index, data)
         if self.machine.snapshot() != data:
@@ -197,6 +210,7 @@ class StoreWorld(World):
         )
         core.compact_bytes, core.compact_entries = self.rng.choice(((4000, 60), (1500, 20), (20_000, 300)))
         core.keep_entries = self.rng.choice((2, 10, 40))
+        core.parts_at_once = 1
         self.say(f"{member.name} starts: term {opened.journal.term}, log to {opened.journal.last} {opened.lost}")
         return core
 

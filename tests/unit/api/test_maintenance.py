@@ -15,6 +15,7 @@ from hasys.model.errors import Refused
 from hasys.store.directory import Directory, spec_of
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
+from tests.unit.store.build import Log, group
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,26 @@ def test_a_role_of_a_later_version_is_refused() -> None:
     spec.role = cast("pb.NodeSpec.Role.ValueType", 99)
     with pytest.raises(Refused, match="m1: role 99 is unknown: use one of Voter, Witness, Observer"):
         maintenance._checked(api_pb2.AddMemberRequest(name="m1", spec=spec))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("n1", "group 'web' left n1, which may still have something of it: wait .* 'hasys fence-confirm n1'"),
+        ("n2", "group 'web' left n2, which may still have something of it"),
+        ("n3", "group 'web' runs on n3: 'hasys drain n3' first"),
+        ("n4", "group 'web' can run on n4: take it out of its spec.nodes first"),
+    ],
+)
+def test_a_node_that_a_group_has_left_is_not_said_to_run_it(name: str, why: str) -> None:
+    log = Log()
+    log.must(group("web", "n4"))
+    log.assign(node="n3", epoch=3, previous_node="n2", previous_epoch=2, earlier=[pb.Holder(node="n1", epoch=1)])
+    maintenance = Maintenance.__new__(Maintenance)
+    maintenance._machine = log.machine
+    with pytest.raises(Refused, match=why):
+        maintenance._refuse_in_use(name)
+    maintenance._refuse_in_use("n5")
 
 
 @pytest.mark.anyio

@@ -74,6 +74,9 @@ def faults(spec: str, log: Log) -> list[str]:
         ("{http: {url: 'http://a', statuses: [ok]}}", "f:4: spec.http.statuses[0]: expected a whole number, got"),
         ("{group: {name: none}}", "f:4: spec.group.name: group 'none' does not exist"),
         ("{virtualIP: {resources: [app]}}", "f:4: spec.virtualIP.resources[0]: the group has no 'app': it has ip"),
+        ("{replication: {volume: ip}}", "f:4: spec.replication.volume: the group has no 'ip': it has none"),
+        ("{replication: {}}", "f:4: spec.replication.volume: is missing"),
+        ("{replication: {volume: ip, inSync: 101}}", "f:4: spec.replication.inSync: 101 is too large: at most 100"),
         ("{cpu: {limit: 9}, on: Standby, action: Stop}", "f:4: spec.action: the group does not run on a Standby"),
         ("{script: {command: [a], minimum: 2, maximum: 1}}", "f:4: spec.script.minimum: 2 is more than the maximum, 1"),
         (
@@ -266,4 +269,4 @@ def test_every_monitor_of_the_schema_says_what_it_watches() -> None:
     spec = mpb.MonitorSpec(virtual_ip=mpb.VirtualIPMonitor())
     assert monitors.watched(spec) == "virtualIP"
     assert monitors.watched(mpb.MonitorSpec()) == ""
-    assert len(monitors.WATCHES) == 17
+    assert len(monitors.WATCHES) == 18

@@ -276,6 +276,32 @@ def test_a_mount_option_is_one_word(log: Log) -> None:
     assert found([group(), obj], log.machine) == [("disk", "spec.options[1]")]
 
 
+def volume(name: str = "vol", drbd: str = "r0", device: str = "/dev/drbd0", point: str = "/srv/vol") -> pb.Object:
+    obj = pb.Object()
+    obj.replicated_volume.metadata.name = name
+    obj.replicated_volume.metadata.group = "web"
+    obj.replicated_volume.spec.drbd_resource = drbd
+    obj.replicated_volume.spec.device = device
+    obj.replicated_volume.spec.mount_point = point
+    return obj
+
+
+def test_b2_a_resource_of_drbd_is_one_volume_and_none_is_mounted_in_anothers_way(log: Log) -> None:
+    log.must(group(), disk("d"), volume())
+    assert found([volume("w", "r1", "/dev/drbd1", "/srv/w")], log.machine) == []
+    assert found([volume("w", "r0", "/dev/drbd1", "/srv/w")], log.machine) == [("w", "spec.drbdResource")]
+    assert found([volume("w", "r1", "/dev/drbd0", "/srv/w")], log.machine) == [("w", "spec.device")]
+    assert found([volume("w", "r1", "/dev/sdb1", "/srv/w")], log.machine) == [("w", "spec.device")]
+    assert found([volume("w", "r1", "/dev/drbd1", "/srv/data/w")], log.machine) == [("w", "spec.mountPoint")]
+    assert found([disk("e", device="/dev/sdc1", point="/srv/vol/e")], log.machine) == [("e", "spec.mountPoint")]
+
+
+@pytest.mark.parametrize("name", ["all", "-r0", "r0/0", "a b", "", "x" * 65])
+def test_b2_a_volume_names_one_resource_of_drbd(log: Log, name: str) -> None:
+    log.must(group())
+    assert found([volume(drbd=name)], log.machine) == [("vol", "spec.drbdResource")]
+
+
 def test_a_farm_has_no_shared_disk(log: Log) -> None:
     assert found([group("web", farm=True), disk()], log.machine) == [("disk", "kind")]
 

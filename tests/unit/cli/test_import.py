@@ -157,7 +157,7 @@ def test_the_variables_of_hasys_become_disk_condition_and_profile() -> None:
     assert made.left == [
         "line 10: if [ -f x ]; then: no assignment",
         "line 9: HOST: its value takes a shell to know: write it out",
-        "line 8: DSYNC_RECONNECT_COUNT=5: replication of blocks is not managed by hasys: keep it in drbd.conf",
+        "line 8: DSYNC_RECONNECT_COUNT=5: DRBD's own setting: keep it in drbd.conf, a ReplicatedVolume is what uses it",
     ]
 
 

@@ -89,6 +89,40 @@ def test_a_guard_that_is_restarted_remembers_that_it_saw_its_peer(standby: Token
     assert "web" in sworn(again)
 
 
+def test_what_may_live_on_at_the_other_node_is_waited_for_and_a_guard_that_starts_counts_from_its_start(
+    standby: TokenBench, tmp_path: Path
+) -> None:
+    standby.guard.alone.standbys = {"web": StoodBy(5, 5 * LONG)}
+    standby.silence(4 * LONG)
+    assert not sworn(standby)
+    file = PlanFile(tmp_path)
+    file.save(standby.guard.book)
+    again = TokenBench({}, file.load(), policy="alone-allowed")
+    again.guard.networks = ()
+    again.guard.alone.standbys = {"web": StoodBy(5, 5 * LONG)}
+    again.silence(4 * LONG)
+    assert not sworn(again), "it does not know when the other node was heard last"
+    again.silence(2 * LONG)
+    assert "web" in sworn(again)
+
+
+def test_while_the_own_store_leads_its_grants_say_that_the_other_node_was_there(standby: TokenBench) -> None:
+    standby.guard.alone.standbys = {"web": StoodBy(5, 3 * LONG)}
+    standby.advance(4 * LONG)
+    standby.silence(2 * LONG)
+    assert not sworn(standby)
+    standby.silence(LONG + 1.0)
+    assert "web" in sworn(standby)
+
+
+def test_what_ran_here_last_waits_for_nothing_that_the_other_node_had_before() -> None:
+    bench = TokenBench({"db": 3}, policy="alone-allowed")
+    bench.guard.networks = ()
+    bench.guard.alone.standbys = {"db": StoodBy(4, 5 * LONG)}
+    bench.silence(LONG + 1.0)
+    assert "db" in sworn(bench)
+
+
 def test_another_store_that_answers_is_a_peer_that_is_there(standby: TokenBench) -> None:
     for _ in range(30):
         standby.silence(LONG / 10)

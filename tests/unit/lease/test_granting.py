@@ -244,6 +244,45 @@ def test_a_new_leader_waits_for_what_lingers_on_a_node_that_it_never_heard_unles
     assert names(one.hear("n2", later)) == [("web", 2)]
 
 
+def twice_moved() -> GroupAssignment:
+    return on(
+        "n3", 3, previous_node="n2", previous_epoch=2, revoked=True, earlier={"n1": 1}, lingers={"n1": 10.5, "n3": 99.0}
+    )
+
+
+def test_a_new_leader_waits_for_what_lingers_on_the_holder_before_the_last() -> None:
+    one = leader(web=twice_moved())
+    one.silent_since = LATE
+    assert names(one.hear("n3", LATE + over(10.5) - 0.1)) == []
+    assert one.granter.may_hold("web", LATE + over(10.5) - 0.1) == {"n1"}, "the lease of n2 is over"
+    assert one.granter.next_due(LATE + 5.0, one.assignments) == LATE + over(10.5)
+    assert names(one.hear("n3", LATE + over(10.5))) == [("web", 3)]
+    assert one.granter.may_hold("web", LATE + over(10.5)) == {"n3"}
+
+
+def test_what_lingered_on_an_earlier_holder_is_out_when_its_guard_released_it_or_the_machine_is_off() -> None:
+    later = LATE + over(TIMING.ttl)
+    for released, epoch, fenced, out in (
+        ({}, 0, {}, False),
+        ({"n1": 1}, 0, {}, False),
+        ({}, 1, {}, True),
+        ({}, 0, {"n1": ""}, True),
+    ):
+        one = leader(web=twice_moved())
+        one.silent_since = LATE
+        one.assignments = Assignments(one.assignments.groups, fenced)
+        one.hear("n1", LATE + 0.2, released={"web": epoch, **released})
+        assert names(one.hear("n3", later)) == ([("web", 3)] if out else [])
+        assert ("n1" in one.granter.may_hold("web", later)) is not out
+
+
+def test_a_release_that_was_said_to_an_earlier_leader_ends_nothing_that_lingers() -> None:
+    one = leader(web=twice_moved())
+    one.silent_since = LATE
+    one.hear("n1", LATE + 0.2, released={"web": 1}, term=4)
+    assert names(one.hear("n3", LATE + over(TIMING.ttl))) == []
+
+
 def test_one_group_is_revoked_without_touching_the_others() -> None:
     one = leader(web=on("n1"), db=on("n1"))
     one.hear("n1", LATE)

@@ -286,6 +286,16 @@ def test_an_oath_that_this_leader_kept_ends_with_its_last_grant() -> None:
     assert one.hear("n2", over_at + 0.01).groups == (("web", 4, 7),)
 
 
+@pytest.mark.parametrize("candidates", [{"n1", "n2"}, {"n2"}], ids=["kept", "only-counted"])
+def test_what_may_live_on_where_an_oath_ends_is_waited_for(candidates: set[str]) -> None:
+    one = Leader(replace(WEB, lingers={"n1": 10.5}, candidates=frozenset(candidates)))
+    one.hear("n1", LATE, sworn=5, term=None)
+    one.hear("n1", LATE + 0.1, sworn=5)
+    over_at = LATE + 0.1 + over(10.5)
+    assert one.hear("n2", over_at - 0.01).groups == ()
+    assert one.hear("n2", over_at + 0.01).groups == (("web", 4, 7),)
+
+
 def test_a_confirmed_fence_ends_an_oath_that_nothing_limits() -> None:
     one = Leader()
     one.hear("n1", LATE, sworn=5, term=None)

@@ -55,6 +55,9 @@ class FakeMachine:
     def addresses(self, group: str) -> Mapping[str, str]:
         return {"ip": "10.0.0.9", "lost": "10.0.0.8"}
 
+    def replicated(self, group: str) -> Mapping[str, tuple[str, str]]:
+        return {"data": ("r0", "/dev/drbd0")}
+
     def standing(self, group: str) -> Standing | None:
         return self.groups.get(group)
 

@@ -52,14 +52,14 @@ def test_lost_answers_below_the_limit_prove_nothing() -> None:
     assert after_questions([GATEWAY, N2], [], MISSES) is None
 
 
-def test_an_answer_is_news_only_after_silence() -> None:
+def test_an_answer_ends_the_silence_of_its_address_alone() -> None:
     health = Health("eth0")
-    health.asked(N2)
-    assert not health.answered(N2.address)
     for _ in range(MISSES + 1):
         health.asked(N2)
-    assert health.answered(N2.address)
-    assert not health.answered("10.9.9.9")
+    health.answered("10.9.9.9")
+    assert health.look("", [N2], 10.0) is not None
+    health.answered(N2.address)
+    assert health.look("", [N2], 20.0) is None
 
 
 def test_a_lost_link_counts_before_all_else_and_everybody_gets_time_when_it_is_back() -> None:

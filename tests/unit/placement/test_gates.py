@@ -34,7 +34,7 @@ def test_a_group_that_never_ran_starts_though_no_gate_is_open() -> None:
 
 
 def test_a_stopped_group_remembers_where_it_was_until_it_is_somewhere_else() -> None:
-    stopped = WEB.assignment.moved("", "it was shut down", revoke=False).let_go()
+    stopped = WEB.assignment.moved("", "it was shut down", revoke=False).let_go(frozenset())
     assert (stopped.node, stopped.last) == ("", "n1")
     again = stopped.moved("", "deleted", revoke=True)
     assert again.last == "n1"

@@ -27,3 +27,9 @@ def test_it_is_recorded_when_it_is_armed_and_when_it_is_no_longer() -> None:
 
 def test_the_silence_of_a_node_takes_nothing_back() -> None:
     assert recorded(replace(HEARD, watchdog=0.0, last_watchdog=10.0), 90.0) == []
+
+
+def test_a_store_that_leads_again_takes_nothing_back_before_it_has_heard_the_guard_anew() -> None:
+    """What it heard of the guard in its earlier term is forgotten, but for the time."""
+    unknown = NodeInfo("n1", heard=50.0, confirmed=50.0, last_watchdog=10.0)
+    assert recorded(unknown, 50.1) == []

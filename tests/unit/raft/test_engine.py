@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,8 +40,8 @@ class Lines:
         self.lines.append(command)
         return b"%d" % len(self.lines)
 
-    def snapshot(self) -> bytes:
-        return b"\n".join(self.lines)
+    def snapshot_parts(self) -> Iterator[bytes]:
+        return iter((b"\n".join(self.lines),))
 
     def restore(self, index: int, data: bytes) -> None:
         self.lines = data.split(b"\n") if data else []
@@ -420,3 +420,9 @@ def test_no_pickle_is_reachable_in_the_library() -> None:
     for module in (pysyncobj.syncobj, pysyncobj.serializer, pysyncobj.tcp_connection):
         with pytest.raises(RuntimeError, match="not used here"):
             module.pickle.loads(b"")
+
+
+def test_the_library_does_not_break_addresses_for_the_rest_of_the_process() -> None:
+    import pysyncobj.tcp_connection  # noqa: F401  (it replaces inet_ntop when it is imported)
+
+    assert socket.inet_ntop(socket.AF_INET6, bytes(15) + b"\x01") == "::1"

@@ -24,6 +24,7 @@ from hasys.reconciler.reporter import Reporter
 from hasys.reconciler.runtime import Runtime
 from hasys.resources.addresses import Held, Link
 from hasys.resources.cgroup import Cgroup
+from hasys.resources.drbd import Drbd
 from hasys.resources.leftovers import Leftovers
 from hasys.resources.output import Outputs
 from hasys.resources.port import CgroupTrace, Driver, State, Surroundings, Temporary, Trace
@@ -139,6 +140,22 @@ class FakeAddresses:
         news.set()
 
 
+class FakeDrbd(Drbd):
+    """Volumes that are Primary here; while one is held open it stays so."""
+
+    def __init__(self) -> None:
+        self.primary: set[str] = set()
+        self.held = False
+
+    async def stray(self, resource: str, device: str) -> str:
+        await checkpoint()
+        if resource not in self.primary:
+            return ""
+        if not self.held:
+            self.primary.discard(resource)
+        return f"{resource} was Primary" + (" and stays so: held open" if self.held else "")
+
+
 class FakeMounts:
     """The mount table of a machine; ``users`` keep what they use from being unmounted until they are killed."""
 
@@ -252,6 +269,7 @@ class World:
         self.guard = FakeGuard(self.log)
         self.addresses = FakeAddresses(self.log)
         self.mounts = FakeMounts(self.log)
+        self.drbd = FakeDrbd()
         self.cluster = FakeCluster()
         self.cache = Cache()
         self.cache.synced = True
@@ -259,7 +277,9 @@ class World:
         self.runtime = Runtime(self.reconcile, jitter=lambda: 1.0)
         self.version = 0
         base = Cgroup(directory / "cgroup")
-        leftovers = Leftovers(self.addresses, base, Records(directory / "r"), Outputs(directory / "o"), self.mounts)
+        leftovers = Leftovers(
+            self.addresses, base, Records(directory / "r"), Outputs(directory / "o"), self.mounts, self.drbd
+        )
         self.machine = Machine(
             node=NODE,
             cache=self.cache,

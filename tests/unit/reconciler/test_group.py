@@ -433,6 +433,23 @@ async def test_a_shared_disk_that_was_mounted_by_hand_on_a_standby_is_unmounted_
         assert w.cluster.events() == ["ForeignMount", "ForeignMount"]
 
 
+async def test_b2_a_volume_that_a_fence_left_primary_is_demoted_on_the_node_without_the_group(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        data = pb.ReplicatedVolume(metadata=pb.Metadata(name="data", group="web"))
+        data.spec.drbd_resource, data.spec.device, data.spec.mount_point = "r0", "/dev/drbd0", "/srv/data"
+        w.drbd.held = True
+        w.drbd.primary.add("r0")
+        w.mounts.mounted = [Mount("8:10", "/srv/data", "/dev/drbd0", True)]
+        w.put(group("n2", 4), data)
+        await settle(2 * RESYNC)
+        assert w.mounts.mounted == []
+        assert w.cluster.events() == ["ForeignMount", "ForeignPrimary"]
+        w.drbd.held = False
+        await settle(RESYNC + 1)
+        assert w.drbd.primary == set()
+        assert w.cluster.events() == ["ForeignMount", "ForeignPrimary", "ForeignPrimary"]
+
+
 async def test_what_an_earlier_agent_mounted_goes_before_the_group_is_released(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.guard.plans["web"] = Plan("web", 1, 1, (MountEntry("/dev/sdb1", "/srv/data", "data"),))

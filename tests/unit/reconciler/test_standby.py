@@ -148,26 +148,41 @@ def restarting() -> pb.Monitor:
 
 
 @pytest.mark.parametrize(
-    ("members", "watchdog", "outlives"),
+    ("members", "watchdog", "wait", "outlives"),
     [
-        ([vip()], 10, 0.0),
-        ([vip(), app()], 10, 10.5),
-        ([vip(), app()], 0, 0.0),
-        ([disk()], 0, 5.0),
-        ([disk(7.0)], 0, 7.0),
-        ([disk(0.0)], 0, 0.0),
-        ([disk(7.0)], 10, 10.5),
-        ([vip(), restarting()], 10, 10.5),
+        ([vip()], 10, 3600, 0.0),
+        ([vip(), app()], 10, 0, 10.5),
+        ([vip(), app()], 0, 0, 0.0),
+        ([vip(), app()], 10, 3600, 3600.0),
+        ([vip(), app()], 10, 8, 10.5),
+        ([disk()], 0, 0, 5.0),
+        ([disk(7.0)], 0, 0, 7.0),
+        ([disk(0.0)], 0, 0, 0.0),
+        ([disk(7.0)], 10, 0, 10.5),
+        ([vip(), restarting()], 10, 0, 10.5),
     ],
-    ids=["addresses", "program", "no-watchdog", "mount", "slow-mount", "no-time", "mount-and-watchdog", "monitor"],
+    ids=[
+        "addresses",
+        "program",
+        "no-watchdog",
+        "wait",
+        "short-wait",
+        "mount",
+        "slow-mount",
+        "no-time",
+        "mount-and-watchdog",
+        "monitor",
+    ],
 )
 async def test_the_guard_hears_how_long_the_group_may_live_on_at_its_lost_active(
-    members: list[Resource | pb.Monitor], watchdog: int, outlives: float
+    members: list[Resource | pb.Monitor], watchdog: int, wait: int, outlives: float
 ) -> None:
     cache, guard = Cache(), Guard()
     n2 = pb.Node(metadata=pb.Metadata(name="n2"))
     n2.status.watchdog.FromSeconds(watchdog)
-    cache.take(Batch([(kinds.wrap(obj), False) for obj in (of_n2(), n2, *members)], synced=True))
+    fencing = pb.Fencing(metadata=pb.Metadata(name="n2"))
+    fencing.spec.wait.FromSeconds(wait)
+    cache.take(Batch([(kinds.wrap(obj), False) for obj in (of_n2(), n2, fencing, *members)], synced=True))
     told = Standbys(cache, guard, NODE)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(told.run)

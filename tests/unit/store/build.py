@@ -75,8 +75,9 @@ class Log:
         old = self.machine.get(Ref("Group", "", name))
         assert old is not None
         new = copy(old)
-        for field, value in fields.items():
-            setattr(new.group.status.assignment, field, value)
+        for field in fields:
+            new.group.status.assignment.ClearField(field)  # type: ignore[arg-type]
+        new.group.status.assignment.MergeFrom(pb.Assignment(**fields))  # type: ignore[arg-type]
         return self.apply(Mutation(put_status=new))
 
     def delete(self, ref: Ref, *, purge: bool = False) -> store_pb2.Outcome:

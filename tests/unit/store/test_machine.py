@@ -367,3 +367,22 @@ def test_a_restored_member_has_the_revision_of_the_others_though_the_log_went_on
     restored.restore(log.machine.revision + 5, log.machine.snapshot())
     assert restored.revision == log.machine.revision
     assert restored.snapshot() == log.machine.snapshot()
+
+
+def test_a_snapshot_in_pieces_is_of_the_state_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "PART", 2)
+    log = Log()
+    log.must(group(), group("other"), vip(), *(delay(f"d{n}", of="other") for n in range(9)))
+    log.apply(Mutation(record=pb.Event(message="x")), command_id="a")
+    whole = log.machine.snapshot()
+    pieces = log.machine.snapshot_parts()
+    made = [next(pieces)]
+    log.must(delay("d0", of="other", seconds=5), delay("new"))
+    log.delete(Ref("Delay", "other", "d8"))
+    log.apply(Mutation(record=pb.Event(message="y")), command_id="b")
+    made += pieces
+    assert len(made) > 6
+    assert b"".join(made) == whole != log.machine.snapshot()
+    restored = Machine()
+    restored.restore(1, whole)
+    assert restored.snapshot() == whole

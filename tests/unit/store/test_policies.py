@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hasys.api.kinds import Ref
@@ -38,6 +40,9 @@ def test_what_was_decided_is_read_back_as_it_was_written(log: Log) -> None:
     assert web is not None
     info = group_info(web, {})
     assert (info.assignment.last, sorted(info.failovers)) == ("n1", [2, 3])
+    twice = Assignment("n1", 1).moved("n2", "lost", revoke=True).moved("n3", "lost", revoke=True)
+    decided(log, "Group", "web", SetAssignment("web", replace(twice, epoch=7)))
+    assert group_info(log.machine.group("web") or pb.Group(), {}).assignment == replace(twice, epoch=7)
     for wanted in (Reboot("b.7", "web", 3, "it failed"), Reboot("b.7", "web", 3, "it failed", due=True), None):
         decided(log, "Node", "n1", SetReboot("n1", wanted))
         stored = log.machine.get(Ref("Node", "", "n1"))
