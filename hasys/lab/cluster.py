@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hasys.lab.feed import Status, StatusFeed
+from hasys.lab.feed import Status, StatusFeed, holds
 from hasys.lab.lab import Lab
 from hasys.lab.machine import Machine
 from hasys.lab.shell import LabError, run, until
@@ -91,7 +93,7 @@ class Cluster:
         another node could take over, and until every voter votes: the last fault may have been its store's, and a
         majority may need it at the next. Returns the group's Active node."""
         what = f"every member to be ready and {group} to " + ("be redundant" if redundant else "run")
-        status = self.wait(
+        status = self.wait_now(
             lambda s: is_ready(s) and runs(s, group) and (not redundant or group_of(s, group)["redundant"]),
             timeout,
             what,
@@ -176,13 +178,13 @@ class Cluster:
     def wait_running(self, group: str, active: str | None = None, timeout: float = READY) -> str:
         """Wait until a group runs (on ``active``, if given) with all its resources; returns its Active node."""
         what = f"group {group} to run" + (f" on {active}" if active else "")
-        status = self.wait(lambda s: runs(s, group, active), timeout, what)
+        status = self.wait_now(lambda s: runs(s, group, active), timeout, what)
         return str(group_of(status, group)["active"])
 
     def wait_redundant(self, group: str, timeout: float = READY) -> str:
         """Wait until a group runs and another node could take over; returns its Active node."""
         what = f"group {group} to run and to be redundant"
-        status = self.wait(lambda s: runs(s, group) and group_of(s, group)["redundant"], timeout, what)
+        status = self.wait_now(lambda s: runs(s, group) and group_of(s, group)["redundant"], timeout, what)
         return str(group_of(status, group)["active"])
 
     @property
@@ -200,6 +202,20 @@ class Cluster:
         except TimeoutError as e:
             logs = "\n".join(f"--- log of {m}\n{self.machine(m).tail(15)}" for m in self.members)
             raise TimeoutError(f"{e}\n{logs}") from None
+
+    def wait_now(self, condition: Callable[[Status], object], timeout: float, what: str) -> Status:
+        """As :meth:`wait`, and the status is no older than the call.
+
+        What the feed says is as old as a busy computer takes to hand it on, and what held before a fault may be what is
+        waited for after it. So the feed only tells when to ask.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            self.wait(condition, end - time.monotonic(), what)
+            with suppress(CommandFailed):  # no majority just now
+                status = self.status()
+                if holds(condition, status):
+                    return status
 
     def _init(self, profile: str, options: Sequence[str]) -> None:
         argv = [

@@ -50,7 +50,7 @@ class StatusFeed:
         started = time.monotonic()
         with self._changed:
             while True:
-                if self._latest is not None and self._arrived > started and _holds(condition, self._latest):
+                if self._latest is not None and self._arrived > started and holds(condition, self._latest):
                     return self._latest
                 left = started + timeout - time.monotonic()
                 if left <= 0:
@@ -86,7 +86,8 @@ class StatusFeed:
             self._listener(status)
 
 
-def _holds(condition: Callable[[Status], object], status: Status) -> bool:
+def holds(condition: Callable[[Status], object], status: Status) -> bool:
+    """The condition is met; one that raises :class:`KeyError` (no such group yet) is not."""
     try:
         return bool(condition(status))
     except KeyError:
