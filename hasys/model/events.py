@@ -106,6 +106,16 @@ _ROWS = (
         "`hasys status GROUP` shows which resource or monitor is not well.", EPOCH,
     ),
     Reason(
+        "RedundancyLost", W, "{group} runs on {node} alone: {cause}",
+        "The loss of that node would not be survived.",
+        "Mend what the text names; `hasys status` shows when it is mended.", EPOCH,
+    ),
+    Reason(
+        "RedundancyBack", N, "{group} on {node} is redundant again",
+        "The loss of its node would be survived.",
+        NOTHING, EPOCH,
+    ),
+    Reason(
         "GroupFailed", C, "{group} failed: {cause}",
         "The group does not run and no move would help now; it is tried again with back-off.",
         "`hasys describe` the failed resource: exit status and output. Mend it, then `hasys retry GROUP`.", EPOCH,

@@ -121,6 +121,8 @@ class NodeInfo:
     """Interface -> what is recorded as wrong with it, to see the change."""
     connected: bool = True
     """Its store answers the leader's: all there is to know of a witness."""
+    connected_since: float | None = None
+    """When this leader first saw that, or that it does not; None: from the beginning."""
     cut: tuple[str, ...] | None = None
     """Addresses of its store that the leader's store does not reach, while it reaches another; None: not known."""
     last_cut: tuple[str, ...] = ()
@@ -338,6 +340,8 @@ class GroupInfo:
     limit: Limit | None = None
     failovers: Mapping[int, float | None] = field(default_factory=dict)
     """Epoch of a failover that counts for the limit -> when this leader first saw it."""
+    alone: str = ""
+    """Why the loss of its node would not be survived, as the alert told; empty: it would, or nothing was told."""
     failback: float | None = None
     """Seconds of quiet after which it goes back to a better node; None: it stays."""
     closed: Mapping[str, str] = field(default_factory=dict)

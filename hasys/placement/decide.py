@@ -10,7 +10,7 @@ Read next: ``policy.py`` for the table, ``groups.py`` for its outcomes, ``operat
 from __future__ import annotations
 
 from hasys.model.view import View
-from hasys.placement import fencing, groups, members, operations
+from hasys.placement import fencing, groups, members, operations, redundancy
 from hasys.placement.draft import Draft
 from hasys.placement.effects import Decision
 
@@ -29,4 +29,5 @@ def decide(view: View, now: float) -> Decision:
     for op in view.operations:
         if op.running:
             operations.watch(draft, op)
+    redundancy.look(draft)
     return draft.decision()

@@ -20,6 +20,7 @@ from hasys.placement.effects import (
     FinishOperation,
     Purge,
     Record,
+    SetAlone,
     SetAssignment,
     SetCut,
     SetDrained,
@@ -117,6 +118,10 @@ class Draft:
     def failovers(self, name: str, epochs: Mapping[int, float | None]) -> None:
         self.groups[name] = replace(self.groups[name], failovers=epochs)
         self._add("Group", name, SetFailovers(name, tuple(epochs)))
+
+    def alone(self, name: str, cause: str) -> None:
+        self.groups[name] = replace(self.groups[name], alone=cause)
+        self._add("Group", name, SetAlone(name, cause))
 
     def purge(self, name: str) -> None:
         self.groups.pop(name)

@@ -52,6 +52,14 @@ class SetFailovers:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAlone:
+    """Why the loss of the group's node would not be survived, as told; empty: it would, or nothing was told."""
+
+    group: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Purge:
     """Nobody can hold the deleted group any more: remove it and its resources."""
 
@@ -175,6 +183,7 @@ Effect = (
     | SetFailure
     | SetPaused
     | SetFailovers
+    | SetAlone
     | Purge
     | SetNodeState
     | SetCut

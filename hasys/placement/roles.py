@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hasys.model.view import GroupInfo, NodeState, Phase, View
-from hasys.placement import choice, networks
+from hasys.placement import networks
 from hasys.placement.standing import standing
 
 ACTIVE, STANDBY, STARTING, STOPPING, FAILED = "Active", "Standby", "Starting", "Stopping", "Failed"
@@ -29,12 +29,3 @@ def role_of(node: str, group: GroupInfo, view: View, now: float) -> str:
     if networks.severe(group, node, view, now) is not None:
         return NodeState.NOT_READY.value
     return FAILED if node in group.failures else STANDBY
-
-
-def redundant(group: GroupInfo, view: View, now: float, *, quorum_without: bool) -> bool:
-    """Would the loss of the group's node be survived? ``quorum_without``: a majority remains without that node."""
-    if group.sworn_to:
-        return False  # another node than the assigned one may serve: which, is decided in a moment
-    holder = group.assignment.node
-    others = choice.able(group, view, now, without=[holder])
-    return bool(holder) and quorum_without and not all(group.unfit(node) for node in others)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hasys.api.convert import seconds
 from hasys.api.kinds import RESOURCE_KINDS, Ref, resource
@@ -54,6 +54,8 @@ FENCE_DELAY = 5.0
 """Seconds; the schema's default of ``FencingSpec.delay``."""
 COMMAND = 200
 """Most characters of a command in the history."""
+_T = TypeVar("_T")
+
 SLICE = 0.005
 """Seconds of reading at a stretch."""
 _NEVER = NodeFacts(silent_for=0.0)
@@ -107,6 +109,8 @@ class Picture:
         self._operations: dict[str, float] = {}
         self._states: dict[str, tuple[NodeState | None, float | None]] = {}
         """Node -> its recorded state and when this leadership first saw it; None: from its beginning."""
+        self._links: dict[str, tuple[bool, float | None]] = {}
+        """The same of whether its store answers."""
         machine.subscribe(self._changed)
 
     def forget(self) -> None:
@@ -115,6 +119,7 @@ class Picture:
         self._found.clear()
         self._operations.clear()
         self._states.clear()
+        self._links.clear()
 
     def view(self, now: float, reign: Reign, timing: Timing) -> View:
         """The picture at this instant."""
@@ -147,12 +152,13 @@ class Picture:
         for obj in self._machine.list("Node"):
             name = obj.node.metadata.name
             seen = node_info(obj.node, facts.get(name, _NEVER), connected=name in connected)
-            state, since = self._states.get(name, (seen.last_state, None))
-            since = since if state is seen.last_state else now
-            self._states[name] = seen.last_state, since
+            since = _since(self._states, name, seen.last_state, now)
+            linked = _since(self._links, name, seen.connected, now)
             told = self._machine.get(Ref("Fencing", "", name))
             fencing = fencing_info(told.fencing) if told is not None else None
-            nodes[name] = replace(seen, cut=engine.cut.get(name), state_since=since, fencing=fencing)
+            nodes[name] = replace(
+                seen, cut=engine.cut.get(name), state_since=since, connected_since=linked, fencing=fencing
+            )
         return nodes
 
     # ------------------------------------------------------------ groups
@@ -248,6 +254,13 @@ class Picture:
         return tuple(operation_info(op, self._operations.setdefault(op.metadata.name, now)) for op in found)
 
 
+def _since(seen: dict[str, tuple[_T, float | None]], name: str, value: _T, now: float) -> float | None:
+    """When the value that holds now was first seen; None: it is the first one. Notes it."""
+    before, since = seen.get(name, (value, None))
+    seen[name] = value, since if before == value else now
+    return seen[name][1]
+
+
 def _by_group(oaths: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
     """Node -> group -> epoch, turned round."""
     found: dict[str, dict[str, int]] = {}
@@ -337,6 +350,7 @@ def group_info(group: pb.Group, members: Mapping[Ref, pb.Object]) -> GroupInfo:
         deleting=group.metadata.HasField("deleting"),
         limit=limit_of(spec.failover) if spec.failover.HasField("limit") else None,
         failovers=dict.fromkeys(status.failovers),
+        alone=status.alone,
         failback=(seconds(spec.failover.failback.quiet) or FAILBACK) if spec.failover.HasField("failback") else None,
         closed=gates.closed(group, members),
         reboots=spec.failover.reboot_failed_node,

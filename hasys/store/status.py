@@ -13,7 +13,8 @@ from hasys.api.monitors import watched
 from hasys.lease.facts import NodeFacts
 from hasys.model.view import GroupInfo, NodeInfo, NodeState, Phase, View
 from hasys.placement import networks
-from hasys.placement.roles import ACTIVE, redundant, role_of
+from hasys.placement.redundancy import why_alone
+from hasys.placement.roles import ACTIVE, role_of
 from hasys.placement.standing import Standing, standing
 from hasys.store.assigned import Assigned
 from hasys.store.figures import Commits, Figures
@@ -185,7 +186,7 @@ class StatusSource:
         for candidate in info.candidates:
             answer.nodes[candidate.node] = role_of(candidate.node, info, view, now)
         answer.active = next((node for node, role in sorted(answer.nodes.items()) if role == ACTIVE), "")
-        answer.redundant = redundant(
+        answer.redundant = not why_alone(
             info, view, now, quorum_without=self._majority_without(info.assignment.node, engine)
         )
         if not view.by_tokens:  # else a lost node is replaced by its operator: nobody knows when

@@ -18,6 +18,7 @@ from hasys.placement.effects import (
     FinishOperation,
     Purge,
     Record,
+    SetAlone,
     SetAssignment,
     SetCut,
     SetDrained,
@@ -130,6 +131,8 @@ class _Writer:
                 self._group(group).paused = paused
             case SetFailovers(group, epochs):
                 self._group(group).failovers[:] = epochs
+            case SetAlone(group, cause):
+                self._group(group).alone = cause
             case Purge(group):
                 self._purged.append(Ref("Group", "", group))
             case Record():

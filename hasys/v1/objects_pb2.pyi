@@ -513,6 +513,7 @@ class GroupStatus(_message.Message):
     FAILURES_FIELD_NUMBER: _builtins.int
     RESOURCES_VERSION_FIELD_NUMBER: _builtins.int
     FAILOVERS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     """contract: Stopped | Starting | Running | Degraded | Stopping | FailingOver | Failed | Blocked"""
     reason: _builtins.str
@@ -520,6 +521,8 @@ class GroupStatus(_message.Message):
     """automatic failover switched off by the operator"""
     resources_version: _builtins.int
     """resource_version of the last change of this group's spec or of a spec of one of its resources"""
+    alone: _builtins.str
+    """why the loss of its node would not be survived, as the alert told; empty: it would, or nothing was told"""
     @_builtins.property
     def assignment(self) -> Global___Assignment: ...
     @_builtins.property
@@ -543,10 +546,11 @@ class GroupStatus(_message.Message):
         failures: _abc.Mapping[_builtins.str, Global___StartFailure] | None = ...,
         resources_version: _builtins.int = ...,
         failovers: _abc.Iterable[_builtins.int] | None = ...,
+        alone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "phase_since", b"phase_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "failovers", b"failovers", "failures", b"failures", "paused", b"paused", "phase", b"phase", "phase_since", b"phase_since", "reason", b"reason", "resources_version", b"resources_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "assignment", b"assignment", "failovers", b"failovers", "failures", b"failures", "paused", b"paused", "phase", b"phase", "phase_since", b"phase_since", "reason", b"reason", "resources_version", b"resources_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

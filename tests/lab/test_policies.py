@@ -291,6 +291,7 @@ def test_a24_a1_a30_one_standby_takes_the_groups_of_two_actives_and_status_tells
     scene.lose("n1")
     scene.run({name: "n3" if home == "n1" else home for name, home in homes.items()})
     scene.redundant(dict.fromkeys(homes, False))  # without another of the three there is no majority
+    assert scene.told("RedundancyLost", "g0 runs on n3 alone") == "g0 runs on n3 alone: n1: Lost, no keep-alive"
     scene.cluster.restore()
     scene.cluster.hasys("drain", "n1")  # it votes, and takes nothing
     scene.redundant({name: home != "n1" for name, home in homes.items()})

@@ -37,6 +37,7 @@ from hasys.placement.effects import (
     FinishOperation,
     Purge,
     Record,
+    SetAlone,
     SetAssignment,
     SetCut,
     SetDrained,
@@ -120,6 +121,8 @@ class World:
         self.elects_at: float | None = 0.0
         self.silent_since = 0.0
         self.leader_since = 0.0
+        self.links: dict[str, tuple[bool, float | None]] = {}
+        """Member -> whether its store answers, and since when."""
         self.quorum = True
         self._nonce = 0
         self._next_look = 0.0
@@ -349,8 +352,12 @@ class World:
 
     def view(self) -> View:
         facts = self._granter.facts(self.now)
+        for name, machine in self.machines.items():
+            there = machine.up and not machine.silent
+            if self.links.setdefault(name, (there, None))[0] is not there:
+                self.links[name] = there, self.now
         nodes = {
-            name: replace(node, connected=self.machines[name].up and not self.machines[name].silent)
+            name: replace(node, connected=self.links[name][0], connected_since=self.links[name][1])
             for name, node in self.nodes.items()
         }
         nodes |= {name: _known(nodes[name], of_guard) for name, of_guard in facts.items()}
@@ -409,6 +416,8 @@ class World:
                 known = self.groups[name].failovers
                 self.groups[name] = replace(self.groups[name], failovers={e: known.get(e, self.now) for e in epochs})
                 self.tell(f"{name}: {len(epochs)} failovers count")
+            case SetAlone(name, cause):
+                self.groups[name] = replace(self.groups[name], alone=cause)
             case Purge(name):
                 del self.groups[name]
                 self.tell(f"{name} is gone")

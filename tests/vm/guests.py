@@ -45,6 +45,10 @@ _CLONE_NEWNET = 0x40000000
 _PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
+REBOOT = """reboot: {command: [sh, -c, "sync; echo b >/proc/sysrq-trigger; sleep 60"], timeout: 90s}
+"""
+"""Of node.yaml: how a node reboots itself where systemd is not process 1."""
+
 FIREWALL = """flush ruleset
 table inet filter { chain input { type filter hook input priority 0; policy accept; }; }
 """
@@ -165,7 +169,7 @@ class Stage:
         )  # fmt: skip
         for name in NODES:
             with (folder / "cluster" / name / "node.yaml").open("a") as file:
-                file.write(f"watchdog: {{mode: required, timeout: {WATCHDOG}s}}\n")
+                file.write(f"watchdog: {{mode: required, timeout: {WATCHDOG}s}}\n{REBOOT}")
         with (folder / "cluster" / "w" / "node.yaml").open("a") as file:
             file.write(f"runDir: {folder}/w\n")
         self.client = folder / "cluster" / "client" / "client.yaml"
@@ -292,7 +296,7 @@ class Stage:
             status = self.status()
             nodes = [n for n in status.get("nodes", ()) if n["role"] == "Voter"]
             well = [n for n in nodes if n["state"] == "Ready" and n["guard"]["watchdog"] == f"watchdog {WATCHDOG}s"]
-            group: dict[str, Any] = next(iter(status.get("groups", ())), {})
+            group: dict[str, Any] = next((g for g in status.get("groups", ()) if g["name"] == "web"), {})
             return group["active"] if len(well) == 2 and group.get("phase") == "Running" and group["redundant"] else ""
 
         found = until(active, READY, "two ready nodes and a running group", every=1.0)
@@ -302,12 +306,12 @@ class Stage:
     def other(self, name: str) -> str:
         return next(n for n in NODES if n != name)
 
-    def wait_active(self, name: str, timeout: float) -> None:
+    def wait_active(self, name: str, timeout: float, group: str = "web") -> None:
         def there() -> bool:
-            groups = self.status().get("groups", ())
+            groups = [g for g in self.status().get("groups", ()) if g["name"] == group]
             return any(g["active"] == name and g["phase"] == "Running" for g in groups)
 
-        until(there, timeout, f"the group on {name}", every=0.5)
+        until(there, timeout, f"group {group} on {name}", every=0.5)
 
     def told(self, reason: str, *words: str, within: float = 60.0) -> str:
         """Wait for an event; returns its text."""

@@ -40,6 +40,21 @@ STATUS = (
     ' s.connect("/run/hasys/vm-{name}/guard.sock"); s.sendall(b"{{\\"id\\":1,\\"op\\":\\"status\\"}}\\n");'
     " print(s.makefile().readline())'"
 )
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+SHOP = """apiVersion: hasys/v1
+kind: Group
+metadata: {{name: shop}}
+spec:
+  nodes: [{{name: {first}, priority: 100}}, {{name: {second}, priority: 50}}]
+  failover: {{mode: Auto, rebootFailedNode: true}}
+---
+apiVersion: hasys/v1
+kind: Application
+metadata: {{name: shop-app, group: shop}}
+spec:
+  run: {{command: [sh, -c, "test ! -e /run/broken && exec sleep 4718"]}}
+  restart: {{retries: 1, backoff: 100ms}}
+"""
 BOUND = WATCHDOG + 0.5 + 2 * TTL + 60
 """Seconds until the group runs elsewhere: watchdog, lease, and the start of everything by emulation."""
 
@@ -193,6 +208,31 @@ def test_row_32_a_paused_machine_gives_up_when_it_goes_on(stage: Stage) -> None:
     assert answered < TTL + SLACK, "at most for the rest of its lease"
     say(f"row 32: after the pause the old address answered for {answered * 1000:.0f} ms; "
         f"overlaps: {stage.answers.overlaps(began) or 'none'}")  # fmt: skip
+
+
+def test_a18_a_node_that_a_failing_application_left_reboots_once_and_takes_the_group_again(stage: Stage) -> None:
+    active = stage.settle()
+    other, began = stage.other(active), time.monotonic()
+    manifest = stage.folder / "shop.yaml"
+    manifest.write_text(SHOP.format(first=other, second=active))
+    stage.hasys("apply", "-f", str(manifest))
+    stage.wait_active(other, BOUND, "shop")
+    guest, before = stage.guests[other], barks(stage, other)
+    booted = guest.sh(BOOT_ID)
+    guest.sh("touch /run/broken && pkill -f 4718")  # the file is gone with the boot
+    struck = time.monotonic()
+    stage.wait_active(active, BOUND, "shop")
+    stage.boot(other)
+    assert guest.sh(BOOT_ID) != booted
+    assert barks(stage, other) == before, "a reboot, not its watchdog"
+    cause = stage.told("NodeRebooting", f"{other} is asked to reboot: shop failed over")
+    assert stage.settle() == active, "the other group has not moved"
+    again = guest.sh(BOOT_ID)
+    stage.hasys("switchover", "shop", "--to", other)
+    stage.wait_active(other, BOUND, "shop")
+    assert guest.sh(BOOT_ID) == again, "the old request is not obeyed twice"
+    assert stage.answers.overlaps(began) == []
+    say(f"A18: {cause}; the node was ready again after {time.monotonic() - struck:.0f} s")
 
 
 def barks(stage: Stage, name: str) -> int:

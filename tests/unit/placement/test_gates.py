@@ -7,7 +7,7 @@ from dataclasses import replace
 from hasys.model.timing import PROFILES
 from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, View
 from hasys.placement import choice
-from hasys.placement.roles import redundant
+from hasys.placement.redundancy import why_alone
 
 NOW = 100.0
 WEB = GroupInfo(
@@ -25,7 +25,7 @@ def test_a_node_behind_a_closed_gate_is_not_taken_and_the_group_not_redundant() 
     seen = view(WEB)
     assert choice.able(WEB, seen, NOW) == ["n1"]
     assert choice.obstacles(WEB, seen, NOW, without=["n1"]) == "n2: gate replica: 3"
-    assert not redundant(WEB, seen, NOW, quorum_without=True)
+    assert why_alone(WEB, seen, NOW, quorum_without=True)
 
 
 def test_a_group_that_never_ran_starts_though_no_gate_is_open() -> None:

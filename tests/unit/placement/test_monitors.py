@@ -23,7 +23,7 @@ from hasys.model.view import (
 from hasys.placement import choice
 from hasys.placement.decide import decide
 from hasys.placement.effects import Decision, SetAssignment, SetFailure, SetPaused, SetPhase
-from hasys.placement.roles import redundant
+from hasys.placement.redundancy import why_alone
 
 NOW = 100.0
 APP = ResourceInfo("Application", "app", "n1", 3, ResourceState.RUNNING)
@@ -126,8 +126,8 @@ def test_a_node_against_which_a_monitor_speaks_is_taken_last_and_is_no_redundanc
     picture = view(against)
     group = picture.groups["web"]
     assert choice.best(group, picture, NOW, without=["n1"]) == "n2"  # better than nothing
-    assert not redundant(group, picture, NOW, quorum_without=True)
-    assert redundant(view().groups["web"], view(), NOW, quorum_without=True)
+    assert why_alone(group, picture, NOW, quorum_without=True)
+    assert not why_alone(view().groups["web"], view(), NOW, quorum_without=True)
     free = view(replace(GATEWAY, patience=0.0), assignment=Assignment(), may_hold=frozenset())
     assert choice.best(free.groups["web"], free, NOW) == "n2"
 

@@ -21,7 +21,7 @@ from hasys.model.view import (
 )
 from hasys.placement.decide import decide
 from hasys.placement.effects import FinishOperation, Record, SetAssignment, SetPhase
-from hasys.placement.roles import redundant
+from hasys.placement.redundancy import why_alone
 from hasys.placement.standing import first_look
 
 TIMING = PROFILES["default"]
@@ -97,9 +97,9 @@ def test_a_node_that_shuts_down_meanwhile_waits_for_the_oath_to_be_taken_over_an
 
 def test_a_group_is_not_called_redundant_before_the_oath_is_taken_over() -> None:
     found = view({"n2": 4}, Assignment("n1", 3), since=NOW)
-    assert not redundant(found.groups["web"], found, NOW, quorum_without=True)
+    assert why_alone(found.groups["web"], found, NOW, quorum_without=True)
     found = view({"n2": 4}, Assignment("n2", 5))
-    assert redundant(found.groups["web"], found, NOW, quorum_without=True)
+    assert not why_alone(found.groups["web"], found, NOW, quorum_without=True)
 
 
 def test_nothing_is_decided_before_everybody_could_be_heard() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hasys.model.timing import PROFILES
-from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, View
-from hasys.placement.roles import redundant
+from hasys.model.view import Assignment, Candidate, GroupInfo, NodeInfo, NodeState, Phase, Role, View
+from hasys.placement.decide import decide
+from hasys.placement.effects import Decision, Record, SetAlone
+from hasys.placement.redundancy import STEADY, why_alone
 from hasys.placement.standing import standing
 
 WEB = GroupInfo("web", (Candidate("n1", 100), Candidate("n2", 50)), assignment=Assignment("n1", 3))
@@ -40,4 +44,58 @@ def test_a30_a_group_is_redundant_while_another_node_could_take_it_with_a_majori
     other: NodeInfo, quorum: bool, survives: bool
 ) -> None:
     seen = view("default", node("n1", 100.0), other)
-    assert redundant(WEB, seen, 100.0, quorum_without=quorum) is survives
+    assert (why_alone(WEB, seen, 100.0, quorum_without=quorum) == "") is survives
+
+
+def test_a30_a_group_that_serves_alone_is_told_of_with_the_reason_once_that_has_lasted() -> None:
+    soon, then = SINCE + STEADY - 0.01, SINCE + STEADY
+    assert told(decide(serving(soon, without_agent(soon)), soon)) == []
+    assert decide(serving(soon, without_agent(soon)), soon).next_look == pytest.approx(then)
+    decision = decide(serving(then, without_agent(then)), then)
+    assert told(decision) == ["web runs on n1 alone: n2: NotReady, its agent does not run"]
+    assert SetAlone("web", "n2: NotReady, its agent does not run") in decision.effects
+
+
+def test_a30_a_store_that_is_away_for_a_moment_is_not_told_of() -> None:
+    soon, then = SINCE + STEADY - 0.01, SINCE + STEADY
+    witness = NodeInfo("w", Role.WITNESS, connected=False, connected_since=SINCE, last_state=NodeState.LOST)
+    assert told(decide(serving(soon, well("n2", soon), witness), soon)) == []
+    why = "without n1 there would be no majority: w not reached"
+    assert told(decide(serving(then, well("n2", then), witness), then)) == [f"web runs on n1 alone: {why}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"by_tokens": True},
+        {"groups": {"web": replace(WEB, phase=Phase.FAILING_OVER)}},
+        {"groups": {"web": replace(WEB, candidates=WEB.candidates[:1], phase=Phase.RUNNING)}},
+        {"groups": {"web": replace(WEB, phase=Phase.RUNNING, alone="told")}},
+    ],
+    ids=["two nodes alone", "does not serve", "never had another node", "told"],
+)
+def test_a30_no_alert_where_no_redundancy_was_lost_or_all_is_told(change: dict[str, object]) -> None:
+    seen = serving(200.0, without_agent(200.0))
+    assert told(decide(seen, 200.0)) != []
+    assert told(decide(replace(seen, **change), 200.0)) == []  # type: ignore[arg-type]
+
+
+SINCE = 97.0
+
+
+def well(name: str, heard: float) -> NodeInfo:
+    return replace(node(name, heard), last_state=NodeState.READY)
+
+
+def without_agent(heard: float) -> NodeInfo:
+    return replace(node("n2", heard), agent_alive=False, last_state=NodeState.NOT_READY, state_since=SINCE)
+
+
+def serving(now: float, *others: NodeInfo) -> View:
+    """Group web runs on n1 since long ago."""
+    seen = view("default", well("n1", now), *others)
+    return replace(seen, groups={"web": replace(WEB, phase=Phase.RUNNING)})
+
+
+def told(decision: Decision) -> list[str]:
+    return [e.message for e in decision.effects if isinstance(e, Record) and e.reason.startswith("Redundancy")]

@@ -10,7 +10,7 @@ from hasys.api.kinds import Ref
 from hasys.lease.facts import NodeFacts
 from hasys.lease.wire import Health
 from hasys.model.view import Assignment, Limit, Reboot
-from hasys.placement.effects import Batch, SetAssignment, SetFailovers, SetReboot
+from hasys.placement.effects import Batch, SetAlone, SetAssignment, SetFailovers, SetReboot
 from hasys.store.picture import group_info, node_info
 from hasys.store.writing import command_of
 from hasys.v1 import monitors_pb2 as mpb
@@ -27,7 +27,7 @@ def log() -> Log:
     return made
 
 
-def decided(log: Log, kind: str, name: str, *effects: SetAssignment | SetFailovers | SetReboot) -> None:
+def decided(log: Log, kind: str, name: str, *effects: SetAlone | SetAssignment | SetFailovers | SetReboot) -> None:
     command = command_of(Batch(kind, name, effects), log.machine)
     assert command is not None
     assert log.apply(*command.mutations).done
@@ -35,11 +35,11 @@ def decided(log: Log, kind: str, name: str, *effects: SetAssignment | SetFailove
 
 def test_what_was_decided_is_read_back_as_it_was_written(log: Log) -> None:
     left = Assignment("", 4, cause="no node", last_node="n1")
-    decided(log, "Group", "web", SetAssignment("web", left), SetFailovers("web", (2, 3)))
+    decided(log, "Group", "web", SetAssignment("web", left), SetFailovers("web", (2, 3)), SetAlone("web", "n2: Lost"))
     web = log.machine.group("web")
     assert web is not None
     info = group_info(web, {})
-    assert (info.assignment.last, sorted(info.failovers)) == ("n1", [2, 3])
+    assert (info.assignment.last, sorted(info.failovers), info.alone) == ("n1", [2, 3], "n2: Lost")
     twice = Assignment("n1", 1).moved("n2", "lost", revoke=True).moved("n3", "lost", revoke=True)
     decided(log, "Group", "web", SetAssignment("web", replace(twice, epoch=7)))
     assert group_info(log.machine.group("web") or pb.Group(), {}).assignment == replace(twice, epoch=7)

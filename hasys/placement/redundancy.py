@@ -1,0 +1,76 @@
+"""Would the loss of a group's node be survived? If not: why, and the alert that says so once.
+
+What status shows is of the moment. The alert waits until no node, phase or monitor has changed for a while: a node that
+comes straight back is no news, and nothing is written for it while groups move. Two nodes alone never have a spare by
+this measure; for them the event of the lost node is the alert.
+"""
+
+from __future__ import annotations
+
+from hasys.model.view import GroupInfo, NodeInfo, Phase, Role, View
+from hasys.placement import choice
+from hasys.placement.draft import Draft
+
+STEADY = 5.0
+"""Seconds without a change before the alert, and before its end is told."""
+
+
+def why_alone(group: GroupInfo, view: View, now: float, *, quorum_without: bool) -> str:
+    """Why the loss of the group's node would not be survived; empty: it would. ``quorum_without``: a majority remains
+    without that node."""
+    if group.sworn_to:
+        return f"{group.sworn_to} may serve it"  # which node does is decided in a moment
+    holder = group.assignment.node
+    if not holder:
+        return "no node has it"
+    others = choice.able(group, view, now, without=[holder])
+    if not others:
+        return choice.obstacles(group, view, now, without=[holder])
+    if not quorum_without:
+        away = [name for name, info in sorted(_voters(view).items()) if not info.connected and name != holder]
+        return f"without {holder} there would be no majority" + (f": {', '.join(away)} not reached" if away else "")
+    unfit = {node: group.unfit(node) for node in others}
+    return "; ".join(f"{node}: {why}" for node, why in unfit.items()) if all(unfit.values()) else ""
+
+
+def majority_without(node: str, view: View) -> bool:
+    """Would the voters that the leader reaches, without this node, still be a majority?"""
+    voters = _voters(view)
+    there = [name for name, info in voters.items() if info.connected and name != node]
+    return len(there) * 2 > len(voters)
+
+
+def _voters(view: View) -> dict[str, NodeInfo]:
+    return {name: info for name, info in view.nodes.items() if info.role is not Role.OBSERVER}
+
+
+def look(draft: Draft) -> None:
+    """Tell of each group that serves when it has lost its redundancy, and when it has it back."""
+    if draft.view.by_tokens:
+        return
+    changes = [since for node in draft.nodes.values() for since in (node.state_since, node.connected_since)]
+    steady = max((draft.begun(since) for since in changes), default=draft.now) + STEADY
+    draft.look_at(steady)
+    if draft.now < steady:
+        return
+    for name, group in list(draft.groups.items()):
+        if len(group.candidates) > 1 and group.phase in (Phase.RUNNING, Phase.DEGRADED) and not group.moving:
+            _look(draft, name)
+
+
+def _look(draft: Draft, name: str) -> None:
+    group = draft.groups[name]
+    holder = group.assignment.node
+    why = why_alone(group, draft.view, draft.now, quorum_without=majority_without(holder, draft.view))
+    if bool(why) is bool(group.alone):
+        return
+    seen = (group.epoch_since, group.phase_since, *(f.since for f in group.findings))
+    steady = max(draft.begun(since) for since in seen) + STEADY
+    draft.look_at(steady)
+    if draft.now < steady:
+        return
+    draft.alone(name, why)
+    if why:
+        draft.group_event(name, "RedundancyLost", node=holder, cause=why)
+    else:
+        draft.group_event(name, "RedundancyBack", node=holder)
