@@ -23,14 +23,16 @@ def why_alone(group: GroupInfo, view: View, now: float, *, quorum_without: bool)
     holder = group.assignment.node
     if not holder:
         return "no node has it"
+    spare = [c.node for c in group.candidates if c.node != holder]
+    if quorum_without and any(not group.unfit(n) and not choice.why_not(n, group, view, now) for n in spare):
+        return ""
     others = choice.able(group, view, now, without=[holder])
     if not others:
         return choice.obstacles(group, view, now, without=[holder])
     if not quorum_without:
         away = [name for name, info in sorted(_voters(view).items()) if not info.connected and name != holder]
         return f"without {holder} there would be no majority" + (f": {', '.join(away)} not reached" if away else "")
-    unfit = {node: group.unfit(node) for node in others}
-    return "; ".join(f"{node}: {why}" for node, why in unfit.items()) if all(unfit.values()) else ""
+    return "; ".join(f"{node}: {group.unfit(node)}" for node in others)
 
 
 def majority_without(node: str, view: View) -> bool:
@@ -53,15 +55,15 @@ def look(draft: Draft) -> None:
     draft.look_at(steady)
     if draft.now < steady:
         return
+    majority = {name: majority_without(name, draft.view) for name in draft.nodes}
     for name, group in list(draft.groups.items()):
         if len(group.candidates) > 1 and group.phase in (Phase.RUNNING, Phase.DEGRADED) and not group.moving:
-            _look(draft, name)
+            _look(draft, name, quorum_without=majority.get(group.assignment.node, False))
 
 
-def _look(draft: Draft, name: str) -> None:
+def _look(draft: Draft, name: str, *, quorum_without: bool) -> None:
     group = draft.groups[name]
-    holder = group.assignment.node
-    why = why_alone(group, draft.view, draft.now, quorum_without=majority_without(holder, draft.view))
+    why = why_alone(group, draft.view, draft.now, quorum_without=quorum_without)
     if bool(why) is bool(group.alone):
         return
     seen = (group.epoch_since, group.phase_since, *(f.since for f in group.findings))
@@ -69,6 +71,7 @@ def _look(draft: Draft, name: str) -> None:
     draft.look_at(steady)
     if draft.now < steady:
         return
+    holder = group.assignment.node
     draft.alone(name, why)
     if why:
         draft.group_event(name, "RedundancyLost", node=holder, cause=why)
