@@ -162,6 +162,9 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        lab = vmlab()
+        if not (BUILT / "vmlinux").exists():
+            lab.build(BUILT)  # from Debian: before this process has no network but its own
         self._network()
         run(
             *hasys_command(), "init", "--cluster", "vm", "--profile", "wan", "--out", str(folder / "cluster"),
@@ -173,9 +176,6 @@ class Stage:
         with (folder / "cluster" / "w" / "node.yaml").open("a") as file:
             file.write(f"runDir: {folder}/w\n")
         self.client = folder / "cluster" / "client" / "client.yaml"
-        lab = vmlab()
-        if not (BUILT / "vmlinux").exists():
-            lab.build(BUILT)
         accel = lab.probe(BUILT)
         self.slow = accel != "kvm"
         self.guests = {name: self._guest(lab, name, number, accel) for number, name in enumerate(NODES, 1)}
