@@ -219,7 +219,7 @@ def test_a18_a_node_that_a_failing_application_left_reboots_once_and_takes_the_g
     stage.wait_active(other, BOUND, "shop")
     guest, before = stage.guests[other], barks(stage, other)
     booted = guest.sh(BOOT_ID)
-    guest.sh("touch /run/broken && pkill -f 4718")  # the file is gone with the boot
+    guest.sh("touch /run/broken && pkill -f '[s]leep 4718'")  # the file is gone with the boot
     struck = time.monotonic()
     stage.wait_active(active, BOUND, "shop")
     stage.boot(other)
