@@ -73,6 +73,8 @@ class _Server:
     lasting: bool = False
     shunned: float = 0.0
     """Until this time of the loop's clock others are asked first."""
+    cut_off: float = 0.0
+    """Until then also others to which there is no connection yet: it answers, and has no leader to ask."""
     calls: dict[str, Any] = field(default_factory=dict)
 
     def open(self) -> Any:
@@ -143,10 +145,12 @@ def _check_size(request: Message) -> None:
         raise TooLarge(f"the request is {size / 2**20:.1f} MiB large: {limit}")
 
 
-def _shun(server: _Server | None) -> None:
+def _shun(server: _Server | None, error: HasysError | None = None) -> None:
     """It failed: the next attempts begin with others."""
     if server is not None:
         server.shunned = asyncio.get_running_loop().time() + SHUN
+        if isinstance(error, NoMajority):
+            server.cut_off = server.shunned
 
 
 class Client:
@@ -269,9 +273,10 @@ class Client:
                         if merged.changes:
                             yield merged
                 except grpc.aio.AioRpcError as e:
+                    error = from_status(e)
                     if not alive:
-                        _shun(server)
-                    raise from_status(e) from None
+                        _shun(server, error)
+                    raise error from None
                 except asyncio.CancelledError:
                     task = asyncio.current_task()
                     if homeward is None or not homeward.done() or task is None or task.cancelling():
@@ -362,9 +367,10 @@ class Client:
                         patience.answered()
                         yield answer
                 except grpc.aio.AioRpcError as e:
+                    error = from_status(e)
                     if not alive:
-                        _shun(server)
-                    raise from_status(e) from None
+                        _shun(server, error)
+                    raise error from None
                 finally:
                     call.cancel()
             except (Unavailable, Unknown) as e:
@@ -405,7 +411,7 @@ class Client:
                         await self._learn_leader(call)
                     return answer
                 second_best = answer
-                _shun(server)
+                _shun(server, NoMajority())
             except grpc.aio.AioRpcError as e:
                 error = from_status(e)
                 if e.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -418,7 +424,7 @@ class Client:
                     raise error from None
                 lost = lost or isinstance(error, Unknown)
                 last = error
-                _shun(server)
+                _shun(server, error)
                 if isinstance(error, NoMajority) and loop.time() - started >= ELSEWHERE:
                     break
             except Unavailable as e:
@@ -469,7 +475,8 @@ class Client:
         self._identity.look()
         order = self._order(now)
         for server in order:
-            if (server is order[0] or server.channel is not None) and server.ready():
+            known = server is order[0] or (server.channel is not None and server.cut_off <= now)
+            if known and server.ready():
                 return server
         waiting: dict[asyncio.Task[bool], _Server] = {}
         left = list(order)

@@ -146,6 +146,15 @@ def test_active_and_standby_cut_from_each_other_move_nothing(act: Act, leader: s
     act.assert_unmoved(struck)
 
 
+def test_active_and_standby_cut_from_each_other_still_switch_over_through_the_witness(act: Act) -> None:
+    act.stage.make_leader(act.active)
+    act.stage.lab.partition([act.active], [act.standby])
+    pause(2.5)  # the standby's own server knows by now that it has no leader
+    act.stage.cluster.hasys("switchover", GROUP, "--to", act.standby)
+    act.stage.wait_holder(act.standby)
+    assert len(act.moves()) == 1
+
+
 def test_nothing_is_said_to_run_on_a_lost_node_that_nobody_can_replace(act: Act) -> None:
     act.stage.cluster.hasys("drain", act.standby)
     try:

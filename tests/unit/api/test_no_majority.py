@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hasys.api.client import Client
 from hasys.model.errors import NoMajority
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.api.cluster import Cluster, running
@@ -53,3 +56,18 @@ async def test_a_server_with_a_majority_is_preferred_to_one_without(
         obj.group.metadata.name = "web"
         obj.group.spec.nodes.add(name="n1")
         assert (await client.apply([obj])).results[0].action == "created"
+
+
+async def test_a_server_that_is_cut_off_is_left_even_if_the_next_one_is_not_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent kept to its own node's server, which answered that there is no leader, and never tried the third."""
+    monkeypatch.setattr("hasys.api.server.forwarding.LEADERLESS", 0.0)
+    async with running(tmp_path) as cluster:
+        for name, member in cluster.members.items():
+            member.engine.elect(None if name == "n2" else "n3")
+        await cluster.members["n1"].stop()
+        own = cluster.context(cluster.authority.issue("n2", "node"), "n2", "n1", "n3")
+        async with Client(replace(own, follow_leader=False)) as client, asyncio.timeout(5):
+            found = await anext(client.watch(["Node"]))
+            assert found.changes
