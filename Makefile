@@ -67,7 +67,7 @@ databases: $(STAMP)  ## real databases on a shared disk, killed and moved with a
 
 lab: $(STAMP)  ## real kernels in namespaces (root)
 	@$(BIN)/pytest -q $(MOUNTS)
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long" $(MOUNTS:%=--ignore %) tests/lab tests/matrix
 
 two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long); ARGS="-x"
 	@$(BIN)/pytest -q tests/lab/test_two_nodes.py tests/lab/test_two_arbiter.py tests/lab/test_two_alone.py $(ARGS)
