@@ -22,7 +22,7 @@ setup: $(STAMP)  ## install everything below .venv, and the Debian packages that
 demo: $(STAMP)  ## a whole cluster on this machine, with a failover to watch (root)
 	@$(BIN)/hasys demo $(ARGS)
 
-test: $(STAMP) check unit lab  ## everything that CI runs (root, under 15 minutes)
+test: $(STAMP) check unit lab  ## everything that CI runs (root, about 15 minutes)
 
 check: lint types layers proto-check  ## style, types, layers, generated code
 
