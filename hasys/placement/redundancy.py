@@ -1,8 +1,9 @@
 """Would the loss of a group's node be survived? If not: why, and the alert that says so once.
 
-What status shows is of the moment. The alert waits until no node, phase or monitor has changed for a while: a node that
-comes straight back is no news, and nothing is written for it while groups move. Two nodes alone never have a spare by
-this measure; for them the event of the lost node is the alert.
+What status shows is of the moment. The alert waits until nothing that bears on the group (its nodes, the voters, its
+phase and monitors) has changed for a while: a node that comes straight back is no news, and nothing is worked out
+for it while groups move. Two nodes alone never have a spare by this measure; for them the
+event of the lost node is the alert.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def why_alone(group: GroupInfo, view: View, now: float, *, quorum_without: bool)
     holder = group.assignment.node
     if not holder:
         return "no node has it"
-    spare = [c.node for c in group.candidates if c.node != holder]
+    spare = [c.node for c in group.candidates if c.node != holder]  # asked in each decision: the first good one will do
     if quorum_without and any(not group.unfit(n) and not choice.why_not(n, group, view, now) for n in spare):
         return ""
     others = choice.able(group, view, now, without=[holder])
@@ -50,26 +51,25 @@ def look(draft: Draft) -> None:
     """Tell of each group that serves when it has lost its redundancy, and when it has it back."""
     if draft.view.by_tokens:
         return
-    changes = [since for node in draft.nodes.values() for since in (node.state_since, node.connected_since)]
-    steady = max((draft.begun(since) for since in changes), default=draft.now) + STEADY
-    draft.look_at(steady)
-    if draft.now < steady:
-        return
     majority = {name: majority_without(name, draft.view) for name in draft.nodes}
+    changed = {name: max(draft.begun(n.state_since), draft.begun(n.connected_since)) for name, n in draft.nodes.items()}
+    voters = max((changed[name] for name in _voters(draft.view)), default=draft.now)
     for name, group in list(draft.groups.items()):
-        if len(group.candidates) > 1 and group.phase in (Phase.RUNNING, Phase.DEGRADED) and not group.moving:
-            _look(draft, name, quorum_without=majority.get(group.assignment.node, False))
+        if len(group.candidates) < 2 or group.phase not in (Phase.RUNNING, Phase.DEGRADED) or group.moving:
+            continue
+        nodes = (changed[c.node] for c in group.candidates if c.node in changed)
+        seen = (group.epoch_since, group.phase_since, *(f.since for f in group.findings))
+        steady = max(voters, *nodes, *(draft.begun(since) for since in seen)) + STEADY
+        if draft.now < steady:
+            draft.look_at(steady)
+        else:
+            _tell(draft, name, quorum_without=majority.get(group.assignment.node, False))
 
 
-def _look(draft: Draft, name: str, *, quorum_without: bool) -> None:
+def _tell(draft: Draft, name: str, *, quorum_without: bool) -> None:
     group = draft.groups[name]
     why = why_alone(group, draft.view, draft.now, quorum_without=quorum_without)
     if bool(why) is bool(group.alone):
-        return
-    seen = (group.epoch_since, group.phase_since, *(f.since for f in group.findings))
-    steady = max(draft.begun(since) for since in seen) + STEADY
-    draft.look_at(steady)
-    if draft.now < steady:
         return
     holder = group.assignment.node
     draft.alone(name, why)

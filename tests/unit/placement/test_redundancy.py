@@ -64,6 +64,12 @@ def test_a30_a_store_that_is_away_for_a_moment_is_not_told_of() -> None:
     assert told(decide(serving(then, well("n2", then), witness), then)) == [f"web runs on n1 alone: {why}"]
 
 
+def test_a30_an_observer_that_comes_and_goes_holds_back_the_alert_of_no_other_group() -> None:
+    then = SINCE + STEADY
+    restless = NodeInfo("o", Role.OBSERVER, last_state=NodeState.LOST, state_since=then - 0.5, connected_since=then)
+    assert told(decide(serving(then, without_agent(then), restless), then)) != []
+
+
 @pytest.mark.parametrize(
     "change",
     [
