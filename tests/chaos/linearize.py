@@ -38,6 +38,8 @@ class Round:
     outcomes: dict[str, int]
     history: tuple[Operation, ...]
     verdicts: tuple[Verdict, ...]
+    declined: tuple[Operation, ...] = ()
+    """Changes that must not have happened."""
 
     @property
     def refused(self) -> list[Verdict]:
@@ -70,7 +72,8 @@ async def one_round(cluster: Cluster, nemesis: Nemesis, rng: random.Random, seco
         if not isinstance(error, asyncio.CancelledError):
             raise AssertionError(f"a client ended: {error!r}")
     history = tuple(recorder.history)
-    return Round(tuple(nemesis.history), recorder.outcomes, history, tuple(check(history, INITIAL)))
+    verdicts, declined = tuple(check(history, INITIAL)), tuple(recorder.refused)
+    return Round(tuple(nemesis.history), recorder.outcomes, history, verdicts, declined)
 
 
 async def run(folder: Path, server: str, rng: random.Random, rounds: Sequence[float]) -> list[Round]:
@@ -103,6 +106,8 @@ def explain(result: Round) -> str:
         at = min(operation.called for operation in verdict.stuck)
         near = [o for o in result.history if o.register == verdict.register and abs(o.called - at) < 2]
         lines += ["  around it:", *(f"    {operation}" for operation in sorted(near, key=lambda o: o.called))]
+        values = {operation.value for operation in verdict.stuck}
+        lines += [f"  refused, and yet seen: {o}" for o in result.declined if o.value in values]
     return "\n".join(lines)
 
 

@@ -74,6 +74,8 @@ class Recorder:
 
     def __init__(self, servers: dict[str, Register], names: Sequence[str], rng: random.Random) -> None:
         self.history: list[Operation] = []
+        self.refused: list[Operation] = []
+        """Changes that the store answered with an error which promises that they have no effect."""
         self.outcomes: dict[str, int] = {"read": 0, "done": 0, "not done": 0, "unknown": 0, "no answer": 0}
         self._servers, self._names, self._rng = servers, names, rng
         self._values = 0
@@ -109,12 +111,14 @@ class Recorder:
         self._values += 1
         value, server = f"v{self._values}", self._rng.choice(sorted(self._servers))
         called = loop.time()
-        done = await self._servers[server].change(name, version, value)
-        outcome = {True: "done", False: "not done", None: "unknown"}[done]
-        self.outcomes[outcome] += 1
-        if done is not False:
+        done: bool | None = None
+        try:
+            done = await self._servers[server].change(name, version, value)
+        finally:  # who is cancelled does not know either: the change may have happened, or may still happen
+            self.outcomes[{True: "done", False: "not done", None: "unknown"}[done]] += 1
             returned = loop.time() if done else NEVER
-            self.history.append(Operation(f"{client} at {server}", name, "change", called, returned, value, expected))
+            change = Operation(f"{client} at {server}", name, "change", called, returned, value, expected)
+            (self.refused if done is False else self.history).append(change)
 
     async def read_everything(self, timeout: float) -> None:
         """Every register through every server, when all faults are over. Raises when one does not answer."""

@@ -100,6 +100,35 @@ class Replica:
         return True
 
 
+class Deaf(Replica):
+    """Makes every change and never says so."""
+
+    async def change(self, name: str, version: int, value: str) -> bool:
+        await super().change(name, version, value)
+        await asyncio.Event().wait()
+        return True
+
+
+def test_a_change_that_its_client_gave_up_waiting_for_may_have_happened() -> None:
+    """The end of a round cancels its clients: what one of them was just changing belongs to the history."""
+
+    async def work() -> Recorder:
+        state = {"r": (INITIAL, 1)}
+        servers = {"n1": Deaf(state, late=False)}
+        recorder = Recorder(cast(dict[str, Register], servers), ["r"], random.Random(3))
+        client = asyncio.create_task(recorder.work("c1"))
+        while state["r"][0] == INITIAL:
+            await asyncio.sleep(0)
+        await recorder.read_everything(1.0)
+        client.cancel()
+        await asyncio.gather(client, return_exceptions=True)
+        return recorder
+
+    recorder = asyncio.run(work())
+    assert recorder.history[-1].value != INITIAL
+    assert all(check(recorder.history, INITIAL))
+
+
 def recorded(*, late: bool) -> Recorder:
     """Two clients at two servers for a while."""
 
