@@ -103,8 +103,13 @@ class Replica:
 class Deaf(Replica):
     """Makes every change and never says so."""
 
+    def __init__(self, state: dict[str, tuple[str, int]], changed: asyncio.Event) -> None:
+        super().__init__(state, late=False)
+        self._changed = changed
+
     async def change(self, name: str, version: int, value: str) -> bool:
         await super().change(name, version, value)
+        self._changed.set()
         await asyncio.Event().wait()
         return True
 
@@ -114,11 +119,11 @@ def test_a_change_that_its_client_gave_up_waiting_for_may_have_happened() -> Non
 
     async def work() -> Recorder:
         state = {"r": (INITIAL, 1)}
-        servers = {"n1": Deaf(state, late=False)}
+        changed = asyncio.Event()
+        servers = {"n1": Deaf(state, changed)}
         recorder = Recorder(cast(dict[str, Register], servers), ["r"], random.Random(3))
         client = asyncio.create_task(recorder.work("c1"))
-        while state["r"][0] == INITIAL:
-            await asyncio.sleep(0)
+        await changed.wait()
         await recorder.read_everything(1.0)
         client.cancel()
         await asyncio.gather(client, return_exceptions=True)

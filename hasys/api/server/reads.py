@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from google.protobuf.message import DecodeError, Message
 
 from hasys.api.server.calls import Call, Method
-from hasys.model.errors import HasysError
+from hasys.model.errors import HasysError, Unknown
 from hasys.store.port import Engine
 from hasys.v1 import api_pb2
 
@@ -52,6 +52,8 @@ async def answer_confirmed(engine: Engine, answer: Awaitable[Message], call: Cal
     """The answer, or refusal, once it is known to be no deposed leader's. Raises ``Unavailable`` otherwise."""
     try:
         found = await answer
+    except Unknown:  # tells nothing of the state; a refused confirmation would promise that nothing changed
+        raise
     except HasysError:
         await _confirm(engine, call)
         raise

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from hasys.api.errors import Denied
-from hasys.model.errors import NotFound, TimedOut, Unavailable
+from hasys.model.errors import NotFound, TimedOut, Unavailable, Unknown
+from hasys.store.port import Applied
 from hasys.v1 import api_pb2
 from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
@@ -57,6 +58,19 @@ async def test_a_deposed_leader_does_not_say_that_something_is_absent_or_unchang
         await client.get("Group", "other", timeout=0.3)
     with pytest.raises(UNANSWERED):
         await client.apply([group("web")], timeout=0.3)
+
+
+async def test_a_deposed_leader_does_not_say_that_a_change_of_unknown_outcome_was_not_made(cluster: Cluster) -> None:
+    """The new leader may have the entry, and commit it."""
+    client = await cluster.client("admin", "admin", "n1", follow_leader=False)
+
+    async def propose(command: bytes, *, timeout: float) -> Applied:
+        raise Unknown("the leader changed before it answered: the change may have been made")
+
+    setattr(cluster.members["n1"].engine, "propose", propose)  # noqa: B010  (a method)
+    Deposed(cluster)
+    with pytest.raises(Unknown, match="may have been made"):
+        await client.apply([group("web")])
 
 
 async def test_a_write_that_went_through_the_log_needs_no_confirmation(cluster: Cluster) -> None:
