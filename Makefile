@@ -75,6 +75,9 @@ two-nodes: $(STAMP)  ## every row of docs/two-nodes.md on real nodes (root, long
 observers: $(STAMP)  ## three nodes that vote and eight that only run groups (root, long); ARGS="-x"
 	@$(BIN)/pytest -q -s tests/lab/test_observers.py $(ARGS)
 
+many-groups: $(STAMP)  ## 256 groups, and the node that has half of them is lost (root, long); ARGS="-x"
+	@$(BIN)/pytest -q -s tests/lab/test_many_groups.py $(ARGS)
+
 upgrade: $(STAMP)  ## an older version replaced node by node, with clients asking (root, long); HASYS_OLD=COMMIT ARGS="-x"
 	@$(BIN)/pytest -q -s tests/lab/test_upgrade.py $(ARGS)
 

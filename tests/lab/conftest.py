@@ -10,9 +10,9 @@ from hasys.lab.lab import Lab
 from tests.lab.stage import VIP, Act, Stage, lab_or_skip, raise_stage
 
 LONGEST_FIRST = (
-    "failover_loss", "failover_processes", "no_majority", "policies", "public_network", "two_nodes", "monitors",
-    "shared_disk", "lab_demo", "processes", "member_change", "two_arbiter", "node_run", "conditions", "telemetry",
-    "two_alone",
+    "failover_loss", "failover_processes", "systemd", "no_majority", "policies", "public_network", "two_nodes",
+    "monitors", "shared_disk", "lab_demo", "processes", "member_change", "two_arbiter", "node_run", "conditions",
+    "telemetry", "two_alone",
 )  # fmt: skip
 """Files of more than a quarter of a minute: begun in this order, no worker has a long one left when the others end."""
 

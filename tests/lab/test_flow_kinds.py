@@ -1,9 +1,9 @@
-"""B10: Database, Command, SystemdUnit on a real kernel; SystemdUnit beside the real systemctl too, where it is."""
+"""B10: Database, Command, SystemdUnit on a real kernel; SystemdUnit beside a stand-in of systemctl and systemd."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +23,8 @@ from hasys.resources.service import Home
 from hasys.resources.systemd_unit import RealSystemctl, SystemdUnit
 from hasys.v1 import objects_pb2 as pb
 from tests.lab import fake_systemctl
+from tests.lab.booted import boot, wait_booted
+from tests.lab.stage import lab_or_skip
 
 pytestmark = [
     pytest.mark.lab,
@@ -209,8 +211,10 @@ async def test_a_database_that_does_not_answer_is_restarted_in_place_and_then_ha
 class Systemd:
     """A systemd, and a unit of ours in it."""
 
-    def __init__(self, bench: Bench, systemctl: RealSystemctl, units: Path, cgroups: Path) -> None:
-        self.bench, self.systemctl, self.units, self.cgroups = bench, systemctl, units, cgroups
+    def __init__(
+        self, bench: Bench, systemctl: RealSystemctl, units: Path, cgroups: Path, *, real: bool = False
+    ) -> None:
+        self.bench, self.systemctl, self.units, self.cgroups, self.real = bench, systemctl, units, cgroups, real
 
     def unit(self, name: str = "demo-test.service", command: str = "exec sleep 600") -> SystemdUnit:
         text = f"[Service]\nExecStart=/bin/sh -c '{command}'\n" if self.real else f"{command}\n"
@@ -222,10 +226,6 @@ class Systemd:
         spec.stop_timeout.FromMilliseconds(500)
         around, home = self.bench.around()
         return SystemdUnit(around, spec, home, self.cgroups, self.systemctl)
-
-    @property
-    def real(self) -> bool:
-        return self.systemctl.program == "systemctl"
 
     def alive(self, name: str = "demo-test.service") -> bool:
         return Cgroup(self.cgroups / "system.slice" / name).populated()
@@ -239,15 +239,14 @@ def systemd(request: pytest.FixtureRequest, bench: Bench) -> Iterator[Systemd]:
         fake = RealSystemctl(str(program), bench.directory / "runtime")
         yield Systemd(bench, fake, bench.directory / "units", bench.base.path)
         return
-    real = RealSystemctl()
-    if real.trouble() or shutil.which("systemctl") is None:
-        pytest.skip(f"the real systemctl: {real.trouble()}")
-    made = Systemd(bench, real, real.runtime, base_of("x").parent)
-    yield made
-    subprocess.run(["systemctl", "kill", "--signal=SIGKILL", "demo-test.service"], check=False)
-    (real.runtime / "demo-test.service").unlink(missing_ok=True)
-    shutil.rmtree(real.runtime / "demo-test.service.d", ignore_errors=True)
-    subprocess.run(["systemctl", "daemon-reload"], check=False)
+    with lab_or_skip() as lab:
+        machine = lab.machine("n1", 1, boot(str(lab.record.data)), pid1=True)
+        wait_booted(machine)
+        program = bench.directory / "systemctl"
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(machine.command("systemctl"))} "$@"\n')
+        program.chmod(0o755)
+        runtime = machine.root / "run/systemd/system"
+        yield Systemd(bench, RealSystemctl(str(program), runtime), runtime, machine.cgroup, real=True)
 
 
 async def test_a_unit_is_started_found_again_and_stopped(systemd: Systemd) -> None:
@@ -281,7 +280,7 @@ async def test_a_unit_that_is_not_installed_has_failed_and_says_so(systemd: Syst
     driver = systemd.unit()
     (systemd.units / "demo-test.service").unlink()
     if systemd.real:
-        await anyio.run_process(["systemctl", "daemon-reload"])
+        await anyio.run_process([systemd.systemctl.program, "daemon-reload"])
     async with running(driver):
         assert driver.condition.message == "demo-test.service is not-found on this node: install it there"
 
