@@ -62,7 +62,7 @@ kills: $(STAMP)  ## kill -9 of real stores, nothing acknowledged is lost (long);
 	@$(BIN)/python -m tests.chaos.kills $(ARGS)
 
 databases: $(STAMP)  ## real databases on a shared disk, killed and moved with a client writing (root, long); TIMES=20
-	@PYTHON=$(PYTHON) VENV=$(VENV) APT="$(APT) postgresql mariadb-server" sh tools/setup.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) APT="$(APT) postgresql mariadb-server curl" sh tools/setup.sh
 	@HASYS_TIMES=$(or $(TIMES),20) $(BIN)/pytest -q -s tests/databases
 
 lab: $(STAMP)  ## real kernels in namespaces (root)

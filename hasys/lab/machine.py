@@ -220,7 +220,8 @@ class Machine:
 
     def processes(self, role: str | None = None) -> list[int]:
         """Host pids of the machine's processes of a role: ``node``, ``store``, ``guard``, ``agent`` or ``witness`` of
-        hasys, or the name of any program, or a word of its command line. None: all but PID 1 and the lab's helpers."""
+        hasys, or the name of any program, or a word of its command line, or how the title that a daemon gave itself
+        begins (``nginx: master``). None: all but PID 1 and the lab's helpers."""
         matches = _matcher(role)
         return [pid for pid in pids_below(self.cgroup) if pid != self._init and _inside(pid) and matches(_argv(pid))]
 
@@ -312,6 +313,8 @@ def _matcher(role: str | None) -> Callable[[list[str]], bool]:
         return lambda argv: any(_is_hasys(argv, r) for r in _HASYS_ROLES)
     if role in _HASYS_ROLES:
         return lambda argv: _is_hasys(argv, role)
+    if ": " in role:
+        return lambda argv: bool(argv) and argv[0].startswith(role)
     return lambda argv: bool(argv) and (Path(argv[0]).name == role or role in argv)
 
 
