@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hasys.lab.cluster import Cluster, group_of, hasys_command
 from hasys.lab.feed import Status
+from hasys.lab.lab import Lab
 from hasys.lab.shell import until
 from tests.lab.booted import DOWN, boot, wait_booted
 from tests.lab.stage import GROUP, MANIFEST, PORT, UNFELT, VIP, VIP6, WORST, Act, Stage, lab_or_skip
+from tests.unit.cli.pty import Terminal
 
 pytestmark = pytest.mark.lab
 
@@ -155,6 +158,32 @@ def test_after_a_power_loss_the_node_is_back_with_its_next_boot(act: Act) -> Non
     act.stage.assert_felt_at_most(struck, WORST)
     assert act.stage.settle() == act.standby
     assert unit_of(act, act.active) != "active"
+
+
+def test_the_questions_of_init_end_in_a_service_that_runs(lab: Lab, tmp_path: Path) -> None:
+    """On the machine's own terminal, as whoever installs the first node answers them."""
+    machine = lab.machine("n1", 1, boot(str(lab.record.data)), pid1=True)
+    wait_booted(machine)
+    folder = machine.disk / "shop"
+    dialogue = [
+        ("Name of the cluster", "shop"), ("How many servers", "1"), ("Name of the server", ""),
+        ("Address of n1", machine.address()), ("for heartbeats", machine.address(1)), ("[default]: ", ""),
+        ("[none]: ", f"{VIP}/24"), ("Interface", ""), ("Name of the group", "web"), ("Folder to write to", str(folder)),
+        ("Write it", "y"), ("Install its service and start it now", "y"),
+    ]  # fmt: skip
+    with Terminal(["init"], {}, tmp_path, prefix=machine.command()) as terminal:
+        for question, answer in dialogue:
+            terminal.until(question)
+            terminal.press(f"{answer}\r")
+        said = terminal.rest()
+        assert terminal.process.returncode == 0, said
+    assert "hasys-shop-n1.service runs" in said
+    context = str(folder / "client" / "client.yaml")
+    machine.run(*hasys_command(), "--context", context, "apply", "-f", str(folder / "web.yaml"), "--wait")
+    lab.probe(VIP).wait_answer(10)
+    lab.power_off("n1")
+    lab.power_on("n1")
+    lab.probe(VIP).wait_answer(30, since=time.monotonic())
 
 
 def test_c10_each_fault_of_a_service_has_its_own_action(act: Act) -> None:
