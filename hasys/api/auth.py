@@ -6,16 +6,20 @@ The subject of the caller's certificate says it all: ``O=hasys:<cluster id>, OU=
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hasys.api.errors import Denied
+from hasys.api.errors import Denied, Invalid
 
 ADMIN, NODE = "admin", "node"
 """Roles: an admin may do everything; a node may read, report about itself, and ask for operations about itself."""
 
 FORWARDED = "hasys-forwarded"
+REQUEST = "hasys-request"
+"""Metadata of a call that changes something: a number that its client gave it, the same each time it is sent again, so
+that it is done at most once. Servers of a version that does not know it leave it out."""
+_NUMBER = re.compile(r"[0-9a-f]{1,40}")
 """Request metadata ``role/name``: the caller that a store passes on. Believed from members that vote only: they could
 write the replicated log anyway."""
 
@@ -83,6 +87,17 @@ class Authenticator:
         if role not in (ADMIN, NODE) or not name:
             raise Denied("the passed-on caller cannot be read")
         return Caller(role, name, forwarded=True)
+
+
+def request_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The number that a client gave its request; empty: none. Raises ``Invalid`` for one that no client of ours gives:
+    it becomes a part of what all members store."""
+    for key, value in metadata or ():
+        if key == REQUEST:
+            if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+                raise Invalid((), f"metadata {REQUEST}: give up to 40 digits and letters a to f")
+            return value
+    return ""
 
 
 @lru_cache(maxsize=1024)

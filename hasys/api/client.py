@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from hasys.api.auth import REQUEST
 from hasys.api.context import TIMEOUT, Context, from_node_config, load_context
 from hasys.api.convert import duration
 from hasys.api.errors import Relist, TooLarge, from_status
@@ -24,7 +25,7 @@ from hasys.api.kinds import Ref
 from hasys.api.repeating import NOBODY, Backoff, Patience
 from hasys.api.tls import CHANNEL_OPTIONS, MESSAGE_BYTES, Identity
 from hasys.api.watching import Merger
-from hasys.model.errors import HasysError, NoMajority, NotFound, TimedOut, Unavailable, Unknown, Unreached
+from hasys.model.errors import HasysError, NoMajority, NotFound, Refused, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import api_pb2
 from hasys.v1 import monitors_pb2 as mpb
 from hasys.v1 import objects_pb2 as pb
@@ -209,7 +210,7 @@ class Client:
     ) -> api_pb2.ApplyResponse:
         """All objects or none. Raises ``hasys.api.errors.Invalid`` with the faults."""
         request = api_pb2.ApplyRequest(objects=objects, dry_run=dry_run, prune=prune)
-        return await self._call("/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout)
+        return await self._call("/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout, changes=True)
 
     async def get(
         self, kind: str, name: str, group: str = "", *, stale: bool = False, timeout: float = TIMEOUT
@@ -230,7 +231,7 @@ class Client:
         """Ask for deletion; with a version only if that is the object's. Raises ``NotFound``."""
         request = api_pb2.DeleteRequest(key=ref.key(), resource_version=version)
         return await self._call(
-            "/hasys.v1.Resources/Delete", request, api_pb2.DeleteResponse, timeout,
+            "/hasys.v1.Resources/Delete", request, api_pb2.DeleteResponse, timeout, changes=True,
             absent=lambda: api_pb2.DeleteResponse(),
         )  # fmt: skip
 
@@ -250,7 +251,7 @@ class Client:
             node=node, statuses=statuses, events=events, monitors=results, figures=figures, runs=runs,
             patience=duration(timeout), sent=duration(time.monotonic()), session=_SESSION,
         )  # fmt: skip
-        return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout)
+        return await self._call("/hasys.v1.Resources/Report", request, api_pb2.ReportResponse, timeout, changes=True)
 
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api_pb2.WatchResponse]:
         """Changes for ever: what there is as ADDED, SYNCED, then each change. A lost connection is resumed. When the
@@ -300,7 +301,7 @@ class Client:
     async def create_operation(self, spec: pb.OperationSpec, *, timeout: float = TIMEOUT) -> pb.Operation:
         """Ask for an operation; done at most once however often the connection breaks."""
         request = api_pb2.CreateOperationRequest(spec=spec, request_id=secrets.token_hex(12))
-        return await self._call("/hasys.v1.Operations/Create", request, pb.Operation, timeout)
+        return await self._call("/hasys.v1.Operations/Create", request, pb.Operation, timeout, changes=True)
 
     async def list_operations(
         self, group: str = "", *, limit: int = 0, timeout: float = TIMEOUT
@@ -329,13 +330,15 @@ class Client:
     ) -> api_pb2.ChangeMemberResponse:
         """Take a member in, or change its addresses. Raises ``Refused`` with the reason."""
         request = api_pb2.AddMemberRequest(name=name, spec=spec)
-        return await self._call("/hasys.v1.Maintenance/AddMember", request, api_pb2.ChangeMemberResponse, timeout)
+        return await self._call(
+            "/hasys.v1.Maintenance/AddMember", request, api_pb2.ChangeMemberResponse, timeout, changes=True
+        )
 
     async def remove_member(self, name: str, *, timeout: float = MEMBERS_TIMEOUT) -> api_pb2.ChangeMemberResponse:
         """Let a member go. Raises ``Refused`` with the reason, ``NotFound``."""
         request = api_pb2.RemoveMemberRequest(name=name)
         return await self._call(
-            "/hasys.v1.Maintenance/RemoveMember", request, api_pb2.ChangeMemberResponse, timeout,
+            "/hasys.v1.Maintenance/RemoveMember", request, api_pb2.ChangeMemberResponse, timeout, changes=True,
             absent=lambda: api_pb2.ChangeMemberResponse(),
         )  # fmt: skip
 
@@ -386,14 +389,16 @@ class Client:
         response: type[Answer],
         timeout: float,
         *,
+        changes: bool = False,
         absent: Callable[[], Answer] | None = None,
         best: Callable[[Answer], bool] | None = None,
     ) -> Answer:
-        """One unary RPC, repeated until the deadline while servers are unavailable. Every request of ours may be
-        repeated: apply and report state what is wanted, operations carry an id, and ``absent`` answers for a deletion
-        whose first attempt was lost. An answer that is not ``best`` is taken only when no other server has a better
-        one."""
+        """One unary RPC, repeated until the deadline while servers are unavailable. One that ``changes`` something has
+        a number, by which servers know that they have done it already; ``absent`` answers for a deletion whose first
+        attempt was lost. A refusal after a lost attempt does not tell that nothing changed: raises ``TimedOut`` then.
+        An answer that is not ``best`` is taken only when no other server has a better one."""
         _check_size(request)
+        number = ((REQUEST, secrets.token_hex(12)),) if changes else None
         loop = asyncio.get_running_loop()
         started = loop.time()
         deadline = started + timeout
@@ -404,7 +409,9 @@ class Client:
             server: _Server | None = None
             try:
                 server = await self._find()
-                call = server.unary(path, response)(request, timeout=max(0.001, min(left, deadline - loop.time())))
+                call = server.unary(path, response)(
+                    request, timeout=max(0.001, min(left, deadline - loop.time())), metadata=number
+                )
                 answer: Answer = await call
                 if best is None or best(answer) or loop.time() - started >= ELSEWHERE:
                     if self._context.follow_leader:
@@ -421,6 +428,9 @@ class Client:
                 if isinstance(error, NotFound) and lost and absent is not None:
                     return absent()
                 if e.code() not in _AGAIN:
+                    if lost and changes and isinstance(error, Refused):
+                        why = f"an earlier attempt may have been done: its answer was lost; sent again: {error}"
+                        raise TimedOut(why) from None
                     raise error from None
                 lost = lost or isinstance(error, Unknown)
                 last = error

@@ -61,6 +61,10 @@ class Machine:
 
     # ------------------------------------------------------------ reads
 
+    def answered(self, command_id: str) -> bytes | None:
+        """The outcome of the command of that id, if it is among the last ones that were applied."""
+        return self._recent.get(command_id) if command_id else None
+
     @property
     def revision(self) -> int:
         """Index of the last applied command."""

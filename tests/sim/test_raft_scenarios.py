@@ -691,3 +691,27 @@ def test_a_leader_takes_no_more_than_so_much_that_nobody_has_acknowledged(monkey
         core.propose(now, bytes(1000), answers.append)
     assert answers == [Failure.NOT_ACCEPTED] * 21, "nine with their headers fit"
     assert acknowledged(world, leader) < HANDFUL, "once they are committed there is room again"
+
+
+def test_a_member_that_booted_again_does_not_repeat_the_numbers_of_its_proposals() -> None:
+    """The monotonic clock begins anew with the machine. A leader that took a new proposal for an old one sent again
+    would answer with what another command did."""
+    world = World(3, 1)
+    world.start_all()
+    world.run_until(lambda: world.leader() is not None, 10)
+    leader = world.leader()
+    name = next(n for n in world.machines if n != leader)
+    machine = world.machines[name]
+    assert machine.core is not None
+    began = machine.core._started
+    world.write(name)
+    world.run(0.2)
+    world.crash(name, power=True)
+    world.run(0.1)
+    machine.offset += began - machine.local(world.now)  # the same uptime at the start of the store
+    world.start(name)
+    world.run(0.5)
+    assert world.leader() == leader
+    command = world.write(name)
+    world.run(1.0)  # asserts that what is acknowledged is what was written
+    assert command in world.acknowledged

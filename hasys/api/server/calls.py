@@ -31,6 +31,13 @@ class Call:
     """Seconds until the client's deadline; None when it has none."""
     committed: bool = False
     """The answer comes from the log: what it says was decided by a majority."""
+    request: str = ""
+    """The number that the client gave this request, whichever server it is sent to; empty: none."""
+
+    @property
+    def id(self) -> str:
+        """The same for every sending of this request, and for no other one; empty when its client gave none."""
+        return f"{self.caller.actor}/{self.request}" if self.request else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +62,29 @@ class Writer:
         self._prefix = f"{name}-{secrets.token_hex(6)}"
         self._serial = 0
 
-    async def write(self, call: Call, mutations: Sequence[store_pb2.Mutation]) -> int:
-        """Commit the mutations as one command; returns its resource version. Raises what the outcome says."""
+    async def write(self, call: Call, mutations: Sequence[store_pb2.Mutation], *, part: int = 0) -> int:
+        """Commit the mutations as one command; returns its resource version. Raises what the outcome says. ``part``:
+        of a request that may need several commands. A request that is sent again gets the outcome of its first
+        command, if that was applied: nothing is done twice."""
         self._serial += 1
+        name = f"{call.id}/{part}" if call.id and part else call.id
         command = store_pb2.Command(
-            id=f"{self._prefix}-{self._serial}", actor=call.caller.actor, time=now(), mutations=mutations
+            id=name or f"{self._prefix}-{self._serial}", actor=call.caller.actor, time=now(), mutations=mutations
         ).SerializeToString()
         if len(command) > COMMAND_BYTES:
             raise TooLarge(f"the change is larger than {COMMAND_BYTES >> 20} MiB: split it")
         timeout = LONGEST_WRITE if call.time_left is None else min(call.time_left, LONGEST_WRITE)
         applied = await self._engine.propose(command, timeout=timeout)
         call.committed = True
-        outcome = store_pb2.Outcome.FromString(applied.answer)
-        if outcome.done:
-            return outcome.resource_version
-        raise refusal(outcome)
+        return told(applied.answer)
+
+
+def told(answer: bytes) -> int:
+    """The resource version of a command that was done. Raises what it was refused with."""
+    outcome = store_pb2.Outcome.FromString(answer)
+    if outcome.done:
+        return outcome.resource_version
+    raise refusal(outcome)
 
 
 def refusal(outcome: store_pb2.Outcome) -> HasysError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from hasys.api.auth import FORWARDED, Caller
+from hasys.api.auth import FORWARDED, REQUEST, Caller, request_of
 from hasys.api.errors import FAULTS, NO_MAJORITY, NOTHING_CHANGED
 from hasys.api.tls import CHANNEL_OPTIONS, Identity
 from hasys.config import Member, NodeConfig
@@ -107,8 +107,11 @@ class Forwarder:
         left = context.time_remaining()
         member, channel = await self._route(caller, left)
         left = context.time_remaining()  # the route may have waited; reports are dated by what is left
+        number = request_of(context.invocation_metadata())
         call = channel.unary_unary(method, None, None)(
-            request, timeout=FORWARD_LONGEST if left is None else max(0.001, left), metadata=_identity(caller)
+            request,
+            timeout=FORWARD_LONGEST if left is None else max(0.001, left),
+            metadata=[*_identity(caller), *([(REQUEST, number)] if number else [])],
         )
         self._running.add(call)
         try:

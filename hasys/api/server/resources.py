@@ -9,7 +9,7 @@ from hasys.api.convert import seconds, settle_timing
 from hasys.api.errors import Fault, Invalid, Relist, TooLarge
 from hasys.api.kinds import KINDS, Ref, inner, ref_of
 from hasys.api.rules import fill_defaults
-from hasys.api.server.calls import Call, Method, Writer
+from hasys.api.server.calls import Call, Method, Writer, told
 from hasys.api.server.clocks import Delays
 from hasys.api.server.reports import OLDEST, Receipt, plan_report
 from hasys.api.server.streams import Streams
@@ -98,6 +98,8 @@ class Resources:
         call.caller.must_be_admin("apply objects")
         if len(request.objects) > OBJECTS:
             raise TooLarge(f"{len(request.objects)} objects at once: at most {OBJECTS}")
+        if (version := self._done_before(call)) is not None:
+            return self._applied_before(request, version)
         for obj in request.objects:
             fill_defaults(obj)
             if obj.HasField("cluster"):
@@ -110,6 +112,24 @@ class Resources:
             response.resource_version = await self._writer.write(call, mutations)
         return response
 
+    def _done_before(self, call: Call) -> int | None:
+        """The resource version by which this very request was done when it was sent before: its answer was lost, and
+        what others have changed since then stays. Raises what it was refused with."""
+        answer = self._machine.answered(call.id)
+        if answer is None:
+            return None
+        call.committed = True
+        return told(answer)
+
+    def _applied_before(self, request: api_pb2.ApplyRequest, version: int) -> api_pb2.ApplyResponse:
+        response = api_pb2.ApplyResponse(resource_version=version)
+        for obj in request.objects:
+            ref = ref_of(obj)
+            now = self._machine.get(ref)
+            created = now is not None and inner(now).metadata.uid.startswith(f"{version:x}-")
+            response.results.add(key=ref.key(), action="created" if created else "configured")
+        return response
+
     def _plan_apply(self, request: api_pb2.ApplyRequest) -> tuple[api_pb2.ApplyResponse, Sequence[store_pb2.Mutation]]:
         pruned = self._pruned(request) if request.prune else []
         faults = check_objects(request.objects, self._machine, removed=frozenset(pruned))
@@ -120,20 +140,24 @@ class Resources:
         ]
         if faults:
             raise Invalid(faults)
-        response, mutations = api_pb2.ApplyResponse(), []
+        response, mutations, conditions = api_pb2.ApplyResponse(), [], []
         for obj in request.objects:
             ref = ref_of(obj)
             action, mutation = self._plan_put(ref, obj)
             response.results.add(key=ref.key(), action=action)
-            if mutation is not None:
+            if action != "unchanged":
                 mutations.append(mutation)
+            elif mutation.expect_version:  # changes nothing, but must still hold when the others are committed
+                conditions.append(mutation)
+        if mutations:
+            mutations += conditions
         mutations.sort(key=_groups_first)
         for ref in pruned:
             response.results.add(key=ref.key(), action="pruned")
             mutations.append(store_pb2.Mutation(delete=ref.key()))
         return response, mutations
 
-    def _plan_put(self, ref: Ref, obj: pb.Object) -> tuple[str, store_pb2.Mutation | None]:
+    def _plan_put(self, ref: Ref, obj: pb.Object) -> tuple[str, store_pb2.Mutation]:
         """What happens to one object. Only a version that the client names makes the write conditional: what must hold
         between two that race, the state machine checks anyway."""
         old = self._machine.get(ref)
@@ -150,9 +174,8 @@ class Resources:
             )
         if before.metadata.HasField("deleting"):
             raise Conflict(f"{ref}: is being deleted: wait until it is gone")
-        if same_intent(old, obj):
-            return "unchanged", None
-        return "configured", store_pb2.Mutation(put_spec=obj, expect_version=asked)
+        action = "unchanged" if same_intent(old, obj) else "configured"
+        return action, store_pb2.Mutation(put_spec=obj, expect_version=asked)
 
     def _pruned(self, request: api_pb2.ApplyRequest) -> Sequence[Ref]:
         """Resources of the groups that the input names as ``Group``, which the input does not name."""
@@ -168,6 +191,8 @@ class Resources:
     async def delete(self, request: api_pb2.DeleteRequest, call: Call) -> api_pb2.DeleteResponse:
         """Ask for deletion; the object goes when no node can have it any more."""
         call.caller.must_be_admin("delete objects")
+        if (version := self._done_before(call)) is not None:
+            return api_pb2.DeleteResponse(resource_version=version)
         ref = Ref.of_key(request.key)
         old = self._find(ref)
         if not KINDS[ref.kind].applied or ref.kind == "Cluster":
@@ -193,7 +218,7 @@ class Resources:
             if not mutations:
                 return api_pb2.ReportResponse(resource_version=self._machine.revision, refused=refused)
             try:
-                version = await self._writer.write(call, mutations)
+                version = await self._writer.write(call, mutations, part=attempt)
             except (Conflict, NotFound):
                 if attempt == REREADS - 1:
                     raise

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from hasys.api.auth import FORWARDED, Authenticator, Caller
+from hasys.api.auth import FORWARDED, Authenticator, Caller, request_of
 from hasys.api.errors import to_status
 from hasys.api.kinds import Ref
 from hasys.api.server.calls import Call, Method, Writer
@@ -192,7 +192,8 @@ class ApiServer:
 
         async def handle(request: Message, context: Any) -> Message:
             try:
-                call = Call(self.caller(context), context.time_remaining())
+                number = request_of(context.invocation_metadata())
+                call = Call(self.caller(context), context.time_remaining(), request=number)
                 if accepts_stale(request):
                     return await serve(request, call)
                 if not self.leads():

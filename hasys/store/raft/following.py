@@ -7,6 +7,7 @@ where the terms differ.
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Following(Elections):
         self._acknowledged = 0
         self._recent: deque[tuple[int, int, bytes]] = deque(maxlen=RECENT)  # (index, term, answer)
         self._forwarded: dict[int, Forwarded] = {}
-        self._forward_count = int(named["now"] * 1e6)  # not the numbers of an earlier process
+        self._forward_count = 1 << 60 | secrets.randbits(60)  # not the numbers of an earlier process, or boot
         super().__init__(*args, **named)
 
     def _leader_lost(self) -> None:
