@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasys.api.auth import REQUEST, request_of
+from hasys.api.auth import ADMIN, NODE, REQUEST, Caller, request_of
 from hasys.api.errors import Invalid
 from hasys.api.kinds import Ref, copy
+from hasys.api.server.calls import Call
 from hasys.model.errors import Conflict, TimedOut, Unknown
 from hasys.store.port import Applied
 from hasys.v1 import objects_pb2 as pb
@@ -160,6 +161,12 @@ def test_a_number_that_no_client_gives_is_refused(metadata: list[tuple[str, str 
             request_of(metadata)
     elif number:
         assert request_of(metadata) == number
+
+
+def test_nobody_gets_the_answer_of_another_caller_by_its_number() -> None:
+    calls = [Call(Caller(role, name), None, request="a1") for role, name in ((ADMIN, "a"), (ADMIN, "b"), (NODE, "a"))]
+    assert len({call.id for call in calls}) == 3
+    assert all(call.id for call in calls)
 
 
 def test_a_request_without_a_number_has_none() -> None:
