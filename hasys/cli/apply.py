@@ -16,7 +16,7 @@ from hasys.cli.get import Selection, complete_kind, parse_kind
 from hasys.cli.session import Cluster, talk, timeout_option
 from hasys.cli.sources import file_option, read_all
 from hasys.cli.waiting import until_gone, until_running
-from hasys.model.errors import NotFound, Refused
+from hasys.model.errors import NotFound, Refused, TimedOut, Unavailable
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -134,6 +134,7 @@ async def _delete(cluster: Cluster, refs: Sequence[Ref], limit: float) -> None:
     there = await _there(cluster, along)
     absent = [f"{ref}: no such object in group {ref.group}" for ref in along if ref not in there]
     left = [ref for ref in refs if ref not in along]
+    begun = False
     while left:
         blocked: list[tuple[Ref, Invalid]] = []
         for ref in left:
@@ -143,7 +144,13 @@ async def _delete(cluster: Cluster, refs: Sequence[Ref], limit: float) -> None:
                 absent.append(str(error))
             except Invalid as needed:
                 blocked.append((ref, needed))
+            except Unavailable as silence:
+                if not begun:
+                    raise
+                again = "the same command again deletes the rest"
+                raise TimedOut(f"deleted in part: {ref} is not: {silence}; {again}") from None
             else:
+                begun = True
                 click.echo(f"{ref} deleted")
         if len(blocked) == len(left):
             raise blocked[0][1]

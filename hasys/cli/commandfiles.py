@@ -19,7 +19,7 @@ import click
 from hasys.cli.context import context_option
 from hasys.cli.operate import run_operation, title
 from hasys.cli.session import Cluster, talk
-from hasys.model.errors import HasysError, Refused
+from hasys.model.errors import HasysError, Refused, Unknown
 from hasys.model.lines import one_line
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
@@ -126,6 +126,8 @@ def carry_out(name: str, groups: Sequence[str], node: str, ask: Callable[[Conver
                 ended = await run_operation(cluster, spec, TIMEOUT)
                 state = "done" if ended.status.state == "Succeeded" else "failed"
                 lines.append(f"{title(spec)} {state}: {ended.status.message}")
+            except Unknown as e:  # it may go on: the text says which operation to look for
+                lines.append(f"{title(spec)} unknown: {e}")
             except HasysError as e:
                 lines.append(f"{title(spec)} failed: {e}")
 

@@ -20,7 +20,7 @@ from hasys.cli.seed import Seed, parse_member
 from hasys.cli.session import timeout_option
 from hasys.config import Member
 from hasys.lease.wire import parse_secret
-from hasys.model.errors import ConfigRefused, TimedOut
+from hasys.model.errors import ConfigRefused, HasysError, Refused, TimedOut, Unavailable, Unknown
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -141,10 +141,26 @@ async def _add(new: Newcomer) -> api.ChangeMemberResponse:
         folder = None if exists else _write_folder(new, known)
         try:
             return await client.add_member(new.member.name, _spec(new.member))
-        except BaseException:
+        except (Refused, Unavailable):  # it is no member for sure
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        except HasysError as error:
+            if folder is None:
+                raise
+            raise Unknown(f"{error}; {_kept(new.member.name, folder)}") from None
+        except BaseException:  # above all Ctrl-C, which ends the waiting and not the change
+            if folder is not None:
+                click.echo(_kept(new.member.name, folder), err=True)
+            raise
+
+
+def _kept(name: str, folder: Path) -> str:
+    """What to do with a newcomer's folder when nobody knows whether it is a member: its keys are nowhere else."""
+    return (
+        f"{folder} is kept: if 'hasys member list' shows {name}, go on with it;"
+        " if not, remove the folder and repeat the command"
+    )
 
 
 async def _remove(name: str) -> api.ChangeMemberResponse:
@@ -153,15 +169,23 @@ async def _remove(name: str) -> api.ChangeMemberResponse:
 
 
 async def _replace(old: str, new: Newcomer, timeout: float) -> api.ChangeMemberResponse:
+    name = new.member.name
     async with _client() as client:
-        if not any(view.name == new.member.name for view in (await client.members()).members):
+        added = not any(view.name == name for view in (await client.members()).members)
+        if added:
             await _add(new)
-            click.echo(f"copy {new.out / new.member.name}/ to {new.member.name}: {_start_command(new.member)}")
-        if new.member.votes:
-            click.echo(f"waiting until {new.member.name} votes ...")
-            await _until_it_votes(client, new.member.name, timeout)
-        answer = await client.remove_member(old)
-        click.echo(f"{old} is replaced by {new.member.name}")
+            click.echo(f"copy {new.out / name}/ to {name}: {_start_command(new.member)}")
+        try:
+            if new.member.votes:
+                click.echo(f"waiting until {name} votes ...")
+                await _until_it_votes(client, name, timeout)
+            answer = await client.remove_member(old)
+        except Unavailable as silence:
+            if not added:
+                raise
+            again = "the same command again goes on"
+            raise TimedOut(f"{name} is added, {old} is not removed: {silence}; {again}") from None
+        click.echo(f"{old} is replaced by {name}")
         return answer
 
 

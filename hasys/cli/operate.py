@@ -14,7 +14,7 @@ from hasys.api.errors import Invalid
 from hasys.cli.context import context_option
 from hasys.cli.output import taken
 from hasys.cli.session import Cluster, talk, timeout_option
-from hasys.model.errors import HasysError, NoMajority, Refused, TimedOut, Unavailable, Unreached
+from hasys.model.errors import HasysError, NoMajority, Refused, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import objects_pb2 as pb
 
 _Type = pb.OperationSpec.Type
@@ -151,7 +151,10 @@ def _confirm(question: str) -> None:
 
 
 def _operate_or_alone(spec: pb.OperationSpec, timeout: float, *, yes: bool) -> None:
-    """With a majority an operation like any other; without one, on this node through its guard."""
+    """With a majority an operation like any other; without one, on this node through its guard.
+
+    Only an operation that was not stored ends in these two errors (:func:`run_operation`): none is done twice.
+    """
     try:
         _operate(spec, timeout)
     except (NoMajority, Unreached) as silence:
@@ -209,7 +212,11 @@ def title(spec: pb.OperationSpec) -> str:
 
 
 async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float) -> pb.Operation:
-    """Create the operation and follow it to its end. Raises ``TimedOut`` saying what is still under way."""
+    """Create the operation and follow it to its end.
+
+    Once it is stored it will be carried out, whoever still looks: silence of the servers then no longer means that
+    nothing changed. Raises ``TimedOut`` saying what is still under way, or that its end cannot be seen.
+    """
     latest = await cluster.create_operation(spec)
 
     async def follow() -> pb.Operation:
@@ -233,6 +240,10 @@ async def run_operation(cluster: Cluster, spec: pb.OperationSpec, timeout: float
         state = f"{latest.status.state or 'Pending'}{f' ({why})' if why else ''}"
         still = f"{title(spec)} is still {state}; operation {latest.metadata.name}"
         raise TimedOut(f"timed out after {timeout:g}s: {still}") from None
+    except (Unavailable, Unknown) as silence:
+        name, state = latest.metadata.name, latest.status.state or "Pending"
+        stored = f"{title(spec)} is stored as {name}, {state}"
+        raise TimedOut(f"{stored}; its end cannot be seen: {silence}; look with: hasys get operation {name}") from None
 
 
 async def _blocker(cluster: Cluster, group: str) -> str:

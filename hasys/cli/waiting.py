@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from hasys.api.kinds import MEMBER_KINDS, Ref, ref_of, resource
 from hasys.cli.session import Cluster, within
-from hasys.model.errors import Refused
+from hasys.model.errors import Refused, TimedOut, Unavailable, Unknown
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 
@@ -20,13 +20,15 @@ Verdict = Callable[[Known], list[str]]
 async def until_running(cluster: Cluster, applied: Iterable[Ref], timeout: float) -> None:
     """Wait until every group and resource of ``applied`` runs as its present spec says."""
     wanted = tuple(applied)
-    await _until(cluster, lambda known: [line for ref in wanted for line in missing(ref, known)], timeout)
+    done = "applied; whether it runs"
+    await _until(cluster, lambda known: [line for ref in wanted for line in missing(ref, known)], timeout, done)
 
 
 async def until_gone(cluster: Cluster, deleted: Iterable[Ref], timeout: float) -> None:
     """Wait until no node can have any of ``deleted``."""
     wanted = tuple(deleted)
-    await _until(cluster, lambda known: [_still_there(ref, known) for ref in wanted if ref in known], timeout)
+    done = "the deletion is stored; whether it is done"
+    await _until(cluster, lambda known: [_still_there(ref, known) for ref in wanted if ref in known], timeout, done)
 
 
 def _still_there(ref: Ref, known: Known) -> str:
@@ -60,20 +62,25 @@ def missing(ref: Ref, known: Known) -> list[str]:
     return [f"{ref} is {part.status.state or 'Stopped' if current else 'waiting for its node'}"]
 
 
-async def _until(cluster: Cluster, verdict: Verdict, timeout: float) -> None:
+async def _until(cluster: Cluster, verdict: Verdict, timeout: float, done: str) -> None:
+    """``done`` says what was done before, and what is waited for. Raises ``TimedOut`` also when no server tells: the
+    change was made, and no error may say that nothing changed."""
     known: Known = {}
     lines: list[str] = ["the first look"]
 
     async def follow() -> None:
         nonlocal lines
         synced = False
-        async for answer in cluster.watch(_WATCHED):
-            synced |= _learn(answer, known)
-            if not synced:
-                continue
-            lines = verdict(known)
-            if not lines:
-                return
+        try:
+            async for answer in cluster.watch(_WATCHED):
+                synced |= _learn(answer, known)
+                if not synced:
+                    continue
+                lines = verdict(known)
+                if not lines:
+                    return
+        except (Unavailable, Unknown) as silence:
+            raise TimedOut(f"{done} cannot be seen: {silence}") from None
 
     await within(timeout, follow(), lambda: "still under way: " + "; ".join(lines))
 

@@ -27,6 +27,8 @@ class FakeCluster:
     applied: list[tuple[list[str], bool, bool]] = field(default_factory=list)
     deleted: list[Ref] = field(default_factory=list)
     fails: Exception | None = None
+    watch_fails: Exception | None = None
+    """What a watch ends with after ``changes``: every server was lost once the change was made."""
     ends_watch: bool = False
     silent_after: bool = False
     """``watch_status`` goes on without a word when it has said everything, as a lost server does."""
@@ -66,6 +68,8 @@ class FakeCluster:
         return api.ListResponse(objects=newest[:limit] if limit else found, resource_version=7)
 
     async def watch(self, kinds: Sequence[str] = (), group: str = "") -> AsyncIterator[api.WatchResponse]:
+        if self.watch_fails and not self.changes:
+            raise self.watch_fails
         first = [
             api.Change(type=api.WatchResponse.ADDED, object=obj)
             for ref, obj in sorted(self.objects.items())
@@ -74,6 +78,8 @@ class FakeCluster:
         yield api.WatchResponse(changes=[*first, api.Change(type=api.WatchResponse.SYNCED)])
         for change in self.changes:
             yield api.WatchResponse(changes=change(self))
+        if self.watch_fails:
+            raise self.watch_fails
         if not self.ends_watch:
             await anyio.sleep_forever()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hasys.model.errors import NoMajority, Unreached
+from hasys.model.errors import HasysError, NoMajority, Unreached
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster
 
@@ -68,3 +68,25 @@ def test_everything_else_is_refused_with_one_line(hasys: Run, alone_here: Path, 
     assert result.exit_code == 1
     assert result.stderr.startswith("hasys: no majority: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("silence", [SILENCE, Unreached("no server reached")])
+@pytest.mark.parametrize("words", [RESOLVE, ("failover", "web", "--force", "--to", "n1")])
+def test_an_operation_that_is_stored_is_not_done_alone_as_well(
+    hasys: Run,
+    alone_here: Path,
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    silence: HasysError,
+) -> None:
+    alone: list[object] = []
+    monkeypatch.setattr("hasys.cli.alone.act_alone", lambda wanted, _: alone.append(wanted))
+    cluster.fails, cluster.watch_fails = None, silence
+    result = hasys(*words, "--yes")
+    assert len(cluster.asked) == 1
+    assert result.exit_code == 4
+    assert not alone
+    cluster.fails = silence
+    hasys(*words, "--yes")
+    assert len(cluster.asked) == len(alone) == 1, "one that could not be stored is"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hasys.cli.commandfiles import COMMANDS, carry_out, check, operations, taken
 from hasys.model.errors import Refused, Unreached
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
+from tests.unit.cli.fake import FakeCluster
 
 
 def status() -> api.StatusResponse:
@@ -92,3 +94,11 @@ def test_what_a_file_names_begins_no_line_and_moves_no_cursor_where_the_outcome_
     (line,) = carry_out("HA_MANUAL_FAILOVER.DAT", ("a\x1b[2J",), "n1", ask)
     assert line.startswith("failed: group 'a")
     assert line.isprintable()
+
+
+def test_an_operation_that_is_stored_and_whose_end_cannot_be_seen_did_not_fail() -> None:
+    cluster = FakeCluster(watch_fails=Unreached("no server reached"))
+    lines = carry_out("HA_MANUAL_FAILOVER.DAT", ("web",), "n1", lambda work: asyncio.run(work(cluster)))
+    (line,) = lines
+    assert line.startswith("switchover of web to n1 unknown: ")
+    assert "is stored as op-1, Pending; its end cannot be seen: no server reached" in line

@@ -10,6 +10,7 @@ import yaml
 
 from hasys.api.errors import Fault, Invalid
 from hasys.api.kinds import Ref
+from hasys.model.errors import Unreached
 from hasys.v1 import api_pb2 as api
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.cli.conftest import Run
@@ -85,6 +86,18 @@ def test_wait_that_is_too_short_is_status_4_after_the_change_was_made(
     assert result.exit_code == 4
     assert "Group/web created" in result.stdout
     assert "Group/web is Starting" in result.stderr
+
+
+def test_a_wait_in_which_no_server_is_reached_is_status_4_after_the_change_was_made(
+    hasys: Run, cluster: FakeCluster, manifest: Path
+) -> None:
+    cluster.watch_fails = Unreached("no server reached")
+    result = hasys("apply", "-f", manifest, "--wait")
+    assert "Group/web created" in result.stdout
+    assert (result.exit_code, result.stderr) == (
+        4,
+        "hasys: applied; whether it runs cannot be seen: no server reached\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,6 +280,37 @@ def test_delete_waits_until_the_object_is_gone(hasys: Run, cluster: FakeCluster)
     result = hasys("delete", "vip/web-ip")
     assert (result.exit_code, result.stdout) == (0, "VirtualIP/web-ip deleted\n")
     assert cluster.deleted == [Ref("VirtualIP", "web", "web-ip")]
+
+
+def test_delete_that_is_done_and_whose_end_nobody_tells_is_status_4(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.put(web_ip())
+    cluster.watch_fails = Unreached("no server reached")
+    result = hasys("delete", "vip/web-ip")
+    assert (result.exit_code, result.stdout) == (4, "VirtualIP/web-ip deleted\n")
+    assert "the deletion is stored; whether it is done cannot be seen: no server reached" in result.stderr
+
+
+@pytest.mark.parametrize(("before", "status"), [(0, 3), (1, 4)])
+def test_delete_of_several_is_status_3_only_when_none_is_deleted(
+    hasys: Run, cluster: FakeCluster, manifest: Path, monkeypatch: pytest.MonkeyPatch, before: int, status: int
+) -> None:
+    more = manifest.parent / "more.yaml"
+    more.write_text(WEB.split("---\n")[0].replace("web", "mail"))
+    monkeypatch.setattr("hasys.api.client.load_context", lambda _: None)
+    monkeypatch.setattr("hasys.cli.reach.explain", lambda _: "")
+    answered: list[Ref] = []
+
+    async def delete(ref: Ref) -> api.DeleteResponse:
+        if len(answered) == before:
+            raise Unreached("no server reached")
+        answered.append(ref)
+        return api.DeleteResponse()
+
+    monkeypatch.setattr(cluster, "delete", delete)
+    result = hasys("delete", "-f", manifest, "-f", more)
+    assert result.exit_code == status, result.output
+    assert len(result.stdout.splitlines()) == before
+    assert ("the same command again deletes the rest" in result.stderr) == (before > 0)
 
 
 def test_delete_of_a_manifest_deletes_the_group_and_with_it_its_resources(

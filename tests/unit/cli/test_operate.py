@@ -6,7 +6,7 @@ import pytest
 
 from hasys.api.errors import Fault, Invalid
 from hasys.api.kinds import Ref
-from hasys.model.errors import Unavailable
+from hasys.model.errors import HasysError, NoMajority, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import objects_pb2 as pb
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeCluster, ended
@@ -109,3 +109,47 @@ def test_fence_confirm_without_an_answer_ends_its_question_with_a_line_of_its_ow
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "hasys: not confirmed: nothing was done"
     assert cluster.asked == []
+
+
+SILENCE = [
+    NoMajority("no majority: 1 of 3 voters"),
+    Unreached("no server reached"),
+    Unavailable("there is no leader"),
+    Unknown("connection reset"),
+    TimedOut("no answer within 5 s"),
+]
+
+
+@pytest.mark.parametrize("silence", SILENCE)
+def test_a_stored_operation_whose_end_cannot_be_seen_is_status_4_and_named(
+    hasys: Run, cluster: FakeCluster, silence: HasysError
+) -> None:
+    cluster.watch_fails = silence
+    result = hasys("switchover", "web", "--to", "n2")
+    assert len(cluster.asked) == 1
+    assert result.exit_code == 4
+    stored = "switchover of web to n2 is stored as op-1, Pending; its end cannot be seen"
+    assert result.stderr == f"hasys: {stored}: {silence}; look with: hasys get operation op-1\n"
+
+
+def test_the_last_state_that_was_seen_of_a_stored_operation_is_told(hasys: Run, cluster: FakeCluster) -> None:
+    cluster.changes, cluster.watch_fails = [ended("Running")], Unknown("connection reset")
+    assert "is stored as op-1, Running; its end cannot be seen" in hasys("drain", "n1").stderr
+
+
+def test_the_command_that_a_stored_operation_is_to_be_looked_at_with_exists(hasys: Run, cluster: FakeCluster) -> None:
+    operation = pb.Operation(spec=T(type=T.Drain, node="n1"))
+    operation.metadata.name = "op-1"
+    cluster.put(operation)
+    result = hasys("get", "operation", "op-1")
+    assert result.exit_code == 0, result.output
+    assert "op-1" in result.stdout
+
+
+def test_a_run_that_is_stored_and_whose_end_cannot_be_seen_is_status_4_and_named(
+    hasys: Run, cluster: FakeCluster
+) -> None:
+    cluster.watch_fails = Unreached("no server reached")
+    result = hasys("run", "n1", "--", "true")
+    assert result.exit_code == 4
+    assert "run of n1 is stored as op-1, Pending; its end cannot be seen: no server reached" in result.stderr

@@ -6,7 +6,7 @@ import pytest
 
 from hasys.api.kinds import Ref, wrap
 from hasys.cli.waiting import missing, until_gone, until_running
-from hasys.model.errors import Refused, TimedOut
+from hasys.model.errors import HasysError, NoMajority, Refused, TimedOut, Unknown, Unreached
 from tests.unit.cli.fake import FakeCluster, gone, now, web_group, web_ip
 
 GROUP, ADDRESS = Ref("Group", "", "web"), Ref("VirtualIP", "web", "web-ip")
@@ -63,3 +63,12 @@ async def test_a_deletion_that_is_late_names_the_node_that_may_still_have_it() -
 
 async def test_an_object_that_is_not_there_is_said_so() -> None:
     assert missing(ADDRESS, {GROUP: wrap(web_group())}) == ["VirtualIP/web-ip is not there"]
+
+
+@pytest.mark.parametrize("silence", [NoMajority("no majority"), Unreached("no server"), Unknown("connection reset")])
+async def test_a_wait_that_sees_nothing_says_that_the_change_was_made(silence: HasysError) -> None:
+    cluster = FakeCluster(watch_fails=silence)
+    with pytest.raises(TimedOut, match=f"applied; whether it runs cannot be seen: {silence}"):
+        await until_running(cluster, [GROUP], 5.0)
+    with pytest.raises(TimedOut, match=f"the deletion is stored; whether it is done cannot be seen: {silence}"):
+        await until_gone(cluster, [GROUP], 5.0)
