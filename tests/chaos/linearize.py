@@ -20,12 +20,14 @@ from hasys.api.client import Client
 from tests.chaos.checker import Operation, Verdict, check
 from tests.chaos.cluster import NAMES, Cluster
 from tests.chaos.nemesis import Nemesis, Proxies
-from tests.chaos.registers import INITIAL, LABEL, Recorder, Register
+from tests.chaos.registers import INITIAL, LABEL, Library, Recorder, Register
 from tests.chaos.server import toxiproxy_server
 from tests.chaos.writers import group
 
 CLIENTS = 5
 REGISTERS = 3
+ANY = "any"
+"""In place of a server: the client library chooses."""
 READY = 30.0
 """Seconds within which a healed cluster must answer."""
 
@@ -54,7 +56,8 @@ async def one_round(cluster: Cluster, nemesis: Nemesis, rng: random.Random, seco
     await cluster.ready(READY)
     async with Client(cluster.context()) as client:
         await client.apply([group(name, **{LABEL: INITIAL}) for name in names], timeout=READY)
-    servers = {name: Register(cluster.context([name])) for name in NAMES}
+    servers: dict[str, Register | Library] = {name: Register(cluster.context([name])) for name in NAMES}
+    servers[ANY] = Library(cluster.context())
     recorder = Recorder(servers, names, rng)
     tasks = [asyncio.create_task(recorder.work(f"c{i}")) for i in range(CLIENTS)]
     nemesis.history.clear()

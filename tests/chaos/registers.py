@@ -1,18 +1,18 @@
 """Registers in the store, and clients that read and change them through different servers and write down what they saw.
 
 A register is a label of a group. A change names the resource version of the read before it: compare and set. Each
-attempt is one RPC, never repeated; its outcome is *done*, *not done*, or unknown.
+attempt is one RPC, never repeated, or a call of the client library; its outcome is *done*, *not done*, or unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 
-from hasys.api.client import Context
+from hasys.api.client import Client, Context
 from hasys.api.errors import from_status
 from hasys.api.tls import CHANNEL_OPTIONS, client_credentials
 from hasys.model.errors import HasysError, NotFound, TimedOut, Unknown
@@ -27,6 +27,8 @@ PAUSE = 0.05
 """Seconds, at most, after a read without an answer: connections and elections take their time."""
 RPC = 1.5
 """Seconds that one attempt may take."""
+AGAIN = 4.0
+"""Seconds that the client library may send it again and again."""
 
 
 class Register:
@@ -69,10 +71,36 @@ class Register:
         await self._channel.close(None)
 
 
+class Library:
+    """The registers through hasys's own client, which sends again what got no answer, to whichever server it finds."""
+
+    def __init__(self, context: Context) -> None:
+        self._client = Client(context)
+
+    async def read(self, name: str) -> tuple[str, int]:
+        """Value and resource version. Raises ``hasys.model.errors``."""
+        meta = (await self._client.get("Group", name, timeout=AGAIN)).group.metadata
+        return meta.labels[LABEL], meta.resource_version
+
+    async def change(self, name: str, version: int, value: str) -> bool | None:
+        """As :meth:`Register.change`."""
+        wanted = group(name, **{LABEL: value})
+        wanted.group.metadata.resource_version = version
+        try:
+            await self._client.apply([wanted], timeout=AGAIN)
+        except HasysError as e:
+            return None if isinstance(e, Unknown) else False
+        return True
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
 class Recorder:
     """Clients at work; ``history`` has what they saw. All times are of the one event loop's clock."""
 
-    def __init__(self, servers: dict[str, Register], names: Sequence[str], rng: random.Random) -> None:
+    def __init__(self, servers: Mapping[str, Register | Library], names: Sequence[str], rng: random.Random) -> None:
         self.history: list[Operation] = []
         self.refused: list[Operation] = []
         """Changes that the store answered with an error which promises that they have no effect."""
