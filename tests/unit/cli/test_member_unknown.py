@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def test_an_addition_of_unknown_outcome_keeps_the_newcomer_s_folder_and_says_wha
     assert line.endswith("if not, remove the folder and repeat the command")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT means what it does at a terminal; tests that run in the background were started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_addition_that_ctrl_c_interrupts_keeps_the_folder_and_says_so(
     hasys: Run, members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
