@@ -16,12 +16,12 @@ ADMIN, NODE = "admin", "node"
 """Roles: an admin may do everything; a node may read, report about itself, and ask for operations about itself."""
 
 FORWARDED = "hasys-forwarded"
+"""Request metadata ``role/name``: the caller that a store passes on. Believed from members that vote only: they could
+write the replicated log anyway."""
 REQUEST = "hasys-request"
 """Metadata of a call that changes something: a number that its client gave it, the same each time it is sent again, so
 that it is done at most once. Servers of a version that does not know it leave it out."""
 _NUMBER = re.compile(r"[0-9a-f]{1,40}")
-"""Request metadata ``role/name``: the caller that a store passes on. Believed from members that vote only: they could
-write the replicated log anyway."""
 
 NO_MEMBER = "is no member of this cluster"
 """What a node is told whose certificate is right and whose name the members do not have: it was removed."""

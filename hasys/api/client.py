@@ -210,7 +210,9 @@ class Client:
     ) -> api_pb2.ApplyResponse:
         """All objects or none. Raises ``hasys.api.errors.Invalid`` with the faults."""
         request = api_pb2.ApplyRequest(objects=objects, dry_run=dry_run, prune=prune)
-        return await self._call("/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout, changes=True)
+        return await self._call(
+            "/hasys.v1.Resources/Apply", request, api_pb2.ApplyResponse, timeout, changes=not dry_run
+        )
 
     async def get(
         self, kind: str, name: str, group: str = "", *, stale: bool = False, timeout: float = TIMEOUT

@@ -153,6 +153,17 @@ async def test_a_version_named_for_an_unchanged_object_holds_when_the_others_are
     assert value_of(cluster, "b") == "old"
 
 
+async def test_what_one_request_changes_does_not_break_its_own_conditions(cluster: Cluster) -> None:
+    """A step that comes to a group changes the group's version."""
+    client = await cluster.client()
+    await client.apply([group("web")])
+    unchanged = copy(await client.get("Group", "web"))
+    delay = pb.Object()
+    delay.delay.metadata.name, delay.delay.metadata.group = "d", "web"
+    delay.delay.spec.duration.seconds = 1
+    assert [r.action for r in (await client.apply([delay, unchanged])).results] == ["created", "unchanged"]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["x", REQUEST]), st.text() | st.binary()), max_size=4))
 def test_a_number_that_no_client_gives_is_refused(metadata: list[tuple[str, str | bytes]]) -> None:
     number = next((value for key, value in metadata if key == REQUEST), "")
