@@ -127,7 +127,7 @@ class Engine(Protocol):
 
 
 class ChangingEngine(Engine, Protocol):
-    """An engine whose members can be changed while it runs. All but ``learners`` and ``living`` on the leader alone."""
+    """An engine whose members can be changed while it runs. Members are changed on the leader alone."""
 
     def learners(self) -> frozenset[str]:
         """Members that still copy the log and do not vote yet."""
@@ -135,6 +135,10 @@ class ChangingEngine(Engine, Protocol):
 
     def living(self) -> frozenset[str]:
         """Voters that answered lately, as the leader sees it."""
+        ...
+
+    def settled(self) -> bool:
+        """No change of the members waits for its commit: what ``members`` names will stay."""
         ...
 
     async def add_member(self, member: Member, *, timeout: float) -> None:

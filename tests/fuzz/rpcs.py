@@ -61,6 +61,9 @@ class _Engine(MemoryEngine):
     def living(self) -> frozenset[str]:
         return frozenset(("n1", "n2"))
 
+    def settled(self) -> bool:
+        return True
+
     async def add_member(self, member: Member, *, timeout: float) -> None:
         Membership((member,)).encode()
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from hasys.config import Member
-from hasys.model.errors import Refused, Unavailable
+from hasys.api.server.calls import Call
+from hasys.api.server.maintenance import Maintenance
+from hasys.config import Member, NodeConfig
+from hasys.model.errors import NotFound, Refused, Unavailable
+from hasys.store.directory import Directory
+from hasys.store.machine import Machine as StateMachine
+from hasys.store.port import ChangingEngine
 from hasys.store.raft.core import Core
 from hasys.store.raft.journal import open_journal
 from hasys.store.raft.membership import Membership, pack_snapshot, unpack_snapshot
+from hasys.v1 import api_pb2
 from tests.sim.raft_world import Ledger, Machine, World
 
 HANDFUL = 0.05
@@ -334,3 +342,36 @@ def test_a_snapshot_keeps_members_and_state_apart() -> None:
     assert unpack_snapshot(pack_snapshot(membership, b"state")) == (membership, b"state")
     assert unpack_snapshot(pack_snapshot(None, b"state")) == (None, b"state")
     assert (membership.voters, membership.names, membership.majority) == (("n1",), ("n1", "w"), 1)
+
+
+@pytest.mark.anyio
+async def test_a_removal_that_is_sent_again_before_it_is_committed_is_not_told_as_done() -> None:
+    """A client takes "no such member" for the success of its removal whose answer was lost. Until it is committed it
+    may still be undone."""
+    world = World(3, 1)
+    world.start_all()
+    world.run_until(lambda: world.leader() is not None, 10)
+    leader = world.leader()
+    assert leader is not None
+    core = world.machines[leader].core
+    assert core is not None
+    gone = next(name for name in world.machines if name != leader)
+    core.remove_member(world.machines[leader].local(world.now), gone)  # in the log, and nobody else has it
+    voters = tuple(Member(name, "Voter", ()) for name in world.machines)
+    config = cast(NodeConfig, SimpleNamespace(members=voters, voters=voters, name=leader, policy=""))
+    named = core.explicit_membership
+    assert named is not None
+    engine = cast(
+        ChangingEngine,
+        SimpleNamespace(members=lambda: named.members, on_members=lambda callback: None, settled=core.members_settled),
+    )
+    directory = Directory(config, StateMachine(), engine)
+    directory.refresh()
+    maintenance = Maintenance.__new__(Maintenance)
+    maintenance._directory, maintenance._config, maintenance._engine = directory, config, engine
+    call = cast(Call, SimpleNamespace(caller=SimpleNamespace(must_be_admin=lambda what: None)))
+    with pytest.raises(Unavailable, match="not committed yet"):
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), call)
+    world.run_until(core.members_settled, 5)
+    with pytest.raises(NotFound):
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), call)

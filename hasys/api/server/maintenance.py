@@ -81,6 +81,8 @@ class Maintenance:
         call.caller.must_be_admin("change the members")
         member = self._directory.get(request.name)
         if member is None:
+            if not self._engine.settled():  # it may be this very removal, which its caller sent again
+                raise Unavailable("a change of the members is not committed yet: ask again")
             raise NotFound(f"{request.name[:80]!r} is no member of this cluster")
         self._refuse_by_policy()
         self._refuse_in_use(member.name)

@@ -55,11 +55,15 @@ class Changing(Leading):
         }
         return frozenset(alive | {self.name}) if self.leading else frozenset()
 
+    def members_settled(self) -> bool:
+        """The newest change of the members is committed. It is in force before that, and may still be undone."""
+        return self._memberships[-1][0] <= self.committed
+
     def _check_ready(self) -> None:
         """An entry of the own term is committed, and no other change is under way."""
         if self.authority() is None:
             raise Unavailable(f"{self.name} does not lead with a majority")
-        if self._memberships[-1][0] > self.committed:
+        if not self.members_settled():
             raise Unavailable("another change of the members is not committed yet: one at a time")
 
     def _check_majority(self, wanted: Membership, what: str) -> None:

@@ -219,6 +219,9 @@ class RaftEngine:
     def living(self) -> frozenset[str]:
         return self._core.living() if self._core is not None else frozenset()
 
+    def settled(self) -> bool:
+        return self._core is not None and self._core.members_settled()
+
     async def add_member(self, member: Member, *, timeout: float) -> None:
         await self._changed_members(lambda core, now: core.add_member(now, member), timeout)
 
