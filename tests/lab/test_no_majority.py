@@ -92,8 +92,12 @@ class Day:
         try:
             until(lambda: reason in self.reasons(), 10, f"{reason} to be recorded")
         except TimeoutError as e:
-            events = "\n".join(f"{e['time']} {e['reason']}: {e['message']}" for e in self.events())
-            raise TimeoutError(f"{e}\n{events}\n--- log of {by}\n{self.lab.machines[by].tail(30)}") from None
+            raise TimeoutError(f"{e}\n{self.account(by)}") from None
+
+    def account(self, node: str) -> str:
+        """The day's events and the end of the log of a node."""
+        events = "\n".join(f"{e['time']} {e['reason']}: {e['message']}" for e in self.events())
+        return f"{events}\n--- log of {node}\n{self.lab.machines[node].tail(40)}"
 
     def swear(self) -> None:
         self.swear_alone()
@@ -152,7 +156,7 @@ def test_an_operators_word_holds_the_group_and_the_returning_majority_keeps_it_t
     day.lab.power_on("w")
     day.cluster.wait_running(GROUP, active=day.alone)
     pause(2)
-    assert node.processes("http.server") == server, "the program was started again"
+    assert node.processes("http.server") == server, f"the program was started again\n{day.account(day.alone)}"
     assert day.web.outage(back).felt < 0.3
     for reason in ("OathSworn", "OathAdopted"):
         day.wait_told(reason, by=day.alone)
