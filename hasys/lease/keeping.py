@@ -299,12 +299,14 @@ class Keeper:
         self._ttl, self._renewal = max(self._ttl, grant.ttl), min(self._seed_ttl, grant.ttl)
 
     def _drop_unnamed(self, grant: Grant) -> list[Effect]:
-        """What the newest grant neither names nor withholds is not ours any more."""
-        own = {group: epoch for group, epoch, _ in grant.groups} | dict(grant.withheld) | dict(grant.kept)
+        """What the newest grant neither names, withholds nor keeps is not ours any more. One that keeps an oath and
+        withholds the epoch that replaces it may arrive behind the one that names that epoch: both were made from the
+        same version."""
+        own = {(group, epoch) for group, epoch, _ in grant.groups} | {*grant.withheld, *grant.kept}
         return [
             self._give_up(group, f"revoked by {grant.leader} in term {grant.term}")
             for group, h in list(self._holdings.items())
-            if own.get(group) != h.epoch
+            if (group, h.epoch) not in own
         ]
 
     def _take(self, grant: Grant, until: float, now: float) -> list[Effect]:

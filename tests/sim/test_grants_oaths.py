@@ -13,7 +13,7 @@ from hasys.lease.granting import Granter
 from hasys.lease.keeping import Effect, Keeper, Oath
 from hasys.lease.wire import KeepAlive
 from tests.sim.grants.history import Parts
-from tests.sim.grants.oaths import FalseOath, OathHistory
+from tests.sim.grants.oaths import FalseOath, OathHistory, QuietReturn
 from tests.sim.grants.world import Violation
 
 HISTORIES = 300
@@ -37,6 +37,11 @@ def test_the_histories_are_eventful() -> None:
         story.run()
     assert sum(story.spoke for story in stories) > 20
     assert sum(any(re.search("above=[1-9]", line) for line in story.world.trace) for story in stories) > 15
+
+
+@pytest.mark.slow
+def test_what_serves_on_an_operators_word_goes_on_when_the_others_return_whatever_order_datagrams_take() -> None:
+    play_all(QuietReturn)
 
 
 @pytest.mark.slow

@@ -147,3 +147,39 @@ class FalseOath(OathHistory):
     """The others serve; the sworn node is merely cut off from them."""
 
     true = False
+
+
+class QuietReturn(OathHistory):
+    """The others come back, or the witness alone does; nothing fails but that datagrams are doubled, late, and out of
+    order. What serves on the operator's word goes on."""
+
+    def run(self) -> None:
+        world, rng = self.world, self.world.rng
+        world.run(rng.uniform(1.5, 2.5) * self.ttl)
+        self.lose_the_others()
+        world.run(world.now + 1.3 * self.ttl)
+        self.swear()
+        world.run(world.now + 2.0 * self.ttl)
+        self.look()
+        run = self.machines[self.alone].run
+        assert run is not None
+        sworn = {group: oath.epoch for group, oath in run.oaths.items()}
+        world.weather = Weather(duplicate=0.5, late=0.5, latest=0.02)
+        self.bring_back()
+        world.run(world.now + 4.0 * self.ttl)
+        given_up = {group: run.floors[group] for group, epoch in sworn.items() if run.floors.get(group, -1) >= epoch}
+        if self.spoke and (given_up or run.oaths):
+            raise Violation(f"{self.alone} swore {sworn}, gave up {given_up}, and is left with {run.oaths}")
+
+    def bring_back(self) -> None:
+        rng, world = self.world.rng, self.world
+        for name in self.others if rng.random() < 0.5 else ["w"]:
+            on = world.now + rng.uniform(0.0, 1.5) * self.ttl
+            world.at(on, partial(self.start_store, name))
+            guard = self.machines[name].guard
+            if guard is not None and not guard.alive:
+                world.at(on + rng.uniform(0.0, 0.5), partial(self.start_guard, name, wiped=True))
+
+    def deliver(self, leader: str, grant: Grant) -> None:
+        """No cut."""
+        History.deliver(self, leader, grant)

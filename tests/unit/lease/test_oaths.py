@@ -175,6 +175,20 @@ def test_a_plan_for_the_leaders_epoch_that_comes_before_its_grant_stops_nothing(
     assert Permit("web", 6, 7, 11.3 + TIMING.ttl) in effects
 
 
+@pytest.mark.parametrize("late_probe", [False, True])
+def test_an_answer_that_kept_the_oath_and_comes_behind_the_grant_that_replaces_it_stops_nothing(
+    *, late_probe: bool
+) -> None:
+    k = sworn()
+    k.received(answer(beat(k, 11.2), kept=(("web", 5),), probe=True), 11.2)
+    asked = beat(k, 11.3)
+    k.plan("web", 6, 7, 11.3)
+    k.received(answer(asked, ("web", 6, 7), version=2), 11.31)
+    before = answer(asked, kept=(("web", 5),), withheld=(("web", 6),), version=2, probe=late_probe)
+    assert k.received(before, 11.32) == []
+    assert k.permitted("web", 6, 11.32) == "permitted"
+
+
 def test_a_restarted_guard_goes_on_only_with_what_the_kernel_still_carries() -> None:
     state = KeeperState({}, {"web": Planned(5, 7)}, {"web": Oath(5, 9.0)})
     k = keeper(state, {"web": 10.5})
