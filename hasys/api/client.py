@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from hasys import cancelled
 from hasys.api.auth import REQUEST
 from hasys.api.context import TIMEOUT, Context, from_node_config, load_context
 from hasys.api.convert import duration
@@ -131,6 +132,22 @@ def _options(lasting: bool) -> list[tuple[str, int]]:
     return list({**dict(_OPTIONS), **own}.items())
 
 
+async def _answer(call: Any) -> Any:
+    """What a call of one answer brings. Raises ``Unknown`` when its connection was closed under it.
+
+    A cancelled task must see the very ``CancelledError`` that was meant for it: anyio knows its time limits again by
+    it. gRPC forwards another one (grpc/aio/_call.py: ``_invoke`` ends the call, and with it its own task), so that a
+    limit around a call would end everything around the limit. Therefore the call is waited for from the side.
+    """
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        call.cancel()
+        if cancelled.from_outside():
+            raise
+        raise Unknown("the connection was closed before the answer") from None
+
+
 def _consistency(stale: bool) -> api_pb2.Consistency.ValueType:
     return api_pb2.Stale if stale else api_pb2.Linearizable
 
@@ -165,6 +182,7 @@ class Client:
         self._servers = [self._server(target) for target in context.servers]
         self._known = {server.target: server for server in self._servers}
         self._preferred = self._servers[0]
+        self._closed = False
         self._retired: set[asyncio.Task[None]] = set()
         """Connections to servers that are asked no more."""
 
@@ -180,7 +198,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection. A watch that somebody reads meanwhile ends as if it were cancelled."""
+        self._closed = True
         for server in self._servers:
             self._retired |= server.retired
         for task in self._retired:
@@ -281,10 +300,9 @@ class Client:
                         _shun(server, error)
                     raise error from None
                 except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if homeward is None or not homeward.done() or task is None or task.cancelling():
+                    if cancelled.from_outside() or self._closed:
                         raise
-                    continue  # nobody cancelled us: our own server serves again
+                    continue  # our own server serves again, or the connection was retired
                 finally:
                     if homeward is not None:
                         homeward.cancel()
@@ -353,6 +371,10 @@ class Client:
                 yield part
         except grpc.aio.AioRpcError as e:
             raise from_status(e) from None
+        except asyncio.CancelledError:
+            if cancelled.from_outside():
+                raise
+            raise Unknown("the connection was closed before the end") from None
         finally:
             call.cancel()
 
@@ -376,6 +398,10 @@ class Client:
                     if not alive:
                         _shun(server, error)
                     raise error from None
+                except asyncio.CancelledError:
+                    if cancelled.from_outside() or self._closed:
+                        raise
+                    continue  # the connection was retired
                 finally:
                     call.cancel()
             except (Unavailable, Unknown) as e:
@@ -414,7 +440,7 @@ class Client:
                 call = server.unary(path, response)(
                     request, timeout=max(0.001, min(left, deadline - loop.time())), metadata=number
                 )
-                answer: Answer = await call
+                answer: Answer = await _answer(call)
                 if best is None or best(answer) or loop.time() - started >= ELSEWHERE:
                     if self._context.follow_leader:
                         await self._learn_leader(call)
@@ -439,6 +465,10 @@ class Client:
                 _shun(server, error)
                 if isinstance(error, NoMajority) and loop.time() - started >= ELSEWHERE:
                     break
+            except Unknown as e:
+                if self._closed:
+                    raise
+                lost, last = True, e
             except Unavailable as e:
                 last = e
                 if self._context.patience is not None and not lost and loop.time() - started >= NOBODY:

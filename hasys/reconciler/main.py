@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from hasys.api.client import Client, from_node_config
 from hasys.api.kinds import Ref
+from hasys.cancelled import PartEnded, lasting
 from hasys.config import TAKING_OVER, NodeConfig, RebootCommand
 from hasys.guard import client as guard_client
 from hasys.model.lines import log_to_stderr
@@ -79,15 +80,18 @@ async def _main(config: NodeConfig) -> None:
     own = Cgroup(base.path / AGENT)
     own.join()
     to_thread.current_default_thread_limiter().total_tokens = WORKER_THREADS
+    asked = anyio.Event()
     async with Client(from_node_config(config), lasting=True) as client, anyio.create_task_group() as tasks:
         cluster = ApiCluster(client, config.name)
         agent = Agent(config, cluster, base, own, tasks)
-        tasks.start_soon(_until_signalled, tasks)
+        tasks.start_soon(_until_signalled, tasks, asked)
         tasks.start_soon(_show_life, Notifier.from_environment())
         await agent.before_roles()
         await agent.start()
-        tasks.start_soon(agent.runs.follow, cluster.operations())
+        tasks.start_soon(lasting, "runs", lambda: agent.runs.follow(cluster.operations()))
         _quiet_collector()
+    if not asked.is_set():
+        raise PartEnded("the agent ended without being asked: what a resource or a monitor awaits was cancelled")
 
 
 class Agent:
@@ -181,10 +185,10 @@ class Agent:
             self.rebooting,
         )  # fmt: skip
         for part in parts:
-            self._tasks.start_soon(part.run)
+            self._tasks.start_soon(lasting, type(part).__name__.lower(), part.run)
         if self._config.policy in TAKING_OVER:
-            self._tasks.start_soon(self.standbys.run)
-        self._tasks.start_soon(self._follow)
+            self._tasks.start_soon(lasting, "standbys", self.standbys.run)
+        self._tasks.start_soon(lasting, "watch", self._follow)
         self._tasks.start_soon(self._remember)
 
     async def _remember(self) -> None:
@@ -292,10 +296,11 @@ def _own_store(config: NodeConfig) -> tuple[str, int]:
     return config.me.addresses[0], config.me.api_port
 
 
-async def _until_signalled(tasks: TaskGroup) -> None:
+async def _until_signalled(tasks: TaskGroup, asked: anyio.Event) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("%s: stopping; what runs stays and is adopted by the next agent", number.name)
+            asked.set()
             tasks.cancel_scope.cancel()
             return
 

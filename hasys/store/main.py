@@ -18,6 +18,7 @@ from hasys import memory
 from hasys.api.server import ApiServer
 from hasys.api.server.calls import Method, Writer
 from hasys.api.server.maintenance import Maintenance
+from hasys.cancelled import lasting
 from hasys.config import NodeConfig
 from hasys.lease.wire import DISK_NOTE
 from hasys.model import level
@@ -47,10 +48,6 @@ metadata in it: with 50,000 these grew to 20 MB before anybody looked. Half a mi
 
 NICE = -10
 """Leases and heartbeats are due within milliseconds, and cost little: before ordinary work, where that is allowed."""
-
-
-class PartEnded(HasysError):
-    """A part of the process ended without being asked."""
 
 
 class MeasuredEngine(RaftEngine):
@@ -168,7 +165,7 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
     store = Store(config)
     with memory.looked_at_once(lambda: store.engine.status().leader == config.name):
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_watched(name, part), name=name) for name, part in store.parts().items()]
+            tasks = [group.create_task(lasting(name, part), name=name) for name, part in store.parts().items()]
             log.info("serving as %s of cluster %s", config.name, config.cluster)
             await stop.wait()
             with contextlib.suppress(TimeoutError):
@@ -176,11 +173,6 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
                     await store.engine.hand_over()
             for task in tasks:
                 task.cancel()
-
-
-async def _watched(name: str, part: Callable[[], Awaitable[None]]) -> None:
-    await part()
-    raise PartEnded(f"{name} ended without being asked")
 
 
 async def _until_signal(config: NodeConfig) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hasys.lab.cluster import group_of
 from hasys.lab.shell import until
+from hasys.reconciler.watching import TELL
 from hasys.store.main import NICE
 from tests.lab.stage import GROUP, UNFELT, VIP, WORST, Act, pause
 
@@ -104,6 +105,18 @@ def test_a_frozen_store_or_agent_of_the_active_moves_nothing(act: Act, role: str
     struck = time.monotonic()
     frozen = machine.freeze(role)
     pause(3)
+    machine.thaw(frozen)
+    act.stage.assert_stayed(act.active, struck)
+
+
+def test_an_agent_outlasts_a_store_that_stays_frozen(act: Act) -> None:
+    """Longer than a report of live figures is waited for, twice."""
+    machine = act.stage.machine(act.active)
+    agent = machine.processes("agent")
+    struck = time.monotonic()
+    frozen = machine.freeze("store")
+    pause(2 * TELL + 1)
+    assert machine.processes("agent") == agent
     machine.thaw(frozen)
     act.stage.assert_stayed(act.active, struck)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from hasys import cancelled
 from hasys.api.auth import FORWARDED, REQUEST, Caller, request_of
 from hasys.api.errors import FAULTS, NO_MAJORITY, NOTHING_CHANGED
 from hasys.api.tls import CHANNEL_OPTIONS, Identity
@@ -120,7 +121,7 @@ class Forwarder:
             await _relay(context, e)
             raise AssertionError("unreachable") from None
         except asyncio.CancelledError:
-            if _cancelled_from_outside():
+            if cancelled.from_outside():
                 raise
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the leader changed while it worked on this")
             raise AssertionError("unreachable") from None
@@ -143,7 +144,7 @@ class Forwarder:
         except grpc.aio.AioRpcError as e:
             await _relay(context, e)
         except asyncio.CancelledError:
-            if _cancelled_from_outside():
+            if cancelled.from_outside():
                 raise
             await _abort_nothing_changed(context, "the leader changed")
         finally:
@@ -218,12 +219,6 @@ def _servers(member: Member) -> str:
 
 def _identity(caller: Caller) -> Sequence[tuple[str, str]]:
     return ((FORWARDED, f"{caller.role}/{caller.name}"),)
-
-
-def _cancelled_from_outside() -> bool:
-    """Is it our own task that is cancelled, and not the call that we made?"""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _relay(context: Any, error: grpc.aio.AioRpcError) -> None:

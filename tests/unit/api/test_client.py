@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from hasys.api import client as client_module
 from hasys.api.client import LASTING, Client, Context, from_node_config, load_context
 from hasys.api.errors import TooLarge
 from hasys.api.kinds import Ref
-from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unreached
+from hasys.model.errors import ConfigRefused, TimedOut, Unavailable, Unknown, Unreached
 from hasys.v1 import api_pb2
 from hasys.v1 import objects_pb2 as pb
 from hasys.v1.api_pb2 import WatchResponse
@@ -199,6 +200,92 @@ async def test_a_deadline_that_passes_says_that_it_may_still_be_done(cluster: Cl
     cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
     with pytest.raises(TimedOut, match="may still be done"):
         await client.apply([group()], timeout=0.2)
+
+
+async def test_a_time_limit_of_anyio_around_a_call_ends_the_call_and_nothing_else(cluster: Cluster) -> None:
+    """What cancels the call is told back to it: else its own scope takes it for the end of everything around it."""
+    client = await cluster.client()
+    await client.list("Node")
+
+    async def never(command: bytes, *, timeout: float) -> object:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    with anyio.move_on_after(0.2) as limited:
+        await client.apply([group()])
+    assert limited.cancelled_caught
+    assert len((await client.list("Node")).objects) == 3
+
+
+async def test_a_call_whose_connection_was_closed_under_it_is_sent_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "RETIRE", 0.05)
+    client = await cluster.client()
+    await client.list("Node")
+    engine = cluster.members["n1"].engine
+    original, asked = engine.propose, asyncio.Event()
+
+    async def never(command: bytes, *, timeout: float) -> object:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine.propose = never  # type: ignore[method-assign, assignment]
+    applied = asyncio.ensure_future(client.apply([group()]))
+    await asked.wait()
+    engine.propose = original  # type: ignore[method-assign]
+    client._preferred.retire()
+    await applied
+    assert cluster.machine.group("web") is not None
+
+
+async def test_a_watch_goes_on_when_its_connection_was_closed_under_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is some time after our certificate was renewed, or the members changed."""
+    monkeypatch.setattr(client_module, "RETIRE", 0.05)
+    client = await cluster.client()
+    objects, status = client.watch(["Group"]), client.watch_status()
+    await anext(objects)
+    await anext(status)
+    served_by = next(server for server in client._servers if server.channel is not None)
+    served_by.retire()
+    await asyncio.gather(*served_by.retired)
+    await client.apply([group()])
+    async with asyncio.timeout(5):
+        assert [c.object.group.metadata.name for c in (await anext(objects)).changes] == ["web"]
+        for _ in range(3):  # more than what had arrived before
+            await anext(status)
+
+
+async def test_a_client_that_is_closed_ends_its_watches(cluster: Cluster) -> None:
+    client = await cluster.client()
+    watch = client.watch(["Group"])
+    await anext(watch)
+    more = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(more, 5)
+
+
+async def test_a_client_that_is_closed_does_not_know_what_became_of_its_calls(cluster: Cluster) -> None:
+    client = await cluster.client()
+    asked = asyncio.Event()
+
+    async def never(command: bytes, *, timeout: float) -> object:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    applied = asyncio.ensure_future(client.apply([group()]))
+    await asked.wait()
+    await client.close()
+    with pytest.raises(Unknown):
+        await asyncio.wait_for(applied, 5)
 
 
 async def test_after_relisting_a_watch_tells_only_the_differences(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hasys.cancelled import PartEnded
 
 from hasys.api.client import Client, Context
 from hasys.config import Member, NodeConfig
@@ -109,14 +110,18 @@ async def test_a_store_that_is_older_than_the_others_ends_before_it_applies_what
     assert error.group_contains(Refused, match=f"understands level {level.LEVEL}, the cluster needs {level.LEVEL + 1}")
 
 
-async def test_a_part_that_ends_ends_the_process(config: NodeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["returned", "cancelled"])
+async def test_a_part_that_ends_ends_the_process(config: NodeConfig, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     async def at_once(self: object) -> None:
         await asyncio.sleep(0)
+        if how == "cancelled":
+            raise asyncio.CancelledError  # as a call does whose connection is closed under it
 
     monkeypatch.setattr(Controllers, "run", at_once)
     with pytest.raises(ExceptionGroup) as error:
-        await main.serve(config, asyncio.Event())
-    assert error.group_contains(main.PartEnded, match="controllers ended")
+        async with asyncio.timeout(20):
+            await main.serve(config, asyncio.Event())
+    assert error.group_contains(PartEnded, match="controllers ended")
 
 
 def test_a_log_record_is_one_line() -> None:
