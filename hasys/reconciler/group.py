@@ -145,6 +145,9 @@ class GroupReconciler:
 
     async def _hold(self, wanted: Wish) -> float | None:
         oath = self._machine.guard.oath(self.name)
+        if oath is not None and self._epoch == 0 and oath.epoch < wanted.epoch:
+            self._begin(replace(wanted, epoch=oath.epoch))  # this agent is new: what runs was started under the oath
+            await self._match_units(wanted)
         if self._epoch != wanted.epoch and oath is not None and self._epoch == oath.epoch:
             self._carry_on(wanted)
         if self._epoch != wanted.epoch:

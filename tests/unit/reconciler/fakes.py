@@ -233,10 +233,15 @@ class FakeDriver(Driver):
         return (CgroupTrace(f"/cg/{self.around.place.group}/{self.name}"),)
 
     async def adopt(self) -> bool:
-        return self.name in self.world.running
+        epoch = self.around.place.epoch
+        return self.name in self.world.running and self.world.epochs.get(self.name, epoch) == epoch
+
+    def take_over(self, earlier: Driver) -> None:
+        super().take_over(earlier)
+        self.world.epochs[self.name] = self.around.place.epoch
 
     async def run(self) -> None:
-        if self.name not in self.world.running:
+        if not await self.adopt():
             self.become(State.STARTING)
             await self.around.permitted()
             self.world.log.append(f"start {self.name}")
@@ -245,6 +250,7 @@ class FakeDriver(Driver):
                 self.become(State.FAILED, self.world.broken[self.name])
                 return
             self.world.running.add(self.name)
+            self.world.epochs[self.name] = self.around.place.epoch
         self.become(State.RUNNING)
         await anyio.sleep_forever()
 
@@ -264,6 +270,8 @@ class World:
         self.log: list[str] = []
         self.announced: list[str] = []
         self.running: set[str] = set()
+        self.epochs: dict[str, int] = {}
+        """Program -> epoch under which it was started, or taken over."""
         self.broken: dict[str, str] = {}
         self.stubborn: set[str] = set()
         self.guard = FakeGuard(self.log)

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from hasys.guard.client import Note, OathReport, SwornTo
+from hasys.guard.protocol import AddressEntry, Plan
 from hasys.reconciler import lastknown
 from hasys.reconciler.cache import Cache
 from hasys.reconciler.duty import Duty, wish
@@ -16,6 +17,7 @@ from hasys.reconciler.lastknown import LastKnown
 from hasys.reconciler.ports import Report
 from hasys.reconciler.telling import AGAIN
 from hasys.reconciler.witnessing import Witnessing
+from hasys.resources.addresses import Held
 from tests.unit.reconciler.fakes import NODE, FakeDriver, World, app, group, vip, world
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +86,25 @@ async def test_the_leaders_epoch_takes_over_without_a_stop(tmp_path: Path, monke
         assert not [line for line in w.log if line.startswith(("stop", "kill", "start", "del", "release"))]
         assert [line for line in w.log if line.startswith("plan web@3")]
         assert w.running == {"app"}
+
+
+async def test_a_new_agent_adopts_what_an_oath_started_though_the_leader_has_just_taken_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeDriver, "continues", lambda self, earlier: True)
+    async with world(tmp_path) as w:
+        w.guard.oaths["web"] = SwornTo("web", 2)
+        w.guard.plans["web"] = Plan("web", 2, 1, (AddressEntry("eth0", "10.0.0.9", "ip"),))
+        w.addresses.held.add(Held("eth0", "10.0.0.9", 24))
+        w.running.add("app")
+        w.epochs["app"] = 2
+        w.permit("web", 3)
+        w.put(group(NODE, 3, previous_node="n2", previous_epoch=1, revoked=True), vip(), app(after=["ip"]))
+        await settle(5)
+        assert not [line for line in w.log if line.startswith(("stop", "kill", "start", "remove", "release"))], w.log
+        assert w.epochs["app"] == 3
+        assert w.running == {"app"}
+        assert "ResourceStarted" not in w.cluster.events()
 
 
 async def test_an_oath_that_is_given_up_is_stopped_in_order_and_released(tmp_path: Path) -> None:
