@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Protocol
 from hasys import __version__
 from hasys.api.client import Client, from_node_config
 from hasys.api.timeline import BEGINS, ENDS, timelines
+from hasys.cancelled import lasting
 from hasys.config import NodeConfig
 from hasys.model.errors import ConfigRefused, HasysError
 from hasys.model.lines import log_to_stderr
@@ -169,11 +171,13 @@ async def serve(config: NodeConfig, stop: asyncio.Event) -> None:
     exporter = Exporter(config.cluster, config.name, __version__, readers, spans)
     async with Client(from_node_config(config), lasting=True) as client, asyncio.TaskGroup() as tasks:
         telemetry = Telemetry(client, exporter)
-        running = [tasks.create_task(telemetry.follow())]
+        running: list[asyncio.Task[None]] = [tasks.create_task(lasting("watch", telemetry.follow))]
         if page is not None:
-            running.append(tasks.create_task(Endpoint(_page(telemetry, page), wanted.address, wanted.port).run()))
+            endpoint = Endpoint(_page(telemetry, page), wanted.address, wanted.port)
+            running.append(tasks.create_task(lasting("endpoint", endpoint.run)))
         if wanted.endpoint:
-            running.append(tasks.create_task(_push(telemetry, exporter, wanted.interval)))
+            push = functools.partial(_push, telemetry, exporter, wanted.interval)
+            running.append(tasks.create_task(lasting("push", push)))
         running.append(tasks.create_task(_show_life(Notifier.from_environment())))
         await stop.wait()
         for task in running:
