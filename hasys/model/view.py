@@ -459,3 +459,5 @@ class View:
     """Oldest first."""
     by_tokens: bool = False
     """Two nodes without a third voter: silence alone lets no leader move anything (docs/two-nodes.md)."""
+    taking_over: bool = False
+    """Of two nodes the one that is left takes over by itself, without a leader: policies arbiter and alone-allowed."""

@@ -2,8 +2,8 @@
 
 What status shows is of the moment. The alert waits until nothing that bears on the group (its nodes, the voters, its
 phase and monitors) has changed for a while: a node that comes straight back is no news, and nothing is worked out
-for it while groups move. Two nodes alone never have a spare by this measure; for them the
-event of the lost node is the alert.
+for it while groups move. Of two nodes alone the one that is left needs no majority where their policy lets it take
+over; with the policy safe nothing is ever redundant. For both the event of the lost node is the alert.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ STEADY = 5.0
 
 def why_alone(group: GroupInfo, view: View, now: float, *, quorum_without: bool) -> str:
     """Why the loss of the group's node would not be survived; empty: it would. ``quorum_without``: a majority remains
-    without that node."""
+    without that node, or :attr:`View.taking_over`."""
     if group.sworn_to:
         return f"{group.sworn_to} may serve it"  # which node does is decided in a moment
     holder = group.assignment.node
     if not holder:
         return "no node has it"
+    quorum_without = quorum_without or view.taking_over
     spare = [c.node for c in group.candidates if c.node != holder]  # asked in each decision: the first good one will do
-    if quorum_without and any(not group.unfit(n) and not choice.why_not(n, group, view, now) for n in spare):
+    if quorum_without and any(
+        not group.unfit(n) and not choice.why_not(n, group, view, now) and not _hindered(n, view) for n in spare
+    ):
         return ""
     others = choice.able(group, view, now, without=[holder])
     if not others:
@@ -33,7 +36,12 @@ def why_alone(group: GroupInfo, view: View, now: float, *, quorum_without: bool)
     if not quorum_without:
         away = [name for name, info in sorted(_voters(view).items()) if not info.connected and name != holder]
         return f"without {holder} there would be no majority" + (f": {', '.join(away)} not reached" if away else "")
-    return "; ".join(f"{node}: {group.unfit(node)}" for node in others)
+    return "; ".join(f"{node}: {group.unfit(node) or _hindered(node, view)}" for node in others)
+
+
+def _hindered(node: str, view: View) -> str:
+    """What keeps one of two nodes from taking over by itself, in its guard's words: the arbiter's disk, say."""
+    return view.nodes[node].message if view.taking_over and node in view.nodes else ""
 
 
 def majority_without(node: str, view: View) -> bool:

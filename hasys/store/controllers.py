@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from hasys.config import NodeConfig
+from hasys.config import TAKING_OVER, NodeConfig
 from hasys.model import events, level
 from hasys.model.errors import HasysError
 from hasys.model.view import View
@@ -158,7 +158,8 @@ class Controllers:
             return None
         timing, ttl_max = seed.timings(self._config, self._machine)
         view = self._picture.view(now, self._reign_of(authority, now), timing.patient(ttl_max))
-        return replace(view, by_tokens=bool(self._config.policy))
+        policy = self._config.policy
+        return replace(view, by_tokens=bool(policy), taking_over=policy in TAKING_OVER)
 
     def _reign_of(self, authority: Authority, now: float) -> Reign:
         if self._reign is None or self._reign.term != authority.term:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hasys.lab.cluster import Cluster
+from hasys.lab.cluster import Cluster, group_of
 from hasys.lab.feed import Status
 from hasys.lab.lab import missing
 from tests.lab.stage import GROUP, VIP, lab_or_skip, pause
@@ -186,8 +186,10 @@ def test_a_lost_disk_moves_nothing_while_both_see_each_other_and_status_says_it(
         _wait_told(two, lost)
         pause(LIFE_OVER)
         assert two.watch.holders(VIP) == ["n1"]
+        assert group_of(two.cluster.status(), GROUP)["redundant"] is ("n2" not in lost)
     disk.give_back()
     _wait_told(two, set())
+    two.cluster.wait_redundant(GROUP)
     assert two.servers("n1") == server
     assert not two.servers("n2")
 

@@ -70,6 +70,7 @@ class Two:
 
     def assert_a_lost_active_is_taken_over_and_returns_as_standby(self, why: str) -> None:
         """``why``: what status says on the node that has it then."""
+        self.cluster.wait_redundant(GROUP)
         self.lose("n1")
         self.wait_holder(["n2"], ALONE)
         self.web.wait_answer(10, since=time.monotonic())
@@ -79,6 +80,7 @@ class Two:
         self.cluster.wait_running(GROUP, active="n2")
         self.wait_standby("n1")
         assert self.servers("n2") == server, "it goes on under the leader's epoch, without a stop"
+        self.cluster.wait_redundant(GROUP)
 
     def assert_only_the_last_active_starts_alone(self) -> None:
         """Both lose their power, n1 last; each returns alone."""

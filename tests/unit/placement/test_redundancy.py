@@ -47,6 +47,21 @@ def test_a30_a_group_is_redundant_while_another_node_could_take_it_with_a_majori
     assert (why_alone(WEB, seen, 100.0, quorum_without=quorum) == "") is survives
 
 
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (node("n2", 100.0), ""),
+        (replace(node("n2", 100.0), message="the arbiter's disk cannot be read"), "the arbiter's disk cannot be read"),
+        (replace(node("n2", 100.0), agent_alive=False), "NotReady, its agent does not run"),
+    ],
+)
+def test_a30_of_two_nodes_the_other_is_a_spare_where_it_takes_over_by_itself(other: NodeInfo, why: str) -> None:
+    safe = replace(view("default", node("n1", 100.0), other), by_tokens=True)
+    assert why_alone(WEB, safe, 100.0, quorum_without=False)
+    seen = replace(safe, taking_over=True)
+    assert why_alone(WEB, seen, 100.0, quorum_without=False) == (f"n2: {why}" if why else "")
+
+
 def test_a30_a_group_that_serves_alone_is_told_of_with_the_reason_once_that_has_lasted() -> None:
     soon, then = SINCE + STEADY - 0.01, SINCE + STEADY
     assert told(decide(serving(soon, without_agent(soon)), soon)) == []
