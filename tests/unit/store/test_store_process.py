@@ -10,9 +10,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hasys.cancelled import PartEnded
 
 from hasys.api.client import Client, Context
+from hasys.cancelled import PartEnded
 from hasys.config import Member, NodeConfig
 from hasys.lease.wire import Health
 from hasys.model import level
