@@ -26,6 +26,19 @@ from tests.unit.store.build import group
 pytestmark = pytest.mark.anyio
 
 
+def hang(engine: Any) -> asyncio.Event:
+    """Its writes are never answered from now on. Returns what tells that one was begun."""
+    asked = asyncio.Event()
+
+    async def never(command: bytes, *, timeout: float) -> object:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    engine.propose = never
+    return asked
+
+
 async def test_a_request_over_the_limit_is_refused_before_it_is_sent_and_says_the_limit(cluster: Cluster) -> None:
     client = await cluster.client()
     big = group("web")
@@ -192,12 +205,7 @@ async def test_deletion_of_what_a_lost_first_attempt_deleted_is_done(cluster: Cl
 async def test_a_deadline_that_passes_says_that_it_may_still_be_done(cluster: Cluster) -> None:
     client = await cluster.client()
     await client.list("Node")
-
-    async def never(command: bytes, *, timeout: float) -> object:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    hang(cluster.members["n1"].engine)
     with pytest.raises(TimedOut, match="may still be done"):
         await client.apply([group()], timeout=0.2)
 
@@ -206,12 +214,7 @@ async def test_a_time_limit_of_anyio_around_a_call_ends_the_call_and_nothing_els
     """What cancels the call is told back to it: else its own scope takes it for the end of everything around it."""
     client = await cluster.client()
     await client.list("Node")
-
-    async def never(command: bytes, *, timeout: float) -> object:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    hang(cluster.members["n1"].engine)
     with anyio.move_on_after(0.2) as limited:
         await client.apply([group()])
     assert limited.cancelled_caught
@@ -225,14 +228,7 @@ async def test_a_call_whose_connection_was_closed_under_it_is_sent_again(
     client = await cluster.client()
     await client.list("Node")
     engine = cluster.members["n1"].engine
-    original, asked = engine.propose, asyncio.Event()
-
-    async def never(command: bytes, *, timeout: float) -> object:
-        asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    engine.propose = never  # type: ignore[method-assign, assignment]
+    original, asked = engine.propose, hang(engine)
     applied = asyncio.ensure_future(client.apply([group()]))
     await asked.wait()
     engine.propose = original  # type: ignore[method-assign]
@@ -273,14 +269,7 @@ async def test_a_client_that_is_closed_ends_its_watches(cluster: Cluster) -> Non
 
 async def test_a_client_that_is_closed_does_not_know_what_became_of_its_calls(cluster: Cluster) -> None:
     client = await cluster.client()
-    asked = asyncio.Event()
-
-    async def never(command: bytes, *, timeout: float) -> object:
-        asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    cluster.members["n1"].engine.propose = never  # type: ignore[method-assign, assignment]
+    asked = hang(cluster.members["n1"].engine)
     applied = asyncio.ensure_future(client.apply([group()]))
     await asked.wait()
     await client.close()
