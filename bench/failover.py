@@ -22,6 +22,8 @@ from hasys.lab.lab import Lab, missing
 PRODUCTS: dict[str, Callable[[Lab, Sequence[str]], Product]] = {
     "hasys": lambda lab, timing: Hasys(lab, timing=timing),
     "hasys-fast": lambda lab, timing: Hasys(lab, "fast", timing),
+    "hasys-systemd": lambda lab, timing: Hasys(lab, timing=timing, systemd=True),
+    "hasys-fast-systemd": lambda lab, timing: Hasys(lab, "fast", timing, systemd=True),
     "keepalived-1s": lambda lab, _: Keepalived(lab, 1.0),
     "keepalived-0.1s": lambda lab, _: Keepalived(lab, 0.1),
     "pacemaker": lambda lab, _: Pacemaker(lab, None),
@@ -150,7 +152,7 @@ def main() -> int:
     """Run, print, and fail (1) when hasys ever had two holders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10, help="how often each fault (default 10)")
-    parser.add_argument("--product", action="append", choices=sorted(PRODUCTS), help="default: all but hasys-fast")
+    parser.add_argument("--product", action="append", choices=sorted(PRODUCTS), help=f"default: {', '.join(DEFAULT)}")
     parser.add_argument("--fault", action="append", help="only these faults")
     parser.add_argument("--json", type=Path, help="also write everything there")
     parser.add_argument("--timing", action="append", default=[], metavar="FIGURE=TIME", help="hasys: as ttl=400ms")

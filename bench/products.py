@@ -17,6 +17,7 @@ from hasys.lab.cluster import Cluster, address_manifest, group_manifest
 from hasys.lab.instruments import Probe, Watch
 from hasys.lab.lab import Lab
 from hasys.lab.shell import LabError, until
+from tests.lab import booted
 
 VIP = "10.77.0.100"
 NODES = ("n1", "n2")
@@ -70,18 +71,31 @@ _ROLES = ("agent", "store", "node", "guard")
 class Hasys(Product):
     """hasys with a witness, both networks, default profile unless told otherwise."""
 
-    faults = ("power loss", "silent drop", "switchover", "kill agent", "kill store", "kill node")
+    faults: tuple[str, ...] = (
+        "power loss", "silent drop", "switchover", "kill agent", "kill store", "kill guard", "kill node",
+    )  # fmt: skip
 
-    def __init__(self, lab: Lab, profile: str = "default", timing: Sequence[str] = ()) -> None:
-        """``timing``: figures laid over the profile, as ``ttl=400ms``."""
-        named = ", ".join((*(() if profile == "default" else (profile,)), *timing))
+    def __init__(
+        self, lab: Lab, profile: str = "default", timing: Sequence[str] = (), *, systemd: bool = False
+    ) -> None:
+        """``timing``: figures laid over the profile, as ``ttl=400ms``; ``systemd``: as ``hasys install`` does it, each
+        process a service of the machine's systemd."""
+        self._systemd = systemd
+        if systemd:
+            self.faults = tuple(fault for fault in self.faults if fault != "kill node")
+        named = ", ".join(
+            (*(() if profile == "default" else (profile,)), *timing, *(("under systemd",) if systemd else ()))
+        )
         self.name = f"hasys ({named})" if named else "hasys"
         self.cluster = Cluster(lab, profile=profile)
         self._timing = dict(figure.split("=", 1) for figure in timing)
         super().__init__(lab)
 
     def start(self) -> None:
-        self.cluster.start()
+        if self._systemd:
+            booted.start(self.cluster)
+        else:
+            self.cluster.start()
         self.cluster.wait_ready()
         if self._timing:
             self.cluster.retime(self._timing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from hasys.lab.cluster import Cluster, hasys_command
 from hasys.lab.machine import Machine
 from hasys.lab.shell import LabError, until
 
@@ -37,6 +38,18 @@ exec env -i container=lab PATH="$PATH" {SYSTEMD} --log-target=console --show-sta
 def boot(disks: str) -> tuple[str, ...]:
     """The command that is PID 1 of a machine; words after it mean nothing."""
     return ("sh", "-c", _BOOT, "boot", disks)
+
+
+def start(cluster: Cluster) -> None:
+    """Switch every machine of a cluster on, and make its member a service there."""
+    cluster.start(pid1=True, prefix=boot(str(cluster.lab.record.data)))
+    for name in cluster.members:
+        machine = cluster.machine(name)
+        wait_booted(machine)
+        config = str(cluster.folder / name / "node.yaml")
+        said = machine.run(*hasys_command(), "install", "--config", config, "--start", timeout=120)
+        if f"hasys-demo-{name}.service runs" not in said:
+            raise LabError(f"install on {name}: {said.strip()}")
 
 
 def wait_booted(machine: Machine, timeout: float = 20.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_each_process_tells_systemd_when_it_is_ready_and_that_it_lives(folders: 
         assert {"Type=notify", "Restart=always", "WatchdogSignal=SIGKILL"} <= set(unit)
         silences[role] = next(line for line in unit if line.startswith("WatchdogSec="))
     assert silences == {"store": "WatchdogSec=30s", "guard": "WatchdogSec=10s", "agent": "WatchdogSec=5s"}
+
+
+def test_a_guard_that_was_killed_is_started_without_a_pause_and_one_that_failed_is_not(folders: Path) -> None:
+    guard = units(load(folders / "n1"))["hasys-demo-n1-guard.service"].splitlines()
+    assert "RestartSec=0" in guard
+    [post] = [shlex.split(line.partition("=")[2]) for line in guard if line.startswith("ExecStopPost=")]
+    command = [word.replace("$$", "$") for word in post]
+
+    def pauses(status: str) -> bool:
+        """With a ``sleep`` that only tells that it was called, as systemd.exec(5) gives the end of the process."""
+        script, env = f"sleep() {{ echo slept; }}; {command[2]}", {"EXIT_STATUS": status, "PATH": "/nowhere"}
+        done = subprocess.run([*command[:2], script], env=env, capture_output=True, check=True)
+        return done.stdout == b"slept\n"
+
+    assert {status: pauses(status) for status in ("0", "KILL", "1", "2", "3", "SEGV", "ABRT")} == {
+        "0": False, "KILL": False, "1": True, "2": True, "3": True, "SEGV": True, "ABRT": True,
+    }  # fmt: skip
 
 
 def test_a_stop_waits_for_the_longest_hand_over_and_the_common_stop(folders: Path) -> None:
