@@ -17,6 +17,8 @@ YOUNG = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 _ARGUMENTS = 4096
 """Bytes of a command line that are looked at."""
+_UNREAD = b""
+"""The identity of no process: what is known under it is not settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class ProcessTable:
         same = known is not None and known[0] == identity
         if same and (fields[0] == b"D" or int(fields[19]) < grown_up):
             return known  # to read its arguments again may hang, and they are settled
-        arguments = b"" if fields[0] == b"D" else _read(f"{folder}/cmdline") or b""
+        if fields[0] == b"D":  # to read them may hang: once it runs
+            return _UNREAD, Program(pid, name.decode("utf-8", "replace"), "")
+        arguments = _read(f"{folder}/cmdline") or b""
         command = arguments.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
         return identity, Program(pid, name.decode("utf-8", "replace"), command)
 

@@ -94,10 +94,13 @@ class Said:
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", MARK])
-    yield child
-    child.kill()
-    child.wait()
+    """It runs: in the middle of its exec a process has no command line yet."""
+    program = "import time; print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program, MARK], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        yield child
+        child.kill()
 
 
 def is_dead(pid: int) -> bool:
@@ -152,19 +155,46 @@ async def test_all_who_look_at_the_same_time_share_one_scan() -> None:
     assert shared.scans == 1
 
 
-async def test_another_program_under_the_same_number_is_seen(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    process = tmp_path / "7"
-    process.mkdir()
-    fields = ["S", *["0"] * 18, "100", *["0"] * 3, "4096", *["0"] * 21, "8192", "8200", "0"]
+def put(procfs: Path, command: bytes, *, state: str = "S", layout: str = "8192", started: str = "100") -> None:
+    """Process 7 of a /proc, started ``started`` ticks after the boot; ``layout``: where its arguments lie."""
+    process = procfs / "7"
+    process.mkdir(exist_ok=True)
+    fields = [state, *["0"] * 18, started, *["0"] * 3, "4096", *["0"] * 21, layout, "8200", "0"]
     (process / "stat").write_text(f"7 (first) {' '.join(fields)}")
-    (process / "cmdline").write_bytes(b"first\0-x\0")
-    small = ProcessTable(anyio.CapacityLimiter(1), str(tmp_path))
-    assert [p.command for p in await small.read()] == ["first -x"]
-    fields[45] = "9000"
-    (process / "stat").write_text(f"7 (first) {' '.join(fields)}")
-    (process / "cmdline").write_bytes(b"second\0")
+    (process / "cmdline").write_bytes(command)
+
+
+async def commands(small: ProcessTable) -> list[str]:
     small._read_at = float("-inf")
-    assert [p.command for p in await small.read()] == ["second"]
+    return [program.command for program in await small.read()]
+
+
+async def test_another_program_under_the_same_number_is_seen(tmp_path: Path) -> None:
+    small = ProcessTable(anyio.CapacityLimiter(1), str(tmp_path))
+    put(tmp_path, b"first\0-x\0")
+    assert await commands(small) == ["first -x"]
+    put(tmp_path, b"second\0", layout="9000")
+    assert await commands(small) == ["second"]
+
+
+async def test_a_process_first_seen_while_it_waited_for_a_disk_is_read_once_it_runs(tmp_path: Path) -> None:
+    small = ProcessTable(anyio.CapacityLimiter(1), str(tmp_path))
+    put(tmp_path, b"first\0-x\0", state="D")
+    assert await commands(small) == [""], "not read now: that may hang"
+    put(tmp_path, b"first\0-x\0")
+    assert await commands(small) == ["first -x"]
+    put(tmp_path, b"first\0-x\0", state="D")
+    assert await commands(small) == ["first -x"]
+
+
+async def test_a_title_that_changed_while_it_waited_for_a_disk_is_read_once_it_runs(tmp_path: Path) -> None:
+    small = ProcessTable(anyio.CapacityLimiter(1), str(tmp_path))
+    put(tmp_path, b"first\0-x\0")
+    assert await commands(small) == ["first -x"]
+    put(tmp_path, b"first: worker\0", state="D", layout="9000")
+    await commands(small)
+    put(tmp_path, b"first: worker\0", layout="9000")
+    assert await commands(small) == ["first: worker"]
 
 
 # ---------------------------------------------------------------- networks
