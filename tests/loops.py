@@ -12,7 +12,9 @@ Arguments = TypeVarTuple("Arguments")
 
 class Loop(asyncio.SelectorEventLoop):
     """gRPC has one queue for all loops of a process. What completes late, for a loop that ended with its test, it hands
-    to that loop from within whichever runs then, where the refusal would count as a fault of another test."""
+    to that loop from within whichever runs then, where the refusal would count as a fault of another test.
+
+    The price: a test is not told of what it left under way in gRPC when its loop ended."""
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None

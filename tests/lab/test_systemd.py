@@ -69,13 +69,15 @@ def test_a_process_that_dies_is_started_again_by_systemd_and_its_groups_stay(act
 def test_a_guard_that_cannot_start_is_tried_five_times_a_second_at_most(act: Act) -> None:
     config, unit = act.stage.cluster.folder / act.standby / "node.yaml", f"hasys-demo-{act.standby}-guard"
     kept = config.rename(config.with_suffix(".kept"))
-    struck = time.monotonic()
-    act.stage.machine(act.standby).kill("guard")
-    tried = "show", "--property=NRestarts", "--value", unit
-    first = int(systemctl(act, act.standby, *tried))
-    until(lambda: int(systemctl(act, act.standby, *tried)) >= first + 10, 30, "ten more attempts")
-    assert time.monotonic() - struck >= 9 * 0.2
-    kept.rename(config)
+    try:
+        struck = time.monotonic()
+        act.stage.machine(act.standby).kill("guard")
+        tried = "show", "--property=NRestarts", "--value", unit
+        first = int(systemctl(act, act.standby, *tried))
+        until(lambda: int(systemctl(act, act.standby, *tried)) >= first + 10, 30, "ten more attempts")
+        assert time.monotonic() - struck >= 9 * 0.2
+    finally:
+        kept.rename(config)
     act.stage.settle()
     act.assert_unmoved(struck)
 
