@@ -149,3 +149,7 @@ class ChangingEngine(Engine, Protocol):
     async def remove_member(self, name: str, *, timeout: float) -> None:
         """Let a member go. Raises as ``add_member``, and ``Refused`` when the majority that lives would be lost."""
         ...
+
+    def check_removal(self, name: str) -> None:
+        """Raises what ``remove_member`` would be refused with now. Of the leader too, which hands over first."""
+        ...

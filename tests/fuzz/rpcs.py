@@ -70,6 +70,9 @@ class _Engine(MemoryEngine):
     async def remove_member(self, name: str, *, timeout: float) -> None:
         pass
 
+    def check_removal(self, name: str) -> None:
+        pass
+
 
 def _methods(machine: Machine, config: NodeConfig) -> list[Method]:
     engine = _Engine(machine)

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from hasys.api.server.calls import Call
+from hasys.api.server.calls import Call, Writer
 from hasys.api.server.maintenance import Maintenance
 from hasys.config import Member, NodeConfig
 from hasys.model.errors import NotFound, Refused, Unavailable
@@ -23,6 +23,7 @@ from hasys.v1 import api_pb2
 from tests.sim.raft_world import Ledger, Machine, World
 
 HANDFUL = 0.05
+ADMIN = cast(Call, SimpleNamespace(caller=SimpleNamespace(must_be_admin=lambda what: None)))
 
 
 class ChangingWorld(World):
@@ -111,6 +112,30 @@ def wrote(world: World, limit: float = 3.0) -> None:
     world._write_at_last(limit)
 
 
+def served(world: World, leader: str) -> Maintenance:
+    """What answers administrators on that member, beside its core."""
+    core, machine = core_of(world, leader), world.machines[leader]
+
+    async def hand_over() -> None:
+        core.hand_over(machine.local(world.now))
+        world._pump(machine)
+
+    engine = cast(
+        ChangingEngine,
+        SimpleNamespace(
+            members=lambda: core.membership.members, on_members=lambda callback: None, settled=core.members_settled,
+            living=core.living, check_removal=lambda name: core.check_removal(machine.local(world.now), name),
+            hand_over=hand_over,
+        ),
+    )  # fmt: skip
+    voters = tuple(Member(name, "Voter", ()) for name in world.machines)
+    config = cast(NodeConfig, SimpleNamespace(members=voters, voters=voters, name=leader, policy=""))
+    state = StateMachine()
+    directory = Directory(config, state, engine)
+    directory.refresh()
+    return Maintenance(config, state, engine, directory, cast(Writer, None))
+
+
 def followers(world: ChangingWorld) -> list[str]:
     return [n for n in world.voters() if n != world.leader()]
 
@@ -177,9 +202,9 @@ def test_a_change_that_would_lose_the_living_majority_is_refused_with_the_reason
     world = cluster()
     world.crash(followers(world)[0], power=True)
     world.run(0.5)
-    alive = next(n for n in followers(world) if world.machines[n].core is not None)
-    with pytest.raises(Refused, match="a majority of 2 is needed"):
-        world.remove(alive)
+    for alive in (n for n in world.seeded if world.machines[n].core is not None):  # the leader too
+        with pytest.raises(Refused, match="a majority of 2 is needed"):
+            world.remove(alive)
 
 
 def test_the_leader_is_not_removed_before_it_handed_over() -> None:
@@ -357,21 +382,27 @@ async def test_a_removal_that_is_sent_again_before_it_is_committed_is_not_told_a
     assert core is not None
     gone = next(name for name in world.machines if name != leader)
     core.remove_member(world.machines[leader].local(world.now), gone)  # in the log, and nobody else has it
-    voters = tuple(Member(name, "Voter", ()) for name in world.machines)
-    config = cast(NodeConfig, SimpleNamespace(members=voters, voters=voters, name=leader, policy=""))
-    named = core.explicit_membership
-    assert named is not None
-    engine = cast(
-        ChangingEngine,
-        SimpleNamespace(members=lambda: named.members, on_members=lambda callback: None, settled=core.members_settled),
-    )
-    directory = Directory(config, StateMachine(), engine)
-    directory.refresh()
-    maintenance = Maintenance.__new__(Maintenance)
-    maintenance._directory, maintenance._config, maintenance._engine = directory, config, engine
-    call = cast(Call, SimpleNamespace(caller=SimpleNamespace(must_be_admin=lambda what: None)))
+    maintenance = served(world, leader)
     with pytest.raises(Unavailable, match="not committed yet"):
-        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), call)
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), ADMIN)
     world.run_until(core.members_settled, 5)
     with pytest.raises(NotFound):
-        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), call)
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=gone), ADMIN)
+
+
+@pytest.mark.anyio
+async def test_a_removal_that_will_be_refused_does_not_move_the_leadership() -> None:
+    """The next leader would refuse it; and who had asked through that one would have lost the answer of the first."""
+    world = cluster()
+    world.crash(followers(world)[0], power=True)
+    world.run(0.5)
+    leader = str(world.leader())
+    maintenance = served(world, leader)
+    with pytest.raises(Refused, match=f"cannot remove {leader}: .* a majority of 2 is needed"):
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=leader), ADMIN)
+    world.run(2.0)
+    assert world.leader() == leader
+    world.grow("n4")
+    with pytest.raises(Unavailable, match=f"{leader} led and hands over"):
+        await maintenance.remove_member(api_pb2.RemoveMemberRequest(name=leader), ADMIN)
+    world.run_until(lambda: world.leader() not in (None, leader), 2.0)

@@ -35,16 +35,25 @@ class Changing(Leading):
 
     def remove_member(self, now: float, name: str) -> int:
         """Let a member go; returns the entry to wait for. Raises as ``add_member`` does."""
+        wanted = self._without(now, name)
+        if name == self.name:
+            raise Unavailable(f"{name} leads: it hands over first")
+        return self._change(wanted)
+
+    def check_removal(self, now: float, name: str) -> None:
+        """Raises what ``remove_member`` would, of the leader too: who hands over first, and is refused by the next
+        leader, has moved the leadership for nothing, and lost the answer with it."""
+        self._without(now, name)
+
+    def _without(self, now: float, name: str) -> Membership:
         self._enter(now)
         self._check_ready()
         if name not in self.membership.names:
             raise Refused(f"{name} is no member of the store")
-        if name == self.name:
-            raise Unavailable(f"{name} leads: it hands over first")
         wanted = self.membership.without(name)
         if name not in self.membership.learners:
             self._check_majority(wanted, f"remove {name}")
-        return self._change(wanted)
+        return wanted
 
     def living(self) -> frozenset[str]:
         """Voters that count and have answered one of the last rounds; meaningful on a leader."""

@@ -131,9 +131,7 @@ class RaftEngine:
         return result
 
     async def confirm(self, *, timeout: float) -> None:
-        core, loop = self._core, asyncio.get_running_loop()
-        if core is None:
-            raise Unavailable("this member is starting, or stops")
+        core, loop = self._begun(), asyncio.get_running_loop()
         confirmed: asyncio.Future[bool] = loop.create_future()
         core.confirm(loop.time(), lambda led: None if confirmed.done() else confirmed.set_result(led))
         self._pump_soon()
@@ -228,10 +226,16 @@ class RaftEngine:
     async def remove_member(self, name: str, *, timeout: float) -> None:
         await self._changed_members(lambda core, now: core.remove_member(now, name), timeout)
 
-    async def _changed_members(self, change: Callable[[Core, float], int], timeout: float) -> None:
-        core, loop = self._core, asyncio.get_running_loop()
-        if core is None:
+    def check_removal(self, name: str) -> None:
+        self._begun().check_removal(asyncio.get_running_loop().time(), name)
+
+    def _begun(self) -> Core:
+        if self._core is None:
             raise Unavailable("this member is starting, or stops")
+        return self._core
+
+    async def _changed_members(self, change: Callable[[Core, float], int], timeout: float) -> None:
+        core, loop = self._begun(), asyncio.get_running_loop()
         term, index = core.term, change(core, loop.time())
         self._pump_soon()
         try:
