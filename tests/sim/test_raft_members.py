@@ -207,6 +207,15 @@ def test_a_change_that_would_lose_the_living_majority_is_refused_with_the_reason
             world.remove(alive)
 
 
+def test_a_leader_whose_others_have_just_fallen_silent_is_not_removed() -> None:
+    world = cluster()
+    core = core_of(world, str(world.leader()))
+    for progress in core._progress.values():
+        progress.connected = False
+    with pytest.raises(Refused, match="n2, n3 that remain none answers, and a majority of 2 is needed"):
+        core.check_removal(world.machines[core.name].local(world.now), core.name)
+
+
 def test_the_leader_is_not_removed_before_it_handed_over() -> None:
     world = cluster()
     with pytest.raises(Unavailable, match="hands over first"):

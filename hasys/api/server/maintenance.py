@@ -98,8 +98,6 @@ class Maintenance:
 
     async def _step_aside(self) -> None:
         name = self._config.name
-        if len(self._engine.living()) < 2:
-            raise Refused(f"{name} leads, and no other voter answers that could: it cannot be removed")
         self._engine.check_removal(name)  # before anything moves
         await self._engine.hand_over()
         raise Unavailable(f"{name} led and hands over: ask the new leader")

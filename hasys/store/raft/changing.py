@@ -76,10 +76,13 @@ class Changing(Leading):
             raise Unavailable("another change of the members is not committed yet: one at a time")
 
     def _check_majority(self, wanted: Membership, what: str) -> None:
+        if not wanted.voters:
+            raise Refused(f"cannot {what}: it is the only voter")
         alive = sorted(self.living() & set(wanted.voters))
         if len(alive) < wanted.majority:
+            answering = f"only {', '.join(alive)} answer" if alive else "none answers"
             raise Refused(
-                f"cannot {what}: of the voters {', '.join(wanted.voters)} that remain only {', '.join(alive)} answer,"
+                f"cannot {what}: of the voters {', '.join(wanted.voters)} that remain {answering},"
                 f" and a majority of {wanted.majority} is needed"
             )
 
